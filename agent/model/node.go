@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package model turns Kubernetes objects into this node's view of them: which
+// local pods are enrolled and why, which addresses they may dial, and which
+// backends answer there. It is pure: the same objects give the same Node, byte
+// for byte, and nothing here reads a clock, a file, an API or the kernel.
+package model
+
+import (
+	"net/netip"
+)
+
+// Node is everything one node needs to know, computed from Inputs by Build.
+// It is immutable once built and safe to share between goroutines.
+type Node struct {
+	// Name, Region and Zone are the node's own, from its Node object; Region
+	// and Zone are empty when the node has no topology labels.
+	Name, Region, Zone string
+	// Pods are the pods on this node, enrolled or not, sorted by namespace and name.
+	Pods []Pod
+	// Frontends are all addresses at which a pod may reach a Service port by
+	// TCP, sorted by address, each at most once.
+	Frontends []Frontend
+	// Problems are the objects that could not be used as written, sorted.
+	Problems []Problem
+
+	byAddress map[netip.AddrPort]int
+}
+
+// Frontend finds the frontend with this address; false when no Service has it.
+func (n *Node) Frontend(addr netip.AddrPort) (*Frontend, bool) {
+	i, ok := n.byAddress[addr]
+	if !ok {
+		return nil, false
+	}
+	return &n.Frontends[i], true
+}
+
+// Pod is a pod on this node and the verdict about it.
+type Pod struct {
+	Namespace, Name, UID string
+	// IPs are the pod's own addresses that belong to nobody else, v4 before
+	// v6; empty until it has one.
+	IPs []netip.Addr
+	// Enrolled says whether connections from IPs are redirected.
+	Enrolled bool
+	// Reason says in a few words why the pod is, or is not, enrolled.
+	Reason string
+}
+
+// ServicePort names one port of one Service.
+type ServicePort struct {
+	Namespace, Service string
+	// PortName is the port's name; empty only in a Service of one port.
+	PortName string
+	Port     uint16
+}
+
+// Frontend is one address at which pods reach one Service port.
+type Frontend struct {
+	Address netip.AddrPort
+	Port    ServicePort
+	// Class decides which listener takes the connection; ClassReason says why.
+	Class       Class
+	ClassReason string
+	// Bypass is empty when enrolled pods' connections go to Envoy, else the
+	// reason why they are left to kube-proxy. A bypassed frontend is in
+	// neither the kernel's sets nor xDS.
+	Bypass string
+	// Backends are those this node should use, of the frontend's own address
+	// family, sorted by address. Frontends of one Service port share the slice.
+	Backends []Backend
+}
+
+// Redirected says whether the kernel sends connections for the frontend to
+// Envoy. One without backends stays with kube-proxy, which refuses the
+// connection at once, as it did before nodevoy.
+func (f *Frontend) Redirected() bool { return f.Bypass == "" && len(f.Backends) > 0 }
+
+// Backend is one endpoint of a Service port.
+type Backend struct {
+	Address netip.AddrPort
+	// Namespace and Pod name the pod behind the address; Pod is empty for an
+	// endpoint that is not a pod.
+	Namespace, Pod string
+	// Node and Zone say where it runs; empty when its EndpointSlice does not.
+	Node, Zone string
+	// Terminating is set for a serving-terminating endpoint, which is used
+	// only while the Service port has no ready one.
+	Terminating bool
+}
+
+// Class is the capture class of a frontend: which of Envoy's listeners takes
+// its connections.
+type Class uint8
+
+// The capture classes.
+const (
+	// ClassDetect looks at the first bytes to tell HTTP from anything else.
+	ClassDetect Class = iota
+	// ClassHTTP is HTTP/1 or HTTP/2 in clear text, gRPC included.
+	ClassHTTP
+	// ClassTCP is bytes, never looked at.
+	ClassTCP
+)
+
+// Classes lists every capture class, in the order rules and listeners use.
+func Classes() []Class { return []Class{ClassHTTP, ClassTCP, ClassDetect} }
+
+// String is the class as logs, tables and set names write it.
+func (c Class) String() string {
+	switch c {
+	case ClassHTTP:
+		return "http"
+	case ClassTCP:
+		return "tcp"
+	default:
+		return "detect"
+	}
+}
+
+// Problem is something a user wrote that can't be used as written. The rest of
+// the object, and every other object, is used all the same.
+type Problem struct {
+	// Kind, Namespace and Name are the object's; Field is the path of the
+	// offending field, as kubectl explain writes it.
+	Kind, Namespace, Name, Field string
+	// Detail says what is wrong and what was done instead.
+	Detail string
+}

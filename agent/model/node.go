@@ -8,6 +8,7 @@ package model
 
 import (
 	"net/netip"
+	"strconv"
 )
 
 // Node is everything one node needs to know, computed from Inputs by Build.
@@ -54,6 +55,16 @@ type ServicePort struct {
 	// PortName is the port's name; empty only in a Service of one port.
 	PortName string
 	Port     uint16
+}
+
+// String is namespace/service/port, the port by name if it has one: the name
+// under which logs and metrics know the Service port.
+func (p ServicePort) String() string {
+	port := p.PortName
+	if port == "" {
+		port = strconv.Itoa(int(p.Port))
+	}
+	return p.Namespace + "/" + p.Service + "/" + port
 }
 
 // Frontend is one address at which pods reach one Service port.

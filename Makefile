@@ -23,7 +23,7 @@ GO_TEST := go test -race -count=1 -timeout=20m
 # Suites that need a kernel of their own, or processes: all else is `unit`.
 SUITE_PACKAGES := /test/(netns|envoy|apiserver|e2e|cluster|bench)(/|$$)
 
-.PHONY: help build envoy clean deps race-deps unit test
+.PHONY: help build envoy clean deps race-deps lint unit test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -43,11 +43,14 @@ deps:
 race-deps:
 	@test/tools/apt.sh $(RACE_PACKAGES)
 
+lint: ## vet, formatting and the house style
+	test/tools/lint.sh
+
 unit: race-deps ## unit and scenario tests, with the race detector
 	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
 
 test: ## every suite, with a summary
-	@MAKE='$(MAKE)' test/tools/suites.sh unit
+	@MAKE='$(MAKE)' test/tools/suites.sh lint unit
 
 clean: ## remove what was built and fetched
 	chmod -R u+w .cache 2>/dev/null || true

@@ -79,7 +79,8 @@ type Frontend struct {
 	// neither the kernel's sets nor xDS.
 	Bypass string
 	// Backends are those this node should use, of the frontend's own address
-	// family, sorted by address. Frontends of one Service port share the slice.
+	// family, sorted by address; nil for a bypassed frontend. Frontends of one
+	// Service port share the slice.
 	Backends []Backend
 }
 
@@ -134,7 +135,7 @@ func (c Class) String() string {
 // the object, and every other object, is used all the same.
 type Problem struct {
 	// Kind, Namespace and Name are the object's; Field is the path of the
-	// offending field, as kubectl explain writes it.
+	// offending field, as the API server writes it: spec.ports[1].name.
 	Kind, Namespace, Name, Field string
 	// Detail says what is wrong and what was done instead.
 	Detail string

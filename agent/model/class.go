@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// classify decides a port's capture class and says why: what the Service
+// declares, then how the port is named, then what its number means by
+// convention.
+func classify(port *corev1.ServicePort, opaque []uint16) (Class, string) {
+	if port.AppProtocol != nil && *port.AppProtocol != "" {
+		return declaredClass(*port.AppProtocol), "appProtocol " + *port.AppProtocol
+	}
+	if class, ok := namedClass(port.Name); ok {
+		return class, "port name " + port.Name
+	}
+	if slices.Contains(opaque, uint16(port.Port)) {
+		return ClassTCP, "opaque port " + strconv.Itoa(int(port.Port))
+	}
+	return ClassDetect, "no declared protocol"
+}
+
+// declaredClass takes the Service at its word: a protocol that is declared
+// and not known to be clear-text HTTP is bytes.
+func declaredClass(appProtocol string) Class {
+	switch strings.ToLower(appProtocol) {
+	case "http", "http2", "h2c", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws":
+		return ClassHTTP
+	default:
+		return ClassTCP
+	}
+}
+
+// namedClass reads the convention name[-suffix]; false for other names, since
+// a name is not a declaration.
+func namedClass(name string) (Class, bool) {
+	prefix, _, _ := strings.Cut(name, "-")
+	switch prefix {
+	case "http", "http2", "h2c", "grpc", "ws":
+		return ClassHTTP, true
+	case "https", "tls", "wss", "tcp", "amqp", "amqps", "cassandra", "imap", "imaps", "kafka", "ldap", "ldaps",
+		"memcached", "mongo", "mongodb", "mqtt", "mqtts", "mssql", "mysql", "nats", "postgres",
+		"postgresql", "redis", "rediss", "smtp", "smtps", "ssh":
+		return ClassTCP, true
+	default:
+		return ClassDetect, false
+	}
+}

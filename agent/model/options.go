@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// RedirectLabel opts a Namespace or a Pod in (RedirectEnabled) or out
+// (RedirectDisabled), and a Service out. Any other value is a Problem and
+// counts as no label at all.
+const (
+	RedirectLabel    = "nodevoy.io/redirect"
+	RedirectEnabled  = "enabled"
+	RedirectDisabled = "disabled"
+)
+
+// Options are the choices of the node's owner that shape a Node.
+type Options struct {
+	// OpaquePorts are the Service ports that are class tcp unless the Service
+	// declares their protocol: server-first protocols, which sniffing would
+	// stall, and those that are never HTTP.
+	OpaquePorts []uint16
+	// ExcludedNamespaces are never touched: their pods are not enrolled,
+	// whatever the labels say, and their Services are left to kube-proxy.
+	ExcludedNamespaces []string
+}
+
+// DefaultOptions are the options of an agent that was told nothing.
+func DefaultOptions() Options {
+	return Options{
+		OpaquePorts:        []uint16{25, 587, 3306, 4444, 5432, 6379, 9300, 11211},
+		ExcludedNamespaces: []string{"kube-system"},
+	}
+}
+
+// Validate reports every option that can't be meant as it is.
+func (o Options) Validate() error {
+	var errs []error
+	if slices.Contains(o.OpaquePorts, 0) {
+		errs = append(errs, errors.New("opaque ports: 0 is not a port"))
+	}
+	for _, ns := range o.ExcludedNamespaces {
+		if ns == "" || strings.ContainsAny(ns, " ,/*") {
+			errs = append(errs, fmt.Errorf("excluded namespaces: %q is not a namespace name", ns))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package handover
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func anySlot(int) bool { return true }
+
+// join takes a place as a process of its own would: flock is per open file, so
+// two places in one process exclude each other as two processes do.
+func join(t *testing.T, shared, own string) *Place {
+	t.Helper()
+	p, err := Join(shared, own, anySlot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func leave(t *testing.T, p *Place) {
+	t.Helper()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// took says whether f ran.
+func took(t *testing.T, how func(func() error) error) bool {
+	t.Helper()
+	ran := false
+	err := how(func() error { ran = true; return nil })
+	if ran != (err == nil) || (err != nil && !errors.Is(err, ErrSuperseded)) {
+		t.Fatalf("ran %v with error %v", ran, err)
+	}
+	return ran
+}
+
+func TestNewerGenerationTakesOver(t *testing.T) {
+	shared := t.TempDir()
+	old := join(t, shared, t.TempDir())
+	if took(t, old.Hold) {
+		t.Error("held without having taken")
+	}
+	if !took(t, old.Take) || !took(t, old.Hold) {
+		t.Fatal("the only generation could not take over")
+	}
+	fresh := join(t, shared, t.TempDir())
+	if fresh.Slot() == old.Slot() {
+		t.Fatalf("both generations have slot %d", fresh.Slot())
+	}
+	if took(t, fresh.Hold) || took(t, fresh.Alone) {
+		t.Error("a generation acted as owner before it took over")
+	}
+	if !took(t, old.Hold) {
+		t.Error("the old generation lost ownership before it was taken")
+	}
+	if !took(t, fresh.Take) {
+		t.Fatal("the newer generation could not take over")
+	}
+	for name, how := range map[string]func(func() error) error{"Take": old.Take, "Hold": old.Hold, "Alone": old.Alone} {
+		if took(t, how) {
+			t.Errorf("superseded generation could %s", name)
+		}
+	}
+	leave(t, fresh)
+	if !took(t, old.Take) {
+		t.Error("the old generation could not take back from a dead one")
+	}
+	leave(t, old)
+}
+
+func TestRestartKeepsPlace(t *testing.T) {
+	shared, own := t.TempDir(), t.TempDir()
+	first := join(t, shared, own)
+	took(t, first.Take)
+	newer := join(t, shared, t.TempDir())
+	leave(t, first)
+	again, err := Join(shared, own, func(int) bool { return false })
+	if err != nil {
+		t.Fatalf("a former place needs no free ports: %v", err)
+	}
+	if again.Slot() != first.Slot() || !took(t, again.Hold) {
+		t.Errorf("restarted in slot %d, was %d and owner", again.Slot(), first.Slot())
+	}
+	if !took(t, newer.Take) || took(t, again.Take) {
+		t.Error("a restart made the older generation the newer one")
+	}
+	leave(t, again)
+	leave(t, newer)
+}
+
+func TestSlotWithBusyPortsIsPassedOver(t *testing.T) {
+	p, err := Join(t.TempDir(), t.TempDir(), func(slot int) bool { return slot == 3 })
+	if err != nil || p.Slot() != 3 {
+		t.Fatalf("slot %v, error %v, want 3", p, err)
+	}
+	leave(t, p)
+	if _, err := Join(t.TempDir(), t.TempDir(), func(int) bool { return false }); err == nil {
+		t.Error("a node without a free slot gave one")
+	}
+}
+
+func TestDamagedOwnerIsNobody(t *testing.T) {
+	shared := t.TempDir()
+	p := join(t, shared, t.TempDir())
+	if err := os.WriteFile(filepath.Join(shared, ownerFile), []byte(`{"slot":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !took(t, p.Alone) || !took(t, p.Take) || !took(t, p.Hold) {
+		t.Error("a file cut short by a crash kept the kernel from everybody")
+	}
+	leave(t, p)
+}

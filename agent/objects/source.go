@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package objects reads the agent's inputs from a directory of ordinary
+// Kubernetes YAML or JSON (v1 Namespace, Node, Pod, Service, List, and
+// discovery.k8s.io/v1 EndpointSlice; any number in a file), and reads it again
+// whenever it changes. It is what the demo, `nodevoy render` and tests use in
+// place of an API server.
+//
+// Files are read strictly. One with a mistake in it is reported, and its last
+// good version stays in force; the other files are not affected. Objects are
+// taken as written: nothing is defaulted but the namespace.
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+const (
+	// quiet is how long a directory must be left alone before it is read: a
+	// file that is being written is not, and an editor that moves the old file
+	// away first has put the new one in place.
+	quiet = 50 * time.Millisecond
+	// patience is when a directory that is never quiet is read all the same.
+	patience = time.Second
+	// rereadEvery is how often to look without having been told to: inotify
+	// says nothing of changes behind a link, or on some file systems.
+	rereadEvery = 10 * time.Second
+)
+
+// Source is a directory of objects.
+type Source struct {
+	nodeName string
+	log      *zap.Logger
+	dir      directory
+	changed  chan struct{}
+	current  atomic.Pointer[snapshot]
+}
+
+// snapshot is one whole, never changed once it is stored.
+type snapshot struct {
+	inputs   model.Inputs
+	problems []model.Problem
+}
+
+// New makes a source of the directory for the node of that name. It reads
+// nothing yet; a directory that is not one is an error.
+func New(dir, nodeName string, log *zap.Logger) (*Source, error) {
+	if nodeName == "" {
+		return nil, errors.New("objects: the node's name is empty")
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open objects directory: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("open objects directory: %s is not a directory", dir)
+	}
+	return &Source{
+		nodeName: nodeName,
+		log:      log,
+		dir:      directory{path: dir, files: map[string]*file{}},
+		changed:  make(chan struct{}, 1),
+	}, nil
+}
+
+// Load reads a directory once. The error is about the directory; what is wrong
+// with the files is in the problems.
+func Load(dir, nodeName string) (model.Inputs, []model.Problem, error) {
+	s, err := New(dir, nodeName, zap.NewNop())
+	if err != nil {
+		return model.Inputs{}, nil, err
+	}
+	if _, err := s.dir.scan(nil); err != nil {
+		return model.Inputs{}, nil, err
+	}
+	inputs, problems := s.dir.merge(nodeName)
+	return inputs, problems, nil
+}
+
+// Changed says "look again", first when every file has been read.
+func (s *Source) Changed() <-chan struct{} { return s.changed }
+
+// Inputs are all the objects as they are now. They are shared, and must not be
+// written to. Empty before the first Changed.
+func (s *Source) Inputs() model.Inputs {
+	if now := s.current.Load(); now != nil {
+		return now.inputs
+	}
+	return model.Inputs{NodeName: s.nodeName}
+}
+
+// Problems are what is wrong with the files as they are now: each names the
+// object, the field and the file. Files as such have the kind File.
+func (s *Source) Problems() []model.Problem {
+	if now := s.current.Load(); now != nil {
+		return now.problems
+	}
+	return nil
+}
+
+// Run reads the directory and follows its changes until ctx ends. It fails
+// when the directory can't be read at the start; if it goes away later, the
+// objects stay as they were until it is back.
+func (s *Source) Run(ctx context.Context) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch objects directory %s: %w", s.dir.path, err)
+	}
+	defer watcher.Close() //nolint:errcheck // nothing is left to lose
+	// Watch first, read second: nothing that happens in between is missed.
+	if err := watcher.Add(s.dir.path); err != nil {
+		return fmt.Errorf("watch objects directory %s: %w", s.dir.path, err)
+	}
+	if _, err := s.dir.scan(nil); err != nil {
+		return err
+	}
+	s.publish()
+	return s.follow(ctx, watcher)
+}
+
+// follow scans after each burst of events, and now and then without any.
+func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
+	ticker := time.NewTicker(rereadEvery)
+	defer ticker.Stop()
+	var events burst
+	for {
+		calm, late := events.ends()
+		select {
+		case <-ctx.Done():
+			return nil
+		case event, ok := <-watcher.Events:
+			if !ok {
+				return fmt.Errorf("watch objects directory %s: the watch ended", s.dir.path)
+			}
+			events.add(filepath.Base(event.Name))
+		case err := <-watcher.Errors:
+			// Most likely more events than the kernel's queue holds.
+			s.log.Warn("objects directory changed too fast to watch, reading all of it", zap.Error(err))
+			s.dir.forget()
+			events.add("")
+		case <-calm:
+			s.rescan(events.take())
+		case <-late:
+			s.rescan(events.take())
+		case <-ticker.C:
+			// A directory that was replaced needs a new watch; for one that is
+			// still the same this does nothing. The scan says what is wrong.
+			_ = watcher.Add(s.dir.path)
+			s.rescan(nil)
+		}
+	}
+}
+
+// rescan reads the directory again and publishes what it found.
+func (s *Source) rescan(dirty map[string]bool) {
+	changed, err := s.dir.scan(dirty)
+	if err != nil && s.dir.lost == nil {
+		s.log.Warn("objects directory is gone, its objects stay in force", zap.Error(err))
+	}
+	if changed || (err != nil) != (s.dir.lost != nil) {
+		s.dir.lost = err
+		s.publish()
+	}
+}
+
+// publish makes the present state of the directory the current one.
+func (s *Source) publish() {
+	inputs, problems := s.dir.merge(s.nodeName)
+	s.current.Store(&snapshot{inputs: inputs, problems: problems})
+	for name, f := range s.dir.files {
+		switch {
+		case slices.Equal(f.told, f.faults):
+			continue
+		case len(f.faults) > 0:
+			first := f.faults[0]
+			s.log.Warn("objects file is broken, its last good version stays in force",
+				zap.String("file", name), zap.Int("problems", len(f.faults)),
+				zap.String("kind", first.Kind), zap.String("namespace", first.Namespace), zap.String("name", first.Name),
+				zap.String("field", first.Field), zap.String("detail", first.Detail))
+		default:
+			s.log.Info("objects file is good again", zap.String("file", name))
+		}
+		f.told = f.faults
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default: // a round is due already
+	}
+}
+
+// burst is a run of events with no quiet between them.
+type burst struct {
+	names      map[string]bool
+	calm, late *time.Timer
+}
+
+// add extends the burst by an event on the named file.
+func (b *burst) add(name string) {
+	if b.names == nil {
+		b.names = map[string]bool{}
+		b.calm, b.late = time.NewTimer(quiet), time.NewTimer(patience)
+	}
+	b.calm.Reset(quiet)
+	b.names[name] = true
+}
+
+// ends are the two ways in which the burst ends: all is calm, or it has lasted
+// too long. Neither happens while there is no burst.
+func (b *burst) ends() (calm, late <-chan time.Time) {
+	if b.names == nil {
+		return nil, nil
+	}
+	return b.calm.C, b.late.C
+}
+
+// take ends the burst and returns the files it was about.
+func (b *burst) take() map[string]bool {
+	b.calm.Stop()
+	b.late.Stop()
+	names := b.names
+	b.names = nil
+	return names
+}

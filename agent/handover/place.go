@@ -151,22 +151,33 @@ func (p *Place) Hold(f func() error) error {
 // Alone runs f if no other live generation owns the kernel's rules, else it
 // returns ErrSuperseded.
 func (p *Place) Alone(f func() error) error {
-	return p.locked(func() error {
-		owner, err := p.owner()
+	return p.locked(func() error { return p.AtOnce(f) })
+}
+
+// AtOnce is Alone without waiting for what any generation is doing at the
+// moment. It is for what must not wait and does no harm to a generation that
+// takes over in the same instant.
+func (p *Place) AtOnce(f func() error) error {
+	owner, err := p.owner()
+	if err != nil {
+		return err
+	}
+	if owner != nil && *owner != p.me {
+		alive, err := p.alive(owner.Slot)
 		if err != nil {
 			return err
 		}
-		if owner != nil && *owner != p.me {
-			alive, err := p.alive(owner.Slot)
-			if err != nil {
-				return err
-			}
-			if alive {
-				return ErrSuperseded
-			}
+		if alive {
+			return ErrSuperseded
 		}
-		return f()
-	})
+	}
+	return f()
+}
+
+// Mine says whether this generation owns the kernel's rules at the moment.
+func (p *Place) Mine() bool {
+	owner, err := p.owner()
+	return err == nil && owner != nil && *owner == p.me
 }
 
 // Close gives the place up.

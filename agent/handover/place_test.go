@@ -62,10 +62,13 @@ func TestNewerGenerationTakesOver(t *testing.T) {
 	if !took(t, fresh.Take) {
 		t.Fatal("the newer generation could not take over")
 	}
-	for name, how := range map[string]func(func() error) error{"Take": old.Take, "Hold": old.Hold, "Alone": old.Alone} {
+	for name, how := range map[string]func(func() error) error{"Take": old.Take, "Hold": old.Hold, "Alone": old.Alone, "AtOnce": old.AtOnce} {
 		if took(t, how) {
 			t.Errorf("superseded generation could %s", name)
 		}
+	}
+	if old.Mine() || !fresh.Mine() {
+		t.Error("the owner is not the one that took over last")
 	}
 	leave(t, fresh)
 	if !took(t, old.Take) {

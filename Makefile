@@ -23,10 +23,12 @@ GO_TEST := go test -race -count=1 -timeout=20m
 # Suites that need a kernel of their own, or processes: all else is `unit`.
 SUITE_PACKAGES := /test/(netns|envoy|apiserver|e2e|cluster|bench)(/|$$)
 
+include test/cluster/cluster.mk
+
 .PHONY: help build envoy clean deps race-deps lint unit test
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
 
 build: ## build bin/nodevoy
 	$(GO_BUILD) -o bin/ ./cmd/...

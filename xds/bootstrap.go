@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+const (
+	// reconnectBase and reconnectMax pace Envoy's attempts to reach the agent:
+	// both are on one node, so there is no crowd to hold back.
+	reconnectBase, reconnectMax = 100 * time.Millisecond, time.Second
+	// pingInterval and pingTimeout bound how long Envoy holds on to an agent
+	// that has the socket open and says nothing.
+	pingInterval, pingTimeout = 5 * time.Second, 5 * time.Second
+	// ownerOnly is the mode of the sockets.
+	ownerOnly = 0o600
+	// envoyPrefix replaces x-envoy in the names of headers Envoy acts on or
+	// adds, so that x-envoy- headers, which are between the client and the
+	// server, mean nothing here and pass untouched.
+	envoyPrefix = privatePrefix + "envoy"
+)
+
+// Bootstrap is the configuration Envoy starts with, as YAML: where the agent
+// is, and that everything else comes from there. It is the same for every
+// node but for the node's name.
+func Bootstrap(cfg Config) ([]byte, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("render bootstrap: %w", err)
+	}
+	return toYAML(bootstrap(cfg))
+}
+
+func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
+	return &bootstrapv3.Bootstrap{
+		Node:         &corev3.Node{Id: cfg.NodeID, Cluster: nodeCluster},
+		Admin:        &bootstrapv3.Admin{Address: pipe(cfg.AdminSocket, ownerOnly)},
+		HeaderPrefix: envoyPrefix,
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
+			AdsConfig: adsConfig(),
+			LdsConfig: ads(),
+		},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agentCluster(cfg)}},
+		// A cluster's hundreds of counters take memory only once it is used.
+		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
+	}
+}
+
+func adsConfig() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
+		TransportApiVersion:       corev3.ApiVersion_V3,
+		SetNodeOnFirstMessageOnly: true,
+		GrpcServices: []*corev3.GrpcService{{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: bootstrapCluster,
+				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+					BaseInterval: durationpb.New(reconnectBase),
+					MaxInterval:  durationpb.New(reconnectMax),
+				}},
+			}},
+		}},
+	}
+}
+
+func agentCluster(cfg Config) *clusterv3.Cluster {
+	http2 := &upstreamv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+						Interval: durationpb.New(pingInterval),
+						Timeout:  durationpb.New(pingTimeout),
+					}},
+				},
+			},
+		},
+	}
+	return &clusterv3.Cluster{
+		Name:                          bootstrapCluster,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:                durationpb.New(time.Second),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(http2)},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: bootstrapCluster,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe(cfg.Socket, 0)}},
+			}}}},
+		},
+	}
+}

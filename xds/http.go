@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	preservev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+// Limits no application meets. The proxy must not refuse what the server would
+// have taken; the first two are the most that Envoy accepts as a setting.
+const (
+	maxHeadersKiB = 8192
+	maxStreams    = 1<<31 - 1
+	maxHeaders    = 100_000
+)
+
+// upgrades are the upgrade tokens in use on plain HTTP/1.1: Envoy wants each by
+// name. h2c is not among them, as Envoy takes it for a plain request, which is
+// an answer any server may give.
+func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
+	var out []*hcmv3.HttpConnectionManager_UpgradeConfig
+	for _, token := range []string{"websocket", "CONNECT", "SPDY/3.1", "tcp", "TLS/1.0", "derp", "tailscale-control-protocol"} {
+		out = append(out, &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: token})
+	}
+	return out
+}
+
+// connectionManager passes requests on as they came. Each setting that is not
+// about routing turns off something that Envoy would do to them by default.
+func connectionManager(cfg Config, class model.Class) *hcmv3.HttpConnectionManager {
+	routes := ads()
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: class.String(),
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: routes, RouteConfigName: routeName,
+		}},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
+			extension("destination", pack(earlyMutation())),
+		},
+		HttpFilters: []*hcmv3.HttpFilter{
+			httpFilter("on_demand", pack(&ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
+				Source: ads(), Timeout: durationpb.New(cfg.DiscoveryTimeout),
+			}})),
+			httpFilter("router", pack(&routerv3.Router{SuppressEnvoyHeaders: true})),
+		},
+		AccessLog: httpAccessLog(cfg),
+
+		HttpProtocolOptions:       downstream1Options(),
+		Http2ProtocolOptions:      http2Options(),
+		CommonHttpProtocolOptions: commonOptions(durationpb.New(0)),
+		MaxRequestHeadersKb:       wrapperspb.UInt32(maxHeadersKiB),
+		StreamIdleTimeout:         durationpb.New(0),
+		RequestTimeout:            durationpb.New(0),
+		RequestHeadersTimeout:     durationpb.New(0),
+		Proxy_100Continue:         true,
+		UpgradeConfigs:            upgrades(),
+		// A malformed HTTP/2 request ends itself, not its connection.
+		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
+
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		UseRemoteAddress:           wrapperspb.Bool(false),
+		SkipXffAppend:              true,
+		GenerateRequestId:          wrapperspb.Bool(false),
+		PreserveExternalRequestId:  true,
+		ForwardClientCertDetails:   hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
+		// No address is internal: nobody's headers are trusted, or marked so.
+		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		NormalizePath:                wrapperspb.Bool(false),
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
+	}
+}
+
+// earlyMutation runs before anything reads the request's headers. It writes
+// where the client connected to, and whether the client itself sent
+// x-forwarded-proto, which Envoy is about to add; the routes use both and
+// remove them. First it drops whatever the client sent under our own prefix.
+func earlyMutation() *earlyv3.HeaderMutation {
+	set := func(name, value string) *mutationv3.HeaderMutation {
+		return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: name, Value: value},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}}
+	}
+	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
+		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+			KeyMatcher: &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: privatePrefix},
+				IgnoreCase:   true,
+			},
+		}}},
+		set(destinationHeader, destination),
+		set(protoHeader, "%REQ(x-forwarded-proto)%"),
+	}}
+}
+
+// http1Options are the same towards client and server.
+func http1Options() *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{
+		AcceptHttp_10: true,
+		// HTTP/1.0 has no Host; what the client connected to replaces it.
+		DefaultHostForHttp_10: noHost,
+		EnableTrailers:        true,
+		// An absolute URL is for a proxy: the server, if it is one, wants it whole.
+		AllowAbsoluteUrl: wrapperspb.Bool(false),
+		HeaderKeyFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat{
+			HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
+				StatefulFormatter: extension("preserve_case", pack(&preservev3.PreserveCaseFormatterConfig{
+					ForwardReasonPhrase:         true,
+					FormatterTypeOnEnvoyHeaders: preservev3.PreserveCaseFormatterConfig_PROPER_CASE,
+				})),
+			},
+		},
+	}
+}
+
+// downstream1Options are those towards the client, who may call any method.
+func downstream1Options() *corev3.Http1ProtocolOptions {
+	o := http1Options()
+	o.AllowCustomMethods = true
+	return o
+}
+
+// http2Options are the same towards client and server.
+func http2Options() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		AllowConnect:                            true,
+		MaxConcurrentStreams:                    wrapperspb.UInt32(maxStreams),
+		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
+	}
+}
+
+// commonOptions hold for both versions; idle is how long a connection without
+// a request on it is kept, zero for ever.
+func commonOptions(idle *durationpb.Duration) *corev3.HttpProtocolOptions {
+	return &corev3.HttpProtocolOptions{
+		IdleTimeout:     idle,
+		MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
+	}
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package xds is the one room that knows Envoy. Pure functions turn a
+// model.Node into Envoy resources: three generic listeners per address family
+// and one route configuration that never change with Services, and, for each
+// frontend Envoy asks for, a cluster and its endpoints, named by the
+// frontend's address. Server hands them to the node's Envoy by delta ADS over
+// a unix socket, and says what Envoy has and has not accepted. It starts no
+// Envoy, reads no Kubernetes object and touches no kernel.
+package xds
+
+import (
+	"net/netip"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+const (
+	// routeName is the name of the one HTTP route configuration.
+	routeName = "http"
+	// bootstrapCluster is the only static cluster: the agent's ADS server.
+	bootstrapCluster = "xds"
+	// nodeCluster is the service cluster of Envoy's own node.
+	nodeCluster = "nodevoy"
+	// metadataKey is the key under which endpoints and localities carry what
+	// nodevoy knows of them.
+	metadataKey = "nodevoy"
+	// podField, nodeField, zoneField are an endpoint's fields under metadataKey.
+	podField, nodeField, zoneField = "pod", "node", "zone"
+	// versionField is the field under metadataKey, of a locality, that holds
+	// the version of the cluster the assignment belongs to.
+	versionField = "cluster"
+
+	// privatePrefix starts every request header that is for this Envoy alone.
+	// Whatever a client sends under it is dropped before anything reads it,
+	// and none of it is sent upstream.
+	privatePrefix = "x-nodevoy-"
+	// destinationHeader holds the address the client connected to.
+	destinationHeader = privatePrefix + "destination"
+	// protoHeader is there when the client itself sent x-forwarded-proto.
+	protoHeader = privatePrefix + "forwarded-proto"
+)
+
+// listenerName names the listener of one class on one address.
+func listenerName(class model.Class, addr netip.Addr) string {
+	if addr.Is4() {
+		return class.String() + "-v4"
+	}
+	return class.String() + "-v6"
+}
+
+// ClusterName is the name of the cluster and of the assignment of a frontend:
+// its address, which is what Envoy sees as a connection's destination.
+func ClusterName(addr netip.AddrPort) string { return addr.String() }
+
+// frontendAddress is the inverse of ClusterName; false for what it never gives.
+func frontendAddress(name string) (netip.AddrPort, bool) {
+	addr, err := netip.ParseAddrPort(name)
+	if err != nil || addr.String() != name {
+		return netip.AddrPort{}, false
+	}
+	return addr, true
+}

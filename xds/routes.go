@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+const (
+	// NotRedirectedBody is what the HTTP listener answers, with status 404, to
+	// a request whose connection was made to the listener itself. Nothing
+	// behind Envoy takes part in it, so the answer proves just that Envoy is
+	// up, has its listeners and routes, and serves.
+	NotRedirectedBody = "nodevoy: this connection was not redirected\n"
+
+	// noHost is the Host of an HTTP/1.0 request that came without one, until
+	// the route replaces it.
+	noHost = "host.nodevoy.invalid"
+)
+
+// RouteConfiguration is the one of the HTTP listeners. A virtual host's domain
+// is a frontend's address. Without HTTP policies of Services there are two:
+// that of the listeners' own addresses, which answers by itself, and that of
+// all others, whose cluster is named by where the client connected to.
+func RouteConfiguration(cfg Config, _ *model.Node) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{
+		Name:        routeName,
+		VhostHeader: destinationHeader,
+		// Clusters come when they are first used.
+		ValidateClusters: wrapperspb.Bool(false),
+		VirtualHosts: []*routev3.VirtualHost{
+			{
+				Name:    "default",
+				Domains: []string{"*"},
+				// A route's own headers are done before its virtual host's, so
+				// a route can still read what is removed here.
+				RequestHeadersToRemove: []string{destinationHeader, protoHeader},
+				Routes:                 defaultRoutes(),
+			},
+			{
+				Name:    "not-redirected",
+				Domains: cfg.ownAddresses(),
+				Routes: []*routev3.Route{{
+					Match:  anyPath(),
+					Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 404, Body: inline(NotRedirectedBody)}},
+				}},
+			},
+		},
+	}
+}
+
+// defaultRoutes all lead to the same cluster. They differ in how they undo
+// what Envoy did to the request: a Host and an x-forwarded-proto that are not
+// the client's own.
+func defaultRoutes() []*routev3.Route {
+	var out []*routev3.Route
+	for _, match := range []func() *routev3.RouteMatch{withoutHost, anyPath, anyConnect} {
+		ownProto, noProto := forward(match()), forward(match())
+		ownProto.Match.Headers = append(ownProto.Match.Headers, &routev3.HeaderMatcher{
+			Name:                 protoHeader,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		})
+		noProto.RequestHeadersToRemove = []string{"x-forwarded-proto"}
+		out = append(out, ownProto, noProto)
+	}
+	for _, r := range out[:2] {
+		r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewriteHeader{HostRewriteHeader: destinationHeader}
+	}
+	return out
+}
+
+func withoutHost() *routev3.RouteMatch {
+	match := anyPath()
+	match.Headers = []*routev3.HeaderMatcher{headerIs(":authority", noHost)}
+	return match
+}
+
+func anyConnect() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}}
+}
+
+// anyPath matches every request but CONNECT: also OPTIONS *, and absolute URLs.
+func anyPath() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}}
+}
+
+func headerIs(name, value string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name: name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value},
+		}},
+	}
+}
+
+// forward sends matching requests to the cluster of their destination.
+func forward(match *routev3.RouteMatch) *routev3.Route {
+	return &routev3.Route{
+		Match: match,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: destinationHeader},
+			Timeout:          durationpb.New(0),
+			RetryPolicy:      retries(),
+		}},
+	}
+}
+
+// retries repeats only what is known not to have reached a server, on another
+// backend if there is one.
+func retries() *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn:    "connect-failure,refused-stream,reset-before-request",
+		NumRetries: wrapperspb.UInt32(3),
+		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "previous_hosts",
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previousv3.PreviousHostsPredicate{})},
+		}},
+		HostSelectionRetryMaxAttempts: 5,
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
+			BaseInterval: durationpb.New(backOffBase),
+			MaxInterval:  durationpb.New(backOffMax),
+		},
+	}
+}

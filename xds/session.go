@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+)
+
+// absent is the version of a name that the client was told does not exist. No
+// resource has it, so the name is sent as soon as it comes to be.
+const absent = ""
+
+// session is one ADS stream: what its Envoy asked for, was sent and answered.
+// The library's delta server speaks the protocol and calls the session, as its
+// cache and its callbacks, from one goroutine; the Server calls it when
+// something new is published. All of its state is guarded by the Server's lock.
+type session struct {
+	server *Server
+	since  time.Time
+	subs   [kindCount]subscription
+	// pending are the responses that are not answered yet, by nonce.
+	pending map[string]sent
+}
+
+// subscription is a session's state for one kind of resource.
+type subscription struct {
+	// started is set by the first request of this kind.
+	started bool
+	// request and out are those of the open watch; request is nil while none
+	// is open, which is from a response until its answer.
+	request *cache.DeltaRequest
+	out     chan cache.DeltaResponse
+	// queued counts the responses handed over and not yet sent.
+	queued int
+	// wildcard and names are what the client wants.
+	wildcard bool
+	names    map[string]struct{}
+	// told is the version of each resource the client has been sent, or has
+	// said it holds. acked are those of them it has accepted.
+	told, acked map[string]string
+	// owed are names that the client is waiting to hear about, even if
+	// nothing changed.
+	owed map[string]struct{}
+}
+
+// sent is a response on its way.
+type sent struct {
+	kind     kind
+	versions map[string]string
+	at       time.Time
+}
+
+// CreateWatch refuses state-of-the-world requests: on-demand clusters exist in
+// delta only.
+func (*session) CreateWatch(*cache.Request, cache.Subscription, chan cache.Response) (func(), error) {
+	return nil, errors.New("only delta xDS is served")
+}
+
+// CreateDeltaWatch answers the request at once, as far as there is anything to
+// say, and otherwise as soon as there is.
+func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
+	k, ok := kindOf(req.GetTypeUrl())
+	if !ok {
+		// Say nothing, for ever: the client asked for a type we never serve.
+		return nil, nil
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	state := &s.subs[k]
+	state.watch(req, sub, out)
+	s.push()
+	return func() {
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		state.request, state.out = nil, nil
+	}, nil
+}
+
+// watch takes over the client's wishes from a request.
+func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
+	t.request, t.out = req, out
+	t.wildcard, t.names = sub.IsWildcard(), sub.SubscribedResources()
+	t.told = sub.ReturnedResources()
+	if !t.started {
+		t.started = true
+		t.acked = maps.Clone(t.told)
+		t.owed = map[string]struct{}{}
+	}
+	for _, name := range req.GetResourceNamesSubscribe() {
+		if _, held := req.GetInitialResourceVersions()[name]; !held {
+			t.owed[name] = struct{}{}
+		}
+	}
+	for name := range t.owed {
+		if _, wanted := t.names[name]; !wanted {
+			delete(t.owed, name)
+		}
+	}
+}
+
+// push sends whatever is new on every kind that is ready for it. The caller
+// holds the lock.
+func (s *session) push() {
+	for k := range kindCount {
+		t := &s.subs[k]
+		if t.request == nil {
+			continue
+		}
+		resp := s.compose(k)
+		if resp == nil {
+			continue
+		}
+		select {
+		case t.out <- resp:
+			t.queued++
+			t.told = resp.NextVersionMap
+			t.request, t.out = nil, nil
+		default:
+			// Can't be: the library's channel has room for a response of each
+			// kind, and each kind has one on its way at most. Were it so, the
+			// watch stays open for the next push.
+		}
+	}
+}
+
+// compose makes the response that brings the client up to date with one kind;
+// nil if it is.
+func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
+	t, p := &s.subs[k], s.server.current
+	if p == nil {
+		return nil
+	}
+	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.typeURL(), SystemVersionInfo: s.server.generation()}
+	var next map[string]string
+	change := func(name, version string) {
+		if next == nil {
+			next = maps.Clone(t.told)
+		}
+		next[name] = version
+		delete(t.owed, name)
+	}
+	for _, name := range s.wanted(k) {
+		told, known := t.told[name]
+		_, owed := t.owed[name]
+		switch r := p.resource(k, name); {
+		case r == nil && (!known || told != absent || owed):
+			msg.RemovedResources = append(msg.RemovedResources, name)
+			change(name, absent)
+		case r != nil && (told != r.version || owed) && !s.heldBack(k, name):
+			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.version, Resource: r.body})
+			change(name, r.version)
+		}
+	}
+	if next == nil {
+		return nil
+	}
+	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: next}
+}
+
+// wanted are the names a client wants to hear about, sorted.
+func (s *session) wanted(k kind) []string {
+	t := &s.subs[k]
+	if !t.wildcard {
+		return sortedKeys(t.names)
+	}
+	names := sortedKeys(t.told)
+	if k == kindListener {
+		names = append(names, s.server.current.listenerNames()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// heldBack says whether an assignment must wait for its cluster. Envoy keeps a
+// changed cluster back until an assignment comes after it; one that came
+// before would leave it waiting.
+func (s *session) heldBack(k kind, name string) bool {
+	if k != kindEndpoints {
+		return false
+	}
+	clusters := &s.subs[kindCluster]
+	if _, wanted := clusters.names[name]; !wanted {
+		return false
+	}
+	return clusters.told[name] != s.server.current.resource(kindCluster, name).version
+}
+
+// OnDeltaStreamOpen has nothing to add: the session was made for the stream.
+func (*session) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
+
+// OnDeltaStreamClosed has nothing to add: the Server drops the session.
+func (*session) OnDeltaStreamClosed(int64, *corev3.Node) {}
+
+// OnStreamDeltaResponse notes that a response is being sent.
+func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
+	k, ok := kindOf(resp.GetTypeUrl())
+	if !ok {
+		return
+	}
+	versions := map[string]string{}
+	for _, r := range resp.GetResources() {
+		versions[r.GetName()] = r.GetVersion()
+	}
+	for _, name := range resp.GetRemovedResources() {
+		versions[name] = absent
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	s.subs[k].queued--
+	s.pending[resp.GetNonce()] = sent{kind: k, versions: versions, at: s.server.now()}
+	s.server.counts[k].responses++
+}
+
+// OnStreamDeltaRequest notes the answer to a response, if the request is one.
+// A refused resource is not sent again before it changes: as far as the
+// library and this session are concerned, the client has been told of it.
+func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
+	nonce := req.GetResponseNonce()
+	if nonce == "" {
+		return nil
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	was, ok := s.pending[nonce]
+	if !ok {
+		return nil
+	}
+	delete(s.pending, nonce)
+	if detail := req.GetErrorDetail(); detail != nil {
+		s.server.refused(was, detail.GetMessage())
+		return nil
+	}
+	s.server.counts[was.kind].acks++
+	for name, version := range was.versions {
+		s.subs[was.kind].acked[name] = version
+	}
+	s.server.notify()
+	return nil
+}
+
+// settled says whether the client has been sent, and has answered, all there
+// is to say. An open watch has nothing left to send: only a response on its way
+// closes one. The caller holds the lock.
+func (s *session) settled() bool {
+	for k := range s.subs {
+		if s.subs[k].queued > 0 {
+			return false
+		}
+	}
+	return len(s.pending) == 0 && s.subs[kindListener].started && s.subs[kindRoute].started
+}
+
+// accepted says whether the client has accepted all listeners and the routes
+// as they are now. The caller holds the lock.
+func (s *session) accepted() bool {
+	p := s.server.current
+	for _, name := range p.listenerNames() {
+		if s.subs[kindListener].acked[name] != p.resource(kindListener, name).version {
+			return false
+		}
+	}
+	return s.subs[kindRoute].acked[routeName] == p.resource(kindRoute, routeName).version
+}
+
+// generation numbers what is published, for reading in dumps only.
+func (s *Server) generation() string { return strconv.Itoa(s.publications) }

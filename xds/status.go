@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"slices"
+	"time"
+)
+
+// maxNacks bounds how many refusals are remembered.
+const maxNacks = 32
+
+// Status is what the server knows of its Envoy at one moment.
+type Status struct {
+	// Connected says whether any Envoy has an ADS stream open, and Since when
+	// the oldest one was opened. Streams counts them: two while one Envoy
+	// takes over from another.
+	Connected bool
+	Since     time.Time
+	Streams   int
+	// ListenersAcked says whether every connected Envoy has accepted all
+	// listeners and the routes, as they are now.
+	ListenersAcked bool
+	// Pending counts the responses that are not answered yet, and Oldest is
+	// when the first of them was sent.
+	Pending int
+	Oldest  time.Time
+	// NackCount counts all refusals so far. Nacks are the last of them, the
+	// newest at the end.
+	NackCount int
+	Nacks     []Nack
+	// Kinds are the figures of each kind of resource.
+	Kinds []KindStatus
+	// InUse are the frontends that Envoy has asked for, by address, sorted.
+	// Names of no frontend are not among them.
+	InUse []string
+
+	settled bool
+}
+
+// Settled says whether an Envoy is connected, and each one has been sent, and
+// has accepted or refused, everything that is published.
+func (s Status) Settled() bool { return s.settled }
+
+// Nack is a refusal: Envoy keeps what it had before.
+type Nack struct {
+	At time.Time
+	// Type is the kind of resource: cluster, endpoints, listener or route.
+	Type string
+	// Names are those of the resources in the refused response. Envoy takes
+	// over those of them that it finds no fault with.
+	Names []string
+	// Detail is what Envoy says is wrong.
+	Detail string
+}
+
+// KindStatus is how many responses of one kind of resource were sent, accepted
+// and refused, since the server was made.
+type KindStatus struct {
+	Type                   string
+	Responses, Acks, Nacks int
+}
+
+// Status is a copy of the present state; it never changes afterwards.
+func (s *Server) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{
+		Connected:      len(s.sessions) > 0,
+		Streams:        len(s.sessions),
+		ListenersAcked: len(s.sessions) > 0,
+		NackCount:      s.nackCount,
+		Nacks:          slices.Clone(s.nacks),
+		settled:        len(s.sessions) > 0,
+	}
+	for k := range kindCount {
+		c := s.counts[k]
+		st.Kinds = append(st.Kinds, KindStatus{Type: k.String(), Responses: c.responses, Acks: c.acks, Nacks: c.nacks})
+	}
+	inUse := map[string]struct{}{}
+	for sess := range s.sessions {
+		st.add(sess, inUse)
+	}
+	st.InUse = sortedKeys(inUse)
+	return st
+}
+
+// add takes a session into account.
+func (st *Status) add(sess *session, inUse map[string]struct{}) {
+	st.Since = earliest(st.Since, sess.since)
+	st.ListenersAcked = st.ListenersAcked && sess.accepted()
+	st.settled = st.settled && sess.settled()
+	st.Pending += len(sess.pending)
+	for _, r := range sess.pending {
+		st.Oldest = earliest(st.Oldest, r.at)
+	}
+	for name, version := range sess.subs[kindCluster].told {
+		if version != absent {
+			inUse[name] = struct{}{}
+		}
+	}
+}
+
+// earliest is the earlier of two times, of which a may be unset.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// refused records that a response was refused. The caller holds the lock.
+func (s *Server) refused(was sent, detail string) {
+	s.nackCount++
+	s.counts[was.kind].nacks++
+	s.nacks = append(s.nacks, Nack{At: s.now(), Type: was.kind.String(), Names: sortedKeys(was.versions), Detail: detail})
+	if len(s.nacks) > maxNacks {
+		s.nacks = slices.Clone(s.nacks[1:])
+	}
+	s.notify()
+}

@@ -34,13 +34,10 @@ type Status struct {
 	// InUse are the frontends that Envoy has asked for, by address, sorted.
 	// Names of no frontend are not among them.
 	InUse []string
-
-	settled bool
+	// Settled says whether an Envoy is connected, and each one has been sent,
+	// and has accepted or refused, everything that is published.
+	Settled bool
 }
-
-// Settled says whether an Envoy is connected, and each one has been sent, and
-// has accepted or refused, everything that is published.
-func (s Status) Settled() bool { return s.settled }
 
 // Nack is a refusal: Envoy keeps what it had before.
 type Nack struct {
@@ -71,7 +68,7 @@ func (s *Server) Status() Status {
 		ListenersAcked: len(s.sessions) > 0,
 		NackCount:      s.nackCount,
 		Nacks:          slices.Clone(s.nacks),
-		settled:        len(s.sessions) > 0,
+		Settled:        len(s.sessions) > 0,
 	}
 	for k := range kindCount {
 		c := s.counts[k]
@@ -89,7 +86,7 @@ func (s *Server) Status() Status {
 func (st *Status) add(sess *session, inUse map[string]struct{}) {
 	st.Since = earliest(st.Since, sess.since)
 	st.ListenersAcked = st.ListenersAcked && sess.accepted()
-	st.settled = st.settled && sess.settled()
+	st.Settled = st.Settled && sess.settled()
 	st.Pending += len(sess.pending)
 	for _, r := range sess.pending {
 		st.Oldest = earliest(st.Oldest, r.at)

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The environment that says where the binaries are; the Makefile sets it.
+const (
+	envoyEnv = "NODEVOY_ENVOY"
+	agentEnv = "NODEVOY_BIN"
+)
+
+// Envoy is a real Envoy on a node.
+type Envoy struct {
+	*Process
+	node  *Node
+	admin *http.Client
+	log   string
+}
+
+// StartEnvoy starts Envoy with what `nodevoy bootstrap` prints, and returns
+// when its admin socket answers: listeners come once an agent serves them.
+func (n *Node) StartEnvoy(ctx context.Context, bootstrapFlags ...string) (*Envoy, error) {
+	binary, err := binary(envoyEnv, "make envoy")
+	if err != nil {
+		return nil, err
+	}
+	argv, err := n.nodevoy("bootstrap", append([]string{"--node-name", n.Name}, bootstrapFlags...)...)
+	if err != nil {
+		return nil, err
+	}
+	bootstrap, err := n.Run(ctx, argv...)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(n.dir, "envoy.yaml")
+	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
+		return nil, fmt.Errorf("write bootstrap: %w", err)
+	}
+	e := &Envoy{node: n, admin: unixClient(filepath.Join(n.RunDir(), "envoy-admin.sock"))}
+	// Standard output has the access log only; Envoy's own log goes to a file.
+	own := filepath.Join(n.dir, "envoy.log")
+	e.Process, err = n.Start("access.log", binary, "--config-path", config, "--disable-hot-restart",
+		"--concurrency", "1", "--log-path", own, "--log-level", "info", "--file-flush-interval-msec", "100")
+	if err != nil {
+		return nil, err
+	}
+	e.log = own
+	return e, Until(ctx, "Envoy of "+n.Name, func() error {
+		if err := e.running(); err != nil {
+			return err
+		}
+		_, err := e.Admin(ctx, "/server_info")
+		return err
+	})
+}
+
+// running returns an error with the end of the log when Envoy has ended.
+func (e *Envoy) running() error {
+	select {
+	case <-e.Ended():
+		return fmt.Errorf("envoy has ended: %s %s", tail(e.Output(), 5), tail(e.Log(), 15))
+	default:
+		return nil
+	}
+}
+
+// Log is Envoy's own log.
+func (e *Envoy) Log() string {
+	text, err := os.ReadFile(e.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// AccessLog are the lines of the access log so far, those of earlier Envoys of
+// the node included. Envoy writes them with a delay of a tenth of a second.
+func (e *Envoy) AccessLog() []string {
+	return strings.FieldsFunc(e.Output(), func(r rune) bool { return r == '\n' })
+}
+
+// Admin asks Envoy's admin interface for a path.
+func (e *Envoy) Admin(ctx context.Context, path string) (string, error) {
+	return get(ctx, e.admin, path)
+}
+
+// Stat is the value of one counter or gauge; 0 when Envoy has none of this name.
+func (e *Envoy) Stat(ctx context.Context, name string) (int64, error) {
+	text, err := e.Admin(ctx, "/stats?format=json&filter=^"+name+"$")
+	if err != nil {
+		return 0, err
+	}
+	var got struct {
+		Stats []struct {
+			Name  string
+			Value int64
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		return 0, fmt.Errorf("parse stats of Envoy: %w", err)
+	}
+	for _, s := range got.Stats {
+		if s.Name == name {
+			return s.Value, nil
+		}
+	}
+	return 0, nil
+}
+
+// unixClient is an HTTP client that talks to one unix socket.
+func unixClient(path string) *http.Client {
+	return &http.Client{
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+			},
+		},
+	}
+}
+
+func get(ctx context.Context, client *http.Client, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return string(body), fmt.Errorf("get %s: status %s", path, response.Status)
+	}
+	return string(body), nil
+}
+
+// binary is the path that an environment variable has.
+func binary(env, target string) (string, error) {
+	path := os.Getenv(env)
+	if path == "" {
+		return "", fmt.Errorf("%s is not set: run this by make, or %q first", env, target)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s: %w: run %q first", env, err, target)
+	}
+	return path, nil
+}
+
+// Installed returns an error that says what is missing for agents and Envoys.
+func Installed() error {
+	_, agentErr := binary(agentEnv, "make build")
+	_, envoyErr := binary(envoyEnv, "make envoy")
+	return errors.Join(agentErr, envoyErr)
+}
+
+// tail are the last lines of a text.
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// namespace is a network namespace with a name that `ip netns` knows too.
+type namespace struct {
+	name string
+	fd   netns.NsHandle
+	nl   *netlink.Handle
+}
+
+// newNamespace makes a namespace whose lo is up and whose IPv6 addresses can
+// be used at once.
+func newNamespace(name string) (*namespace, error) {
+	path := filepath.Join("/run/netns", name)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return nil, fmt.Errorf("name namespace %s: %w", name, err)
+	}
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "", unix.MS_BIND, "")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make namespace %s: %w", name, err)
+	}
+	n := &namespace{name: name}
+	if n.fd, err = netns.GetFromPath(path); err != nil {
+		return nil, fmt.Errorf("open namespace %s: %w", name, err)
+	}
+	if n.nl, err = netlink.NewHandleAt(n.fd); err != nil {
+		return nil, fmt.Errorf("open netlink in %s: %w", name, err)
+	}
+	lo, err := n.nl.LinkByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("find lo in %s: %w", name, err)
+	}
+	if err := n.nl.LinkSetUp(lo); err != nil {
+		return nil, fmt.Errorf("set lo up in %s: %w", name, err)
+	}
+	// Duplicate address detection takes seconds, and nobody else is here.
+	return n, n.sysctl("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+}
+
+// do runs fn on a thread that is in the namespace. A process or a socket that
+// fn makes stays in it.
+func (n *namespace) do(fn func() error) error {
+	return onThread(func() error {
+		if err := netns.Set(n.fd); err != nil {
+			return fmt.Errorf("enter namespace %s: %w", n.name, err)
+		}
+		return fn()
+	})
+}
+
+// sysctl sets each key=value, as sysctl(8) has it.
+func (n *namespace) sysctl(settings ...string) error {
+	return n.do(func() error {
+		for _, setting := range settings {
+			key, value, _ := strings.Cut(setting, "=")
+			path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
+			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+				return fmt.Errorf("set %s in %s: %w", key, n.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// close removes the name; the namespace goes when nothing is in it any more.
+func (n *namespace) close() error {
+	n.nl.Close()
+	if err := n.fd.Close(); err != nil {
+		return fmt.Errorf("close namespace %s: %w", n.name, err)
+	}
+	path := filepath.Join("/run/netns", n.name)
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount namespace %s: %w", n.name, err)
+	}
+	return os.Remove(path)
+}
+
+// onThread runs fn on a thread of its own that ends with it, so that what fn
+// changes about the thread changes nothing else.
+func onThread(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		// Never unlocked: the runtime ends the thread with the goroutine.
+		runtime.LockOSThread()
+		result <- fn()
+	}()
+	return <-result
+}

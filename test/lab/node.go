@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/nodevoy/nodevoy/test/lab/kubeproxy"
+)
+
+// Node is a network namespace that stands for a machine with pods.
+type Node struct {
+	// Name is the node's name, and its namespace's.
+	Name string
+	// IPs are its addresses on the LAN, v4 then v6.
+	IPs []netip.Addr
+
+	lab    *Lab
+	number int
+	ns     *namespace
+	lan    netlink.Link // eth0
+	plug   netlink.Link // its other end
+	bridge netlink.Link
+	pods   int
+	proxy  kubeproxy.Proxy
+	procs  []*Process
+	dir    string
+}
+
+// AddNode adds a node to the LAN and to the objects, with routes from and to
+// the pods of the nodes before it.
+func (l *Lab) AddNode(name string) (*Node, error) {
+	number := len(l.nodes) + 1
+	n := &Node{Name: name, lab: l, number: number, dir: filepath.Join(Dir, name)}
+	others := l.nodes
+	if err := os.MkdirAll(n.RunDir(), 0o755); err != nil {
+		return nil, fmt.Errorf("make directory of %s: %w", name, err)
+	}
+	var err error
+	if n.ns, err = newNamespace(name); err != nil {
+		return nil, err
+	}
+	l.nodes = append(l.nodes, n)
+	if err := errors.Join(n.configure(), n.joinLAN(), n.makeBridge()); err != nil {
+		return nil, err
+	}
+	for _, other := range others {
+		if err := errors.Join(n.routeTo(other), other.routeTo(n)); err != nil {
+			return nil, err
+		}
+	}
+	n.proxy = l.newProxy(n)
+	l.objects.addNode(n)
+	return n, nil
+}
+
+// joinLAN plugs the node into the LAN, whose router is its default gateway.
+func (n *Node) joinLAN() error {
+	var err error
+	if n.lan, n.plug, err = n.lab.wire(end{n.ns, "eth0"}, end{nil, lanPrefix + n.Name}); err != nil {
+		return err
+	}
+	if err := n.lab.nl.LinkSetMaster(n.plug, n.lab.lan); err != nil {
+		return fmt.Errorf("join %s to the LAN: %w", n.Name, err)
+	}
+	ips, routers := lanPrefixes(n.number), lanPrefixes(router)
+	if err := address(n.ns.nl, n.lan, ips...); err != nil {
+		return err
+	}
+	for i, ip := range ips {
+		n.IPs = append(n.IPs, ip.Addr())
+		if err := route(n.ns.nl, n.lan, everything(ip.Addr()), routers[i].Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configure makes the namespace a router that treats bridged packets as the
+// laboratory's options say.
+func (n *Node) configure() error {
+	settings := []string{
+		"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+		// What a distribution's defaults give a node.
+		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+	}
+	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
+		value := 0
+		if *n.lab.options.BridgeNetfilter {
+			value = 1
+		}
+		settings = append(settings,
+			fmt.Sprintf("net.bridge.bridge-nf-call-iptables=%d", value),
+			fmt.Sprintf("net.bridge.bridge-nf-call-ip6tables=%d", value))
+	}
+	return n.ns.sysctl(settings...)
+}
+
+// makeBridge makes cni0, the gateway of the node's pods, when pods are on one.
+func (n *Node) makeBridge() error {
+	if n.lab.options.Veth != Bridge {
+		return nil
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "cni0"
+	if err := n.ns.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return fmt.Errorf("make cni0 of %s: %w", n.Name, err)
+	}
+	var err error
+	if n.bridge, err = up(n.ns.nl, "cni0"); err != nil {
+		return err
+	}
+	return address(n.ns.nl, n.bridge, n.podPrefixes(1)...)
+}
+
+// podPrefixes are the addresses of the node's pod with this number; 1 is the
+// pods' gateway.
+func (n *Node) podPrefixes(number int) []netip.Prefix {
+	return []netip.Prefix{prefix(podIP4, n.number, number), prefix(podIP6, n.number, number)}
+}
+
+// routeTo sends what is for the other node's pods to that node.
+func (n *Node) routeTo(other *Node) error {
+	for i, pods := range other.podPrefixes(0) {
+		if err := route(n.ns.nl, n.lan, pods.Masked(), other.IPs[i]); err != nil {
+			return fmt.Errorf("route from %s to %s: %w", n.Name, other.Name, err)
+		}
+	}
+	return nil
+}
+
+// RunDir is the run directory of the node's agent and Envoy: nodes share the
+// machine's /run.
+func (n *Node) RunDir() string { return filepath.Join(n.dir, "run") }
+
+// Run runs a command on the node and returns its standard output; the error
+// has its standard error.
+func (n *Node) Run(ctx context.Context, argv ...string) (string, error) {
+	return n.ns.run(ctx, "", argv...)
+}
+
+// Start starts a program on the node, with its output in a file of this name.
+func (n *Node) Start(output string, argv ...string) (*Process, error) {
+	p, err := n.ns.start(filepath.Join(n.dir, output), argv...)
+	if err == nil {
+		n.procs = append(n.procs, p)
+	}
+	return p, err
+}
+
+func (n *Node) killAll() error {
+	var errs []error
+	for _, p := range n.procs {
+		errs = append(errs, p.Kill())
+	}
+	return errors.Join(errs...)
+}
+
+// newProxy makes the stand-in for kube-proxy that the options ask for.
+func (l *Lab) newProxy(n *Node) kubeproxy.Proxy {
+	run := func(ctx context.Context, stdin string, argv ...string) (string, error) {
+		return n.ns.run(ctx, stdin, argv...)
+	}
+	if l.options.Proxy == NFTables {
+		return kubeproxy.NewNFTables(run, podRange4, podRange6)
+	}
+	return kubeproxy.NewIPTables(run, l.options.IPTables, podRange4, podRange6)
+}
+
+func (n *Node) syncProxy(ctx context.Context) error {
+	objects := n.lab.objects
+	ports := kubeproxy.Ports(objects.services(), objects.slices())
+	if err := n.proxy.Sync(ctx, ports); err != nil {
+		return fmt.Errorf("sync kube-proxy of %s: %w", n.Name, err)
+	}
+	return nil
+}

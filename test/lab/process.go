@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a running program in one of the laboratory's namespaces, with its
+// output in a file.
+type Process struct {
+	name   string
+	output string
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	err    error
+}
+
+// start runs argv in the namespace; output goes to a file of its own.
+func (n *namespace) start(output string, argv ...string) (*Process, error) {
+	file, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open output of %s: %w", argv[0], err)
+	}
+	defer file.Close()
+	p := &Process{name: argv[0], output: output, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = file, file
+	if err := n.do(p.cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s in %s: %w", p.name, n.name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// run runs argv in the namespace, with text on its standard input, and returns
+// its standard output. Its error has what it wrote to standard error.
+func (n *namespace) run(ctx context.Context, text string, argv ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &errs
+	if err := n.do(cmd.Start); err != nil {
+		return "", fmt.Errorf("start %s in %s: %w", argv[0], n.name, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return out.String(), fmt.Errorf("run %s in %s: %w: %s", strings.Join(argv, " "), n.name, err, bytes.TrimSpace(errs.Bytes()))
+	}
+	return out.String(), nil
+}
+
+// PID is the process's id inside the laboratory.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Ended is closed when the process has ended, by itself or not.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// Output is all that the process, and those before it with the same output
+// file, have written.
+func (p *Process) Output() string {
+	text, err := os.ReadFile(p.output)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// Kill ends the process by SIGKILL and waits until it has ended.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL, grace) }
+
+// Stop asks the process to end by SIGTERM and waits until it has; it is killed,
+// and an error returned, when it takes longer than limit.
+func (p *Process) Stop(limit time.Duration) error {
+	err := p.end(syscall.SIGTERM, limit)
+	if err != nil {
+		return errors.Join(err, p.Kill())
+	}
+	return nil
+}
+
+func (p *Process) end(sig syscall.Signal, limit time.Duration) error {
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("send %s to %s: %w", sig, p.name, err)
+	}
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("%s did not end within %s of %s", p.name, limit, sig)
+	}
+}
+
+// RSS is the process's resident memory, in bytes.
+func (p *Process) RSS() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("read memory of %s: %w", p.name, err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS of %s", p.name)
+}
+
+// CPU is the processor time the process has used, user and system, to a
+// hundredth of a second.
+func (p *Process) CPU() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("read processor time of %s: %w", p.name, err)
+	}
+	// The name, in parentheses, may hold spaces; utime and stime are fields 14
+	// and 15 of proc_pid_stat(5), in ticks of 1/100 s on every Linux.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("short stat of %s", p.name)
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("parse stat of %s: %w", p.name, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+)
+
+// ErrReleased says that Release came in between, so pods were not redirected.
+var ErrReleased = errors.New("redirection was released meanwhile")
+
+// Applier makes a node's kernel hold plans. Release, Refresh and Engaged may be
+// called at any time; the other methods wait for each other.
+type Applier struct {
+	cfg     Config
+	kernel  Kernel
+	log     *zap.Logger
+	sources *sources
+
+	mu sync.Mutex
+	// members has what each frontend set is known to hold, sorted; a set that
+	// is missing here has to be listed first.
+	members map[string][]ipset.Member
+	// rules has the rules that each family was last seen to have in place.
+	rules map[family.Family]string
+	// swept is set once nothing of another plan's shape is left.
+	swept bool
+	// checks counts Drift calls.
+	checks int
+}
+
+// New opens the kernel of the network namespace the process is in. It changes
+// nothing there.
+func New(cfg Config, log *zap.Logger) (*Applier, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	return NewFor(cfg, k, log), nil
+}
+
+// NewFor is New for a kernel that is open already, or a fake one. cfg must be
+// valid.
+func NewFor(cfg Config, k Kernel, log *zap.Logger) *Applier {
+	return &Applier{
+		cfg: cfg, kernel: k, log: log,
+		sources: &sources{sets: k.Urgent, engaged: map[family.Family]Set{}},
+		members: map[string][]ipset.Member{},
+		rules:   map[family.Family]string{},
+	}
+}
+
+// Close closes the sockets to the kernel. What was applied stays.
+func (a *Applier) Close() error { return a.kernel.Close() }
+
+// Prepare makes what Envoy needs before anything is redirected: the addresses
+// its listeners bind to. It changes nothing that is there.
+func (a *Applier) Prepare(_ context.Context, plan *Plan) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for i := range plan.Families {
+		errs = append(errs, a.applyAddress(&plan.Families[i]))
+	}
+	return errors.Join(errs...)
+}
+
+// Withdraw removes what the plan has no more: members of the sets. It adds
+// nothing and never touches rules, so it is safe at any time.
+func (a *Applier) Withdraw(_ context.Context, plan *Plan) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for i := range plan.Families {
+		f := &plan.Families[i]
+		errs = append(errs, a.sources.withdraw(f.Pods))
+		for _, s := range f.Frontends {
+			errs = append(errs, a.withdrawFrontends(s))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Apply makes everything hold: sets, addresses and routes, chains, frontends,
+// jumps, and pods last. Rules that were seen in place are looked at again only
+// after Drift has found something, so that a change of members costs no more
+// than the members. One family's failure doesn't hold up the other. It returns
+// ErrReleased when Release was called after it began: then pods are not
+// redirected.
+func (a *Applier) Apply(ctx context.Context, plan *Plan) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ticket := a.sources.ticket()
+	if a.cfg.Backend == iptables.AutoBackend {
+		return errors.New("apply plan: the iptables backend is not decided, probe the node first")
+	}
+	if plan.Mechanism == TPROXY {
+		// A bridge may have come since the probe, with the node's first pod.
+		if err := bridged(a.kernel, a.cfg.Families); err != nil {
+			return fmt.Errorf("apply plan: %w", err)
+		}
+	}
+	if err := a.sweep(ctx, plan); err != nil {
+		return err
+	}
+	var errs []error
+	for i := range plan.Families {
+		f := &plan.Families[i]
+		if err := a.applyFamily(ctx, f, ticket); err != nil {
+			delete(a.rules, f.Family)
+			errs = append(errs, fmt.Errorf("%s: %w", f.Family, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Applier) applyFamily(ctx context.Context, f *FamilyPlan, ticket uint64) error {
+	tables, err := a.kernel.tables(a.cfg.Backend, f.Family)
+	if err != nil {
+		return err
+	}
+	for _, s := range f.sets() {
+		if err := a.ensureSet(ctx, tables, s.Spec); err != nil {
+			return err
+		}
+	}
+	if err := a.applyAddress(f); err != nil {
+		return err
+	}
+	if f.Routing != nil {
+		if err := a.kernel.Network.AddRule(*f.Routing); err != nil {
+			return err
+		}
+	}
+	text := f.RenderRules()
+	inPlace := a.rules[f.Family] == text
+	if !inPlace {
+		if err := a.applyChains(ctx, tables, f); err != nil {
+			return err
+		}
+	}
+	if err := a.applyFrontends(f.Frontends); err != nil {
+		return err
+	}
+	if !inPlace {
+		if err := a.applyJumps(ctx, tables, f.Jumps); err != nil {
+			return err
+		}
+		a.rules[f.Family] = text
+		a.log.Info("rules applied", zap.Stringer("family", f.Family), zap.Stringer("backend", tables.Backend()),
+			zap.Int("chains", len(f.Chains)), zap.Int("jumps", len(f.Jumps)))
+	}
+	return a.sources.engage(f.Pods, ticket)
+}
+
+// applyAddress puts the listeners' address on lo, unless it is there.
+func (a *Applier) applyAddress(f *FamilyPlan) error {
+	have, err := a.kernel.Network.Addresses(f.Family)
+	if err != nil || slices.Contains(have, f.Address) {
+		return err
+	}
+	return a.kernel.Network.AddAddress(f.Address)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/route"
+)
+
+// How long to wait for the kernel to let go of a set: nf_tables destroys a
+// deleted rule a moment after it has gone.
+const (
+	letGoInterval = 10 * time.Millisecond
+	letGoAttempts = 300
+)
+
+// Cleanup removes everything of ours from the node, whatever mechanism or
+// backend made it: pods first, so that nothing is redirected any more, then
+// jumps and chains, sets, routes, addresses. It goes on after a failure and
+// returns them all; doing it twice is no error.
+func (a *Applier) Cleanup(ctx context.Context) error {
+	errs := []error{a.Release()}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.members)
+	clear(a.rules)
+	a.swept = false
+	for _, t := range a.kernel.Tables {
+		errs = append(errs, a.removeHooks(ctx, t, nil))
+	}
+	return errors.Join(append(errs, a.removeSets(ctx), a.removeNetwork())...)
+}
+
+// sweep removes, once, what an agent of another configuration left: chains of
+// the other mechanism, backend or family. As long as such are there, no pod is
+// redirected.
+func (a *Applier) sweep(ctx context.Context, plan *Plan) error {
+	if a.swept {
+		return nil
+	}
+	for _, t := range a.kernel.Tables {
+		keep := func(h hook) bool { return t.Backend() == a.cfg.Backend && plan.has(t.Family(), h) }
+		if err := a.removeHooks(ctx, t, keep); err != nil {
+			return fmt.Errorf("remove rules of another configuration: %w", err)
+		}
+	}
+	if plan.Mechanism == DNAT {
+		for _, f := range family.All() {
+			if err := a.kernel.Network.DeleteRule(a.cfg.routing(f)); err != nil && family.V4 == f {
+				return err
+			}
+		}
+	}
+	a.swept = true
+	return nil
+}
+
+// has says whether the plan has the chain.
+func (p *Plan) has(f family.Family, h hook) bool {
+	for i := range p.Families {
+		if p.Families[i].Family == f {
+			return slices.ContainsFunc(p.Families[i].Chains, func(c Chain) bool { return c.Table == h.Table && c.Name == h.Chain })
+		}
+	}
+	return false
+}
+
+// removeHooks removes our jumps and chains, but those to keep; nil keeps none.
+func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(hook) bool) error {
+	var errs []error
+	for _, table := range reservedTables() {
+		var found []hook
+		for _, h := range hooks() {
+			if h.Table != table || (keep != nil && keep(h)) {
+				continue
+			}
+			_, err := t.List(ctx, table, h.Chain)
+			switch {
+			case err == nil, errors.Is(err, iptables.ErrUnreadable):
+				found = append(found, h)
+			case !errors.Is(err, iptables.ErrNotFound):
+				errs = append(errs, err)
+			}
+		}
+		if len(found) > 0 {
+			delete(a.rules, t.Family())
+			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeTable removes chains of one table in one step, after what jumps there.
+// Where jumps can't be read the chains are emptied at least.
+func removeTable(ctx context.Context, t Tables, table string, found []hook) error {
+	var jumps, flushes, deletes []string
+	var unread error
+	for _, h := range found {
+		flushes = append(flushes, "-F "+h.Chain)
+		deletes = append(deletes, "-X "+h.Chain)
+		if h.Parent == "" {
+			continue
+		}
+		rules, err := t.List(ctx, table, h.Parent)
+		unread = errors.Join(unread, err)
+		jumps = append(jumps, deletions(rules)...)
+	}
+	lines := slices.Concat(jumps, flushes, deletes)
+	if unread != nil {
+		lines = flushes
+	}
+	err := t.Restore(ctx, fmt.Sprintf("*%s\n%s\nCOMMIT\n", table, strings.Join(lines, "\n")))
+	return errors.Join(unread, err)
+}
+
+// removeSets destroys every set of ours.
+func (a *Applier) removeSets(ctx context.Context) error {
+	names, err := a.kernel.Sets.Names()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range family.All() {
+		for _, set := range reservedSets(f) {
+			if slices.Contains(names, set) {
+				errs = append(errs, a.destroySet(ctx, set))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// destroySet destroys a set that was in use a moment ago.
+func (a *Applier) destroySet(ctx context.Context, set string) error {
+	tick := time.NewTicker(letGoInterval)
+	defer tick.Stop()
+	for range letGoAttempts {
+		err := a.kernel.Sets.Destroy(set)
+		if !errors.Is(err, ipset.ErrInUse) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return fmt.Errorf("destroy set %s: %w: by a rule that is not ours", set, ipset.ErrInUse)
+}
+
+// removeNetwork removes the policy rules, routes and addresses that are there.
+func (a *Applier) removeNetwork() error {
+	var errs []error
+	for _, f := range family.All() {
+		have, err := a.kernel.Network.Addresses(f)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if addr := a.cfg.address(f); slices.Contains(have, addr) {
+			errs = append(errs, a.kernel.Network.DeleteAddress(addr))
+		}
+		if f == family.V4 || len(have) > 0 {
+			errs = append(errs, a.kernel.Network.DeleteRule(a.cfg.routing(f)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// routing is the policy rule of tproxy.
+func (c Config) routing(f family.Family) route.Rule {
+	return route.Rule{Family: f, Mark: c.Mark, Table: c.Table, Priority: c.Table}
+}

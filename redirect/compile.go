@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+)
+
+// maxMembers bounds a set. Memory grows only with members, so it is far above
+// any cluster; ipset's own default of 65,536 is not.
+const maxMembers = 1 << 18
+
+// Compile says what the kernel must hold so that node's enrolled pods are
+// redirected. It is pure, and cfg must be valid. A mechanism that is still
+// "auto" counts as dnat.
+func Compile(node *model.Node, cfg Config) *Plan {
+	p := &Plan{Mechanism: cfg.Mechanism}
+	if p.Mechanism != TPROXY {
+		p.Mechanism = DNAT
+	}
+	for _, f := range family.All() {
+		if slices.Contains(cfg.Families, f) {
+			p.Families = append(p.Families, compileFamily(node, cfg, f))
+		}
+	}
+	return p
+}
+
+func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
+	fp := FamilyPlan{
+		Family:    f,
+		Address:   cfg.address(f),
+		Frontends: frontendSets(node, f),
+		Pods: Set{
+			Spec:    ipset.Spec{Name: podsSet(f), Type: ipset.HashIP, Family: f, Timeout: cfg.Timeout, MaxElements: maxMembers},
+			Members: podMembers(node, f),
+			Reason:  "enrolled pods; members expire unless the agent keeps renewing them, which it does only while Envoy works",
+		},
+	}
+	b := ruleBook{cfg: cfg, family: f}
+	if cfg.Mechanism == TPROXY {
+		routing := cfg.routing(f)
+		fp.Routing = &routing
+		fp.Chains, fp.Jumps = b.tproxy()
+	} else {
+		fp.Chains, fp.Jumps = b.dnat()
+	}
+	return fp
+}
+
+// frontendSets are the sets of one family, one for each class.
+func frontendSets(node *model.Node, f family.Family) []Set {
+	members := map[model.Class][]netip.AddrPort{}
+	for i := range node.Frontends {
+		fe := &node.Frontends[i]
+		if fe.Redirected() && family.Of(fe.Address.Addr()) == f && dialable(fe.Address) {
+			members[fe.Class] = append(members[fe.Class], unmapped(fe.Address))
+		}
+	}
+	var sets []Set
+	for _, c := range model.Classes() {
+		sets = append(sets, Set{
+			Spec:    ipset.Spec{Name: frontendSet(c, f), Type: ipset.HashIPPort, Family: f, MaxElements: maxMembers},
+			Members: sorted(members[c]),
+			Reason:  "frontends of capture class " + c.String(),
+		})
+	}
+	return sets
+}
+
+// podMembers are the addresses of enrolled pods.
+func podMembers(node *model.Node, f family.Family) []netip.AddrPort {
+	var members []netip.AddrPort
+	for _, pod := range node.Pods {
+		if !pod.Enrolled {
+			continue
+		}
+		for _, ip := range pod.IPs {
+			if at := netip.AddrPortFrom(ip, 0); family.Of(ip) == f && dialable(at) {
+				members = append(members, unmapped(at))
+			}
+		}
+	}
+	return sorted(members)
+}
+
+// dialable keeps addresses that belong to a single host out of the kernel's
+// sets, whatever an object says: link-local ones carry cloud metadata and our
+// own listeners.
+func dialable(at netip.AddrPort) bool {
+	a := at.Addr()
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast()
+}
+
+func unmapped(at netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
+// sorted sorts in place and drops repetitions.
+func sorted(members []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(members, netip.AddrPort.Compare)
+	return slices.Compact(members)
+}

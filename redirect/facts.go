@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+)
+
+// Facts is what the probe asks of the node besides its Kernel.
+type Facts interface {
+	// NFTables names the nf_tables tables of a family.
+	NFTables(f family.Family) ([]string, error)
+	// Sysctl reads a value, such as "net/ipv4/ip_forward"; empty when the
+	// kernel has none of that name.
+	Sysctl(name string) string
+	// ProxyMode is what kube-proxy says of itself; empty when it says nothing.
+	ProxyMode(ctx context.Context) string
+}
+
+// nodeFacts are those of the node the process runs on.
+type nodeFacts struct{}
+
+// proxyModeURL is where kube-proxy answers, unless it was told otherwise.
+const (
+	proxyModeURL     = "http://127.0.0.1:10249/proxyMode"
+	proxyModeTimeout = time.Second
+)
+
+// NFTables is as Facts.NFTables.
+func (nodeFacts) NFTables(f family.Family) ([]string, error) { return iptables.NFTables(f) }
+
+// Sysctl is as Facts.Sysctl.
+func (nodeFacts) Sysctl(name string) string {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// ProxyMode is as Facts.ProxyMode.
+func (nodeFacts) ProxyMode(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, proxyModeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, proxyModeURL, http.NoBody)
+	if err != nil {
+		return ""
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package family names the two IP families, so that every other room of
+// redirect is written once and run twice.
+package family
+
+import "net/netip"
+
+// Family is an IP address family.
+type Family uint8
+
+// The two families, with their numbers as the kernel has them (AF_INET, AF_INET6).
+const (
+	V4 Family = 2
+	V6 Family = 10
+)
+
+// All lists the families, in the order everything is done and shown.
+func All() []Family { return []Family{V4, V6} }
+
+// Of is the family of an address. A v4 address mapped into v6 is v4.
+func Of(addr netip.Addr) Family {
+	if addr.Unmap().Is4() {
+		return V4
+	}
+	return V6
+}
+
+// String is "ipv4" or "ipv6".
+func (f Family) String() string {
+	if f == V6 {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+// Digit is "4" or "6", as names of sets end.
+func (f Family) Digit() string {
+	if f == V6 {
+		return "6"
+	}
+	return "4"
+}
+
+// INET is "inet" or "inet6", as ipset and nft write it.
+func (f Family) INET() string {
+	if f == V6 {
+		return "inet6"
+	}
+	return "inet"
+}

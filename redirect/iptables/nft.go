@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// attributeMask leaves of an attribute's type what is not a flag (NLA_TYPE_MASK).
+const attributeMask = 0x3fff
+
+// NFTables names the nf_tables tables of one family, whoever made them; none on
+// a kernel without nf_tables.
+func NFTables(f family.Family) ([]string, error) {
+	replies, err := nftables(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, f)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s nf_tables: %w", f, err)
+	}
+	var names []string
+	for _, r := range replies {
+		attrs, err := nl.ParseRouteAttr(r[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return nil, fmt.Errorf("list %s nf_tables: %w", f, err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type&attributeMask == unix.NFTA_TABLE_NAME {
+				names = append(names, nl.BytesToString(a.Value))
+			}
+		}
+	}
+	return names, nil
+}
+
+// nftChain says whether nf_tables has the chain.
+func nftChain(f family.Family, table, chain string) (bool, error) {
+	_, err := nftables(unix.NFT_MSG_GETCHAIN, 0, f,
+		nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(table)),
+		nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(chain)))
+	switch {
+	case err == nil:
+		return true, nil
+	// EINVAL and EOPNOTSUPP: the kernel has no nf_tables.
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+		return false, nil
+	}
+	return false, fmt.Errorf("look for nf_tables chain: %w", err)
+}
+
+// nftables sends one request to nf_tables, on a socket of its own.
+func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([][]byte, error) {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, unix.NLM_F_ACK|flags)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f), Version: nl.NFNETLINK_V0})
+	for _, a := range attrs {
+		req.AddData(a)
+	}
+	// A dump that rules changed under is complete all the same for our
+	// purpose, but the next try is nearly always clean.
+	replies, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	for i := 0; errors.Is(err, nl.ErrDumpInterrupted) && i < 10; i++ {
+		replies, err = req.Execute(unix.NETLINK_NETFILTER, 0)
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return nil, errno
+	}
+	return replies, err
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/route"
+)
+
+// Sets is what redirection needs of ipset. See ipset.Sets.
+type Sets interface {
+	Protocol() (int, error)
+	Create(set ipset.Spec) error
+	Destroy(set string) error
+	Flush(set string) error
+	Swap(a, b string) error
+	Add(set ipset.Spec, members []ipset.Member) error
+	Delete(set ipset.Spec, members []ipset.Member) error
+	Header(set string) (ipset.Header, error)
+	Members(set string) ([]ipset.Member, error)
+	Names() ([]string, error)
+}
+
+// Tables is what redirection needs of one iptables backend and family. See
+// iptables.Tables.
+type Tables interface {
+	Backend() iptables.Backend
+	Family() family.Family
+	List(ctx context.Context, table, chain string) ([]string, error)
+	Restore(ctx context.Context, text string) error
+	Test(ctx context.Context, text string) error
+}
+
+// Network is what redirection needs of addresses and routes. See route.Network.
+type Network interface {
+	Addresses(f family.Family) ([]netip.Addr, error)
+	AddAddress(addr netip.Addr) error
+	DeleteAddress(addr netip.Addr) error
+	AddRule(r route.Rule) error
+	DeleteRule(r route.Rule) error
+	HasRule(r route.Rule) (bool, error)
+	Marks(f family.Family) ([]route.Foreign, error)
+	Bridged(f family.Family) (string, error)
+}
+
+// Kernel is the node's kernel, or a fake of it.
+type Kernel struct {
+	Sets Sets
+	// Urgent is another way to the same sets, for what can't wait for a long
+	// call on Sets.
+	Urgent  Sets
+	Network Network
+	// Tables are those of every backend and family whose commands exist.
+	Tables []Tables
+}
+
+// openKernel opens the kernel of the network namespace the process is in.
+func openKernel() (Kernel, error) {
+	sets, err := ipset.Open()
+	if err != nil {
+		return Kernel{}, err
+	}
+	urgent, err := ipset.Open()
+	if err != nil {
+		return Kernel{}, errors.Join(err, sets.Close())
+	}
+	network, err := route.Open()
+	if err != nil {
+		return Kernel{}, errors.Join(err, sets.Close(), urgent.Close())
+	}
+	k := Kernel{Sets: sets, Urgent: urgent, Network: network}
+	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		for _, f := range family.All() {
+			t, err := iptables.Open(b, f)
+			if errors.Is(err, iptables.ErrNoCommand) {
+				continue
+			}
+			if err != nil {
+				return Kernel{}, errors.Join(err, k.Close())
+			}
+			k.Tables = append(k.Tables, t)
+		}
+	}
+	return k, nil
+}
+
+// Close closes the sockets to the kernel. The rules stay.
+func (k Kernel) Close() error {
+	var errs []error
+	for _, part := range []any{k.Sets, k.Urgent, k.Network} {
+		if c, ok := part.(interface{ Close() error }); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tables finds those of one backend and family.
+func (k Kernel) tables(b iptables.Backend, f family.Family) (Tables, error) {
+	for _, t := range k.Tables {
+		if t.Backend() == b && t.Family() == f {
+			return t, nil
+		}
+	}
+	return nil, fmt.Errorf("%s %s tables: %w", f, b, iptables.ErrNoCommand)
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package redirect sends enrolled pods' connections to Services into the
+// node's Envoy. A model.Node comes in; Compile turns it into a Plan, which is
+// data and can be printed; an Applier makes the kernel hold the Plan, sees when
+// it no longer does, and removes every trace. Iptables rules are constant in
+// number: only members of ipsets follow pods and Services.
+//
+// What it does not do: it touches the kernel only through its leaf rooms
+// (iptables, ipset, route), never redirects traffic of the node itself, and
+// never anything but what enrolled pods send to a frontend.
+package redirect
+
+import (
+	"net/netip"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/route"
+)
+
+// Plan is all that the kernel must hold for redirection, as data. It is
+// immutable, and the same for both iptables backends.
+type Plan struct {
+	Mechanism Mechanism
+	Families  []FamilyPlan
+}
+
+// FamilyPlan is the part of a Plan that concerns one IP family.
+type FamilyPlan struct {
+	Family family.Family
+	// Address is where Envoy listens, on the loopback interface.
+	Address netip.Addr
+	// Frontends has one set for each capture class; Pods is the set of source
+	// addresses, whose members expire.
+	Frontends []Set
+	Pods      Set
+	// Routing leads marked packets to this host; nil for dnat.
+	Routing *route.Rule
+	// Chains are ours; Jumps lead to them from the kernel's.
+	Chains []Chain
+	Jumps  []Jump
+}
+
+// Set is an ipset and what is to be in it, sorted.
+type Set struct {
+	ipset.Spec
+	Members []netip.AddrPort
+	Reason  string
+}
+
+// Chain is a chain of ours and its rules, in order.
+type Chain struct {
+	Table, Name string
+	Rules       []Rule
+}
+
+// Rule is one iptables rule as iptables-save writes it, without "-A CHAIN",
+// and why it is there.
+type Rule struct {
+	Spec, Reason string
+}
+
+// Jump is the rule in a chain of the kernel's that leads to one of ours. It
+// must be that chain's first.
+type Jump struct {
+	Table, Parent, Chain string
+	Rule
+}
+
+// RuleCount is the number of iptables rules, jumps included, of both families.
+func (p *Plan) RuleCount() int {
+	n := 0
+	for _, f := range p.Families {
+		n += len(f.Jumps)
+		for _, c := range f.Chains {
+			n += len(c.Rules)
+		}
+	}
+	return n
+}
+
+// EnrolledIPs is the number of pod addresses to redirect.
+func (p *Plan) EnrolledIPs() int {
+	n := 0
+	for _, f := range p.Families {
+		n += len(f.Pods.Members)
+	}
+	return n
+}
+
+// sets are all sets of the family, the pods' last.
+func (f *FamilyPlan) sets() []Set {
+	return append(f.Frontends[:len(f.Frontends):len(f.Frontends)], f.Pods)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+)
+
+// sources are the sets of enrolled pods: the one thing that makes rules match.
+// They have a lock and a socket of their own, held only for single messages, so
+// that Release never waits for anything long.
+type sources struct {
+	sets Sets
+
+	mu sync.Mutex
+	// releases counts them: a ticket from before one engages nothing.
+	releases uint64
+	// engaged has what Refresh renews.
+	engaged map[family.Family]Set
+}
+
+// ticket is what engage later needs. Get it first.
+func (s *sources) ticket() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.releases
+}
+
+// engage makes the pods' set hold its members, with their timeout begun anew.
+func (s *sources) engage(pods Set, ticket uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ticket != s.releases {
+		return ErrReleased
+	}
+	have, err := s.sets.Members(pods.Name)
+	if err != nil {
+		return err
+	}
+	// Delete first: an address that is a stranger's by now must not wait.
+	if err := s.sets.Delete(pods.Spec, without(have, pods.Members)); err != nil {
+		return err
+	}
+	if err := s.sets.Add(pods.Spec, pods.Members); err != nil {
+		return err
+	}
+	s.engaged[pods.Family] = pods
+	return nil
+}
+
+// withdraw takes out of the pods' set what the plan has no more.
+func (s *sources) withdraw(pods Set) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if was, ok := s.engaged[pods.Family]; ok {
+		was.Members = without(was.Members, without(was.Members, pods.Members))
+		s.engaged[pods.Family] = was
+	}
+	h, err := s.sets.Header(pods.Name)
+	if errors.Is(err, ipset.ErrNotFound) {
+		return nil
+	}
+	if err != nil || h.Type != pods.Type || h.Family != pods.Family {
+		return err
+	}
+	have, err := s.sets.Members(pods.Name)
+	if err != nil {
+		return err
+	}
+	return s.sets.Delete(pods.Spec, without(have, pods.Members))
+}
+
+// flush empties the sets of all families; a set that is not there is empty.
+func (s *sources) flush() error {
+	var errs []error
+	for _, f := range family.All() {
+		if err := s.sets.Flush(podsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// drift compares the pods' set with what was engaged.
+func (s *sources) drift(pods Set) ([]ipset.Member, []ipset.Member, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, ok := s.engaged[pods.Family]
+	if !ok {
+		return nil, nil, nil
+	}
+	have, err := s.sets.Members(pods.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	missing, extra := diff(have, was.Members)
+	return missing, extra, nil
+}
+
+// Release stops redirecting new connections at once, by emptying the pods'
+// sets; connections that exist go on. An Apply or Refresh under way engages
+// nothing any more: only an Apply that begins later does. It is for any
+// goroutine, at any time, and takes a few messages to the kernel.
+func (a *Applier) Release() error {
+	s := a.sources
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.releases++
+	clear(s.engaged)
+	return s.flush()
+}
+
+// Refresh begins the timeout of all redirected pods anew: call it at least
+// every third of the timeout, while Envoy is known to work. ErrReleased when
+// nothing is engaged.
+func (a *Applier) Refresh(_ context.Context) error {
+	s := a.sources
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.engaged) == 0 {
+		return ErrReleased
+	}
+	var errs []error
+	for _, f := range family.All() {
+		if pods, ok := s.engaged[f]; ok {
+			errs = append(errs, s.sets.Add(pods.Spec, pods.Members))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Engaged says whether an Apply has come to its end since the last Release, and
+// pods are redirected as long as Refresh is called.
+func (a *Applier) Engaged() bool {
+	a.sources.mu.Lock()
+	defer a.sources.mu.Unlock()
+	return len(a.sources.engaged) > 0
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+)
+
+// Render is the whole plan as text: for each family what iptables-save, ipset
+// save and ip would print of it, with the reason above each line. The same plan
+// gives the same bytes.
+func (p *Plan) Render() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# mechanism %s\n", p.Mechanism)
+	for i := range p.Families {
+		f := &p.Families[i]
+		fmt.Fprintf(&b, "\n# %s: addresses and routes\n%s", f.Family, f.RenderNetwork())
+		fmt.Fprintf(&b, "\n# %s: sets\n%s", f.Family, f.RenderSets())
+		fmt.Fprintf(&b, "\n# %s: rules\n%s", f.Family, f.RenderRules())
+	}
+	return b.String()
+}
+
+// RenderRules is the family's rules in the form of iptables-save: what
+// iptables-restore --noflush takes, but that jumps are inserted, not appended.
+func (f *FamilyPlan) RenderRules() string {
+	var b strings.Builder
+	for _, table := range reservedTables() {
+		chains, jumps := f.chainsOf(table), f.jumpsOf(table)
+		if len(chains) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "*%s\n", table)
+		for _, c := range chains {
+			fmt.Fprintf(&b, ":%s - [0:0]\n", c.Name)
+		}
+		for _, j := range jumps {
+			fmt.Fprintf(&b, "# %s\n-A %s %s\n", j.Reason, j.Parent, j.Spec)
+		}
+		for _, c := range chains {
+			for _, r := range c.Rules {
+				fmt.Fprintf(&b, "# %s\n-A %s %s\n", r.Reason, c.Name, r.Spec)
+			}
+		}
+		b.WriteString("COMMIT\n")
+	}
+	return b.String()
+}
+
+// RenderSets is the family's sets in the form of ipset save.
+func (f *FamilyPlan) RenderSets() string {
+	var b strings.Builder
+	for _, s := range f.sets() {
+		fmt.Fprintf(&b, "# %s\n%s\n", s.Reason, createLine(s.Spec))
+		for _, m := range s.Members {
+			fmt.Fprintf(&b, "add %s %s\n", s.Name, memberText(s.Type, m))
+		}
+	}
+	return b.String()
+}
+
+// RenderNetwork is the family's address and policy routing as ip commands.
+func (f *FamilyPlan) RenderNetwork() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Envoy listens here, and the node's neighbours see none of it\n")
+	fmt.Fprintf(&b, "ip address add %s/%d dev lo%s\n", f.Address, f.Address.BitLen(), map[bool]string{true: " scope host", false: " nodad"}[f.Address.Is4()])
+	if r := f.Routing; r != nil {
+		dash := map[bool]string{true: "-4", false: "-6"}[f.Address.Is4()]
+		fmt.Fprintf(&b, "# marked packets belong to this host, whatever their destination\n")
+		fmt.Fprintf(&b, "ip %s rule add priority %d fwmark 0x%x/0x%x lookup %d\n", dash, r.Priority, r.Mark, r.Mark, r.Table)
+		fmt.Fprintf(&b, "ip %s route add local default dev lo table %d\n", dash, r.Table)
+	}
+	return b.String()
+}
+
+// createLine is the command that makes a set, without the options the kernel
+// chooses by itself.
+func createLine(s ipset.Spec) string {
+	line := fmt.Sprintf("create %s %s family %s maxelem %d", s.Name, s.Type, s.Family.INET(), s.MaxElements)
+	if s.Timeout > 0 {
+		line += fmt.Sprintf(" timeout %d", int(s.Timeout.Seconds()))
+	}
+	return line
+}
+
+// memberText is a member as ipset writes it.
+func memberText(t ipset.Type, m netip.AddrPort) string {
+	if t == ipset.HashIP {
+		return m.Addr().String()
+	}
+	return fmt.Sprintf("%s,tcp:%d", m.Addr(), m.Port())
+}
+
+func (f *FamilyPlan) chainsOf(table string) []Chain {
+	var chains []Chain
+	for _, c := range f.Chains {
+		if c.Table == table {
+			chains = append(chains, c)
+		}
+	}
+	return chains
+}
+
+func (f *FamilyPlan) jumpsOf(table string) []Jump {
+	var jumps []Jump
+	for _, j := range f.Jumps {
+		if j.Table == table {
+			jumps = append(jumps, j)
+		}
+	}
+	return jumps
+}

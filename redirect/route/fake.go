@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// Fake has addresses, rules and routes in memory. The contract test runs on it
+// and on the kernel.
+type Fake struct {
+	// BridgePort is what Bridged answers.
+	BridgePort string
+
+	mu        sync.Mutex
+	addresses []netip.Addr
+	rules     []Rule
+}
+
+// NewFake makes a kernel whose lo has no address but 127.0.0.1 and ::1.
+func NewFake() *Fake {
+	return &Fake{addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}
+}
+
+// Close does nothing: a Fake has no socket.
+func (f *Fake) Close() error { return nil }
+
+// Addresses is as Network.Addresses.
+func (f *Fake) Addresses(fam family.Family) ([]netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(f.addresses), func(a netip.Addr) bool { return family.Of(a) != fam }), nil
+}
+
+// AddAddress is as Network.AddAddress.
+func (f *Fake) AddAddress(addr netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Contains(f.addresses, addr) {
+		f.addresses = append(f.addresses, addr)
+	}
+	return nil
+}
+
+// DeleteAddress is as Network.DeleteAddress.
+func (f *Fake) DeleteAddress(addr netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.addresses = slices.DeleteFunc(f.addresses, func(a netip.Addr) bool { return a == addr })
+	return nil
+}
+
+// AddRule is as Network.AddRule.
+func (f *Fake) AddRule(r Rule) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Contains(f.rules, r) {
+		f.rules = append(f.rules, r)
+	}
+	return nil
+}
+
+// DeleteRule is as Network.DeleteRule.
+func (f *Fake) DeleteRule(r Rule) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = slices.DeleteFunc(f.rules, func(x Rule) bool { return x == r })
+	return nil
+}
+
+// HasRule is as Network.HasRule.
+func (f *Fake) HasRule(r Rule) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.rules, r), nil
+}
+
+// Marks is as Network.Marks.
+func (f *Fake) Marks(fam family.Family) ([]Foreign, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var found []Foreign
+	for _, r := range f.rules {
+		if r.Family == fam {
+			found = append(found, Foreign{Mark: r.Mark, Mask: r.Mark, Table: r.Table, Priority: r.Priority})
+		}
+	}
+	return found, nil
+}
+
+// Bridged is as Network.Bridged.
+func (f *Fake) Bridged(family.Family) (string, error) { return f.BridgePort, nil }

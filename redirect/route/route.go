@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package route puts addresses on the loopback interface, and makes the policy
+// rule and route by which packets with a mark belong to this host. Everything
+// is idempotent: adding what is there, or removing what is not, is no error.
+// Fake is the same without a kernel.
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// Rule sends packets with the bits of Mark to the routing table Table, which
+// delivers all of them to this host.
+type Rule struct {
+	Family          family.Family
+	Mark            uint32
+	Table, Priority int
+}
+
+// Foreign is a policy rule, whoever made it, that looks at the mark.
+type Foreign struct {
+	Mark, Mask      uint32
+	Table, Priority int
+}
+
+// Network is the addresses and routes of the network namespace it was opened in.
+type Network struct {
+	handle *netlink.Handle
+}
+
+// Open opens a socket of its own to the kernel's routing.
+func Open() (*Network, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open route netlink socket: %w", err)
+	}
+	return &Network{handle: h}, nil
+}
+
+// Close closes the socket.
+func (n *Network) Close() error { return n.handle.Close() }
+
+// loopback is the index of the interface lo, in every network namespace.
+const loopback = 1
+
+// dumpAttempts bounds how often a listing is begun anew because something
+// changed while it ran.
+const dumpAttempts = 10
+
+// again repeats a listing that the kernel says was interrupted.
+func again[T any](list func() (T, error)) (T, error) {
+	v, err := list()
+	for i := 1; errors.Is(err, netlink.ErrDumpInterrupted) && i < dumpAttempts; i++ {
+		v, err = list()
+	}
+	return v, err
+}
+
+// Addresses are the addresses of one family on lo.
+func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopback, Name: "lo"}}
+	list, err := again(func() ([]netlink.Addr, error) { return n.handle.AddrList(lo, int(f)) })
+	if err != nil {
+		return nil, fmt.Errorf("list %s addresses of lo: %w", f, err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	return addrs, nil
+}
+
+// AddAddress puts an address on lo: a v4 one with scope host, so that nothing
+// chooses it to speak to others; a v6 one without duplicate address detection.
+func (n *Network) AddAddress(addr netip.Addr) error {
+	err := n.handle.AddrReplace(loLink(), loAddress(addr))
+	if err != nil {
+		return fmt.Errorf("add address %s to lo: %w", addr, err)
+	}
+	return nil
+}
+
+// DeleteAddress takes an address off lo.
+func (n *Network) DeleteAddress(addr netip.Addr) error {
+	err := n.handle.AddrDel(loLink(), loAddress(addr))
+	if err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("delete address %s from lo: %w", addr, err)
+	}
+	return nil
+}
+
+func loLink() netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopback, Name: "lo"}}
+}
+
+func loAddress(addr netip.Addr) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}}
+	if addr.Is4() {
+		a.Scope = unix.RT_SCOPE_HOST
+	} else {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+// AddRule makes the rule and the route of its table.
+func (n *Network) AddRule(r Rule) error {
+	there, err := n.HasRule(r)
+	if err != nil {
+		return err
+	}
+	// The route first: a rule that leads to an empty table hides nothing, but
+	// there is no reason for the moment in between.
+	if err := n.handle.RouteReplace(r.route()); err != nil {
+		return fmt.Errorf("add %s local route of table %d: %w", r.Family, r.Table, err)
+	}
+	if there {
+		return nil
+	}
+	if err := n.handle.RuleAdd(r.rule()); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("add %s rule for mark %#x: %w", r.Family, r.Mark, err)
+	}
+	return nil
+}
+
+// DeleteRule removes the rule and the route of its table.
+func (n *Network) DeleteRule(r Rule) error {
+	err := n.handle.RuleDel(r.rule())
+	if err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("delete %s rule for mark %#x: %w", r.Family, r.Mark, err)
+	}
+	err = n.handle.RouteDel(r.route())
+	if err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("delete %s local route of table %d: %w", r.Family, r.Table, err)
+	}
+	return nil
+}
+
+// HasRule says whether both the rule and its route are there.
+func (n *Network) HasRule(r Rule) (bool, error) {
+	rules, err := n.Marks(r.Family)
+	if err != nil {
+		return false, err
+	}
+	found := false
+	for _, f := range rules {
+		found = found || f == Foreign{Mark: r.Mark, Mask: r.Mark, Table: r.Table, Priority: r.Priority}
+	}
+	if !found {
+		return false, nil
+	}
+	filter := &netlink.Route{Table: r.Table, Type: unix.RTN_LOCAL}
+	routes, err := again(func() ([]netlink.Route, error) {
+		return n.handle.RouteListFiltered(int(r.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	})
+	if err != nil {
+		return false, fmt.Errorf("list %s routes of table %d: %w", r.Family, r.Table, err)
+	}
+	for _, route := range routes {
+		if ones, _ := route.Dst.Mask.Size(); route.LinkIndex == loopback && ones == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Marks lists the policy rules that look at the packet mark, ours included.
+func (n *Network) Marks(f family.Family) ([]Foreign, error) {
+	list, err := again(func() ([]netlink.Rule, error) { return n.handle.RuleList(int(f)) })
+	if err != nil {
+		return nil, fmt.Errorf("list %s policy rules: %w", f, err)
+	}
+	var found []Foreign
+	for _, r := range list {
+		mask := uint32(0xffffffff)
+		if r.Mask != nil {
+			mask = *r.Mask
+		}
+		if r.Mark != 0 {
+			found = append(found, Foreign{Mark: r.Mark, Mask: mask, Table: r.Table, Priority: r.Priority})
+		}
+	}
+	return found, nil
+}
+
+func (r Rule) rule() *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Table, rule.Priority = int(r.Family), r.Table, r.Priority
+	rule.Mark, rule.Mask = r.Mark, &r.Mark
+	return rule
+}
+
+func (r Rule) route() *netlink.Route {
+	any4 := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	any6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	dst := map[family.Family]*net.IPNet{family.V4: any4, family.V6: any6}[r.Family]
+	return &netlink.Route{
+		Family: int(r.Family), Table: r.Table, LinkIndex: loopback,
+		Dst: dst, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST,
+	}
+}

@@ -1,0 +1,42 @@
+{{/*
+SPDX-License-Identifier: Apache-2.0
+The agent's flags. Every one exists in the binary, with this default: a test
+compares them.
+*/}}
+{{- define "nodevoy.agentArgs" -}}
+- --node-name=$(NODE_NAME)
+- --run-dir=/run/nodevoy
+- --host-dir=/run/nodevoy-host
+- --cleanup-on-exit
+- --drain-timeout={{ .Values.drainSeconds }}s
+{{- /* The brackets are for IPv6, and do no harm to IPv4. */}}
+- --metrics-address={{ if include "nodevoy.metrics" . }}[$(POD_IP)]:{{ .Values.monitoring.port }}{{ end }}
+- --log-level={{ .Values.logLevel }}
+- --log-format={{ .Values.logFormat }}
+{{- with .Values.namespaceSelector }}
+- {{ printf "--namespace-selector=%s" (include "nodevoy.selector" .) | quote }}
+{{- end }}
+{{- with .Values.redirect }}
+- --mechanism={{ .mechanism }}
+- --iptables={{ .iptables }}
+- --redirect-timeout={{ .timeout }}
+- --excluded-namespaces={{ join "," .excludedNamespaces }}
+- --opaque-ports={{ join "," .opaquePorts }}
+- --listener-address4={{ .listener.address4 }}
+- --listener-address6={{ .listener.address6 }}
+- --listener-port-tcp={{ .listener.ports.tcp }}
+- --listener-port-http={{ .listener.ports.http }}
+- --listener-port-detect={{ .listener.ports.detect }}
+- --mark={{ .mark }}
+- --route-table={{ .routeTable }}
+{{- end }}
+{{- with .Values.envoy }}
+- --access-log={{ .accessLog }}
+- --discovery-timeout={{ .discoveryTimeout }}
+- --detect-timeout={{ .detectTimeout }}
+- --connect-timeout={{ .connectTimeout }}
+{{- end }}
+{{- with .Values.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

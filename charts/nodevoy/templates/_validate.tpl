@@ -1,0 +1,46 @@
+{{/*
+SPDX-License-Identifier: Apache-2.0
+What a schema can't say at all, or not so that people understand its refusal.
+*/}}
+{{- define "nodevoy.validate" -}}
+{{- $r := .Values.redirect }}
+{{- include "nodevoy.validateDuration" (list "redirect.timeout" $r.timeout "^[0-9]+[smh]$" "whole seconds, minutes or hours, such as 30s") }}
+{{- range $name := list "discoveryTimeout" "detectTimeout" "connectTimeout" }}
+{{- include "nodevoy.validateDuration" (list (print "envoy." $name) (get $.Values.envoy $name) "^([0-9]+(ms|s|m))+$" "a time such as 500ms or 2s") }}
+{{- end }}
+{{- range $name := list "podMonitor" "serviceMonitor" }}
+{{- include "nodevoy.validateDuration" (list (printf "monitoring.%s.interval" $name) (get $.Values.monitoring $name).interval "^(([0-9]+(ms|s|m|h))+)?$" "empty or a time such as 30s") }}
+{{- end }}
+{{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
+{{- fail (printf "redirect.mark: %q is no hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}
+{{- end }}
+{{- if has (int $r.routeTable) (list 253 254 255) }}
+{{- fail (printf "redirect.routeTable: %d is one of the kernel's own: choose 1 to 252 or 256 to 32765" (int $r.routeTable)) }}
+{{- end }}
+{{- if not (regexMatch "^169\\.254\\.[0-9]{1,3}\\.[0-9]{1,3}$" $r.listener.address4) }}
+{{- fail (printf "redirect.listener.address4: %q is not in 169.254.0.0/16, the link-local addresses" $r.listener.address4) }}
+{{- end }}
+{{- if not (regexMatch "^[fF][cCdD][0-9a-fA-F]{2}:[0-9a-fA-F:]+$" $r.listener.address6) }}
+{{- fail (printf "redirect.listener.address6: %q is not in fc00::/7, the addresses for private use" $r.listener.address6) }}
+{{- end }}
+{{- $ports := $r.listener.ports }}
+{{- if ne 3 (list (int $ports.tcp) (int $ports.http) (int $ports.detect) | uniq | len) }}
+{{- fail (printf "redirect.listener.ports: tcp %v, http %v and detect %v have to differ" $ports.tcp $ports.http $ports.detect) }}
+{{- end }}
+{{- $rolling := .Values.updateStrategy.rollingUpdate | default dict }}
+{{- $surge := $rolling.maxSurge | default 0 | toString | trimSuffix "%" }}
+{{- $unavailable := $rolling.maxUnavailable | default 0 | toString | trimSuffix "%" }}
+{{- if and (eq .Values.updateStrategy.type "RollingUpdate") (eq (eq $surge "0") (eq $unavailable "0")) }}
+{{- fail "updateStrategy.rollingUpdate: exactly one of maxSurge and maxUnavailable has to be 0" }}
+{{- end }}
+{{- if and .Values.test.namespace (has .Values.test.namespace $r.excludedNamespaces) }}
+{{- fail (printf "test.namespace: %s is one of redirect.excludedNamespaces, where nothing is redirected" .Values.test.namespace) }}
+{{- end }}
+{{- end }}
+
+{{/* Of a list: the value's path, the value, what it has to match, and that in words. */}}
+{{- define "nodevoy.validateDuration" -}}
+{{- if not (regexMatch (index . 2) (index . 1)) }}
+{{- fail (printf "%s: %q is not %s" (index . 0) (index . 1) (index . 3)) }}
+{{- end }}
+{{- end }}

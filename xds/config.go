@@ -21,6 +21,19 @@ const (
 	AccessLogOff  AccessLog = "off"
 )
 
+// String is the form as flags write it.
+func (a AccessLog) String() string { return string(a) }
+
+// UnmarshalText reads the form of the access log.
+func (a *AccessLog) UnmarshalText(text []byte) error {
+	switch v := AccessLog(text); v {
+	case AccessLogText, AccessLogJSON, AccessLogOff:
+		*a = v
+		return nil
+	}
+	return fmt.Errorf("%q is no access log: want text, json or off", text)
+}
+
 // Ports are the ports of the listeners, one for each capture class.
 type Ports struct{ TCP, HTTP, Detect uint16 }
 

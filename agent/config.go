@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// Config is everything an agent is told, all of it by flags.
+type Config struct {
+	// NodeName is the name of this node's Node object.
+	NodeName string
+	// Objects is a directory of Kubernetes YAML to read instead of an API server.
+	Objects string
+	// Kubeconfig is the file that leads to the API server; empty means the
+	// pod's own service account.
+	Kubeconfig string
+	// RunDir holds the agent's sockets.
+	RunDir string
+	// HostDir is a directory that all agents started on this node share, where
+	// generations take turns. Empty means RunDir, for nodes with one agent.
+	HostDir string
+	// MetricsAddress is the host:port of metrics and health; empty turns them off.
+	MetricsAddress string
+	// Debounce is how long a change waits for others to share a round with.
+	Debounce time.Duration
+	// StuckAfter is the age of an unapplied change from which the agent is unhealthy.
+	StuckAfter time.Duration
+	// CleanupOnExit removes everything from the kernel when the agent is told
+	// to stop. Without it the rules stay for the next agent, and expire if
+	// none comes.
+	CleanupOnExit bool
+	// DrainTimeout is how long, after it stopped redirecting, an agent that
+	// cleans up waits for Envoy's connections to end. Zero does not drain.
+	DrainTimeout time.Duration
+	// Model, XDS and Redirect configure the three steps of a round.
+	Model    model.Options
+	XDS      xds.Config
+	Redirect redirect.Config
+}
+
+// DefaultConfig is what an agent does when told nothing but its node's name.
+func DefaultConfig() Config {
+	return Config{
+		RunDir:         "/run/nodevoy",
+		MetricsAddress: "127.0.0.1:15020",
+		Debounce:       20 * time.Millisecond,
+		StuckAfter:     time.Minute,
+		Model:          model.DefaultOptions(),
+		XDS:            xds.Default(),
+		Redirect:       redirect.Default(),
+	}
+}
+
+// The sockets in the run directory.
+const (
+	xdsSocket   = "xds.sock"
+	debugSocket = "agent.sock"
+	adminSocket = "envoy-admin.sock"
+)
+
+// DebugSocket is the unix socket at which the agent of this run directory
+// answers `nodevoy status`.
+func DebugSocket(runDir string) string { return filepath.Join(runDir, debugSocket) }
+
+// slotStep is how far apart the listener ports of two generations are.
+const slotStep = 10
+
+// inSlot moves the listeners to the ports of a slot of package handover.
+func (c Config) inSlot(slot int) Config {
+	shift := uint16(slot * slotStep)
+	c.Redirect.Ports.TCP += shift
+	c.Redirect.Ports.HTTP += shift
+	c.Redirect.Ports.Detect += shift
+	return c.Resolved()
+}
+
+// Resolved fills in what follows from other settings: socket paths from the
+// run directory, and Envoy's listeners from where redirection sends
+// connections.
+func (c Config) Resolved() Config {
+	if c.HostDir == "" {
+		c.HostDir = c.RunDir
+	}
+	c.XDS.NodeID = c.NodeName
+	c.XDS.Socket = filepath.Join(c.RunDir, xdsSocket)
+	c.XDS.AdminSocket = filepath.Join(c.RunDir, adminSocket)
+	c.XDS.Address4, c.XDS.Address6 = netip.Addr{}, netip.Addr{}
+	if slices.Contains(c.Redirect.Families, family.V4) {
+		c.XDS.Address4 = c.Redirect.Address4
+	}
+	if slices.Contains(c.Redirect.Families, family.V6) {
+		c.XDS.Address6 = c.Redirect.Address6
+	}
+	c.XDS.Ports = xds.Ports(c.Redirect.Ports)
+	c.XDS.Transparent = c.Redirect.Mechanism == redirect.TPROXY
+	return c
+}
+
+// Validate checks every setting and returns all that is wrong with them.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.NodeName == "" {
+		bad("--node-name is required")
+	}
+	if c.Objects != "" && c.Kubeconfig != "" {
+		bad("--objects and --kubeconfig exclude each other")
+	}
+	if !filepath.IsAbs(c.RunDir) {
+		bad("--run-dir %q is not an absolute path", c.RunDir)
+	}
+	// A unix socket's path has 107 usable bytes (unix(7)).
+	if n := len(filepath.Join(c.RunDir, adminSocket)); n > 107 {
+		bad("--run-dir: %d bytes with the socket's name, more than the 107 a unix socket's path may have", n)
+	}
+	if top := max(c.Redirect.Ports.TCP, c.Redirect.Ports.HTTP, c.Redirect.Ports.Detect); int(top)+handover.Slots*slotStep > 65535 {
+		bad("listener port %d leaves no room for the ports of %d generations, %d apart", top, handover.Slots, slotStep)
+	}
+	if c.MetricsAddress != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsAddress); err != nil {
+			bad("--metrics-address %q: %w", c.MetricsAddress, err)
+		}
+	}
+	if c.Debounce < 0 || c.Debounce > time.Second {
+		bad("--debounce %s is not within 0 to 1s", c.Debounce)
+	}
+	if c.HostDir != "" && !filepath.IsAbs(c.HostDir) {
+		bad("--host-dir %q is not an absolute path", c.HostDir)
+	}
+	if c.DrainTimeout < 0 {
+		bad("--drain-timeout %s is negative", c.DrainTimeout)
+	}
+	if c.StuckAfter < time.Second {
+		bad("--stuck-after %s is under 1s", c.StuckAfter)
+	}
+	return errors.Join(append(errs, c.Model.Validate(), c.Redirect.Validate(), c.Resolved().XDS.Validate())...)
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package debug
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+)
+
+// Fetch asks the agent at this unix socket for its view; all asks for every
+// frontend, not just those in use.
+func Fetch(ctx context.Context, socket string, all bool) (v View, err error) {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	url := "http://agent/status"
+	if all {
+		url += "?all"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return View{}, fmt.Errorf("make status request: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return View{}, fmt.Errorf("ask the agent at %s (is it running on this node, and may you open its socket?): %w", socket, err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusOK {
+		return View{}, fmt.Errorf("ask the agent at %s: %s", socket, resp.Status)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+		return View{}, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return v, nil
+}

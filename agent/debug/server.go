@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package debug
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// Server answers on a unix socket that only its owner may open.
+type Server struct {
+	socket string
+	view   func(all bool) View
+	log    *zap.Logger
+}
+
+// NewServer makes a server for the socket's path. view is called for each
+// request; all asks for every frontend, not just those in use.
+func NewServer(socket string, view func(all bool) View, log *zap.Logger) *Server {
+	return &Server{socket: socket, view: view, log: log}
+}
+
+// Run serves until ctx ends. It fails when the socket can't be opened.
+func (s *Server) Run(ctx context.Context) error {
+	if err := os.Remove(s.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove stale socket: %w", err)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", s.socket)
+	if err != nil {
+		return fmt.Errorf("listen for status requests: %w", err)
+	}
+	if err := os.Chmod(s.socket, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("protect socket: %w", err), ln.Close())
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", s.status)
+	return Serve(ctx, ln, mux)
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(s.view(r.URL.Query().Has("all"))); err != nil {
+		s.log.Debug("status not sent", zap.Error(err))
+	}
+}
+
+// Serve runs an HTTP server on ln until ctx ends, then lets running requests
+// finish for a moment. It returns nil when ctx ended.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			return srv.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}

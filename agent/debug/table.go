@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package debug
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// WriteTable prints the view for a person: what state the node is in, then
+// pods, frontends and problems as tables. now is the time ages are counted to.
+func WriteTable(w io.Writer, v *View, now time.Time) error {
+	t := &table{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.row("NODE", v.Node)
+	phase := v.Phase
+	if v.Reason != "" {
+		phase += ": " + v.Reason
+	}
+	t.row("STATE", phase)
+	t.row("ENVOY", envoyLine(&v.Envoy, now))
+	t.row("KERNEL", kernelLine(&v.Redirect, now))
+	if v.PendingSince != nil {
+		t.row("PENDING", "a change has waited for "+age(*v.PendingSince, now))
+	}
+	for i, why := range v.Redirect.Why {
+		if i == 0 {
+			t.row("BECAUSE", why)
+		} else {
+			t.row("", why)
+		}
+	}
+	t.flush()
+	t.pods(v.Pods)
+	t.frontends(v)
+	t.nacks(v.Envoy.LastNacks, now)
+	if len(v.Problems) > 0 {
+		t.line("\nPROBLEMS")
+		for _, p := range v.Problems {
+			t.line(p)
+		}
+	}
+	return t.err
+}
+
+// table writes rows and keeps the first error.
+type table struct {
+	w   *tabwriter.Writer
+	err error
+}
+
+func (t *table) line(s string) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintln(t.w, s)
+	}
+}
+
+func (t *table) row(cells ...string) { t.line(strings.Join(cells, "\t")) }
+
+func (t *table) flush() {
+	if t.err == nil {
+		t.err = t.w.Flush()
+	}
+}
+
+func (t *table) pods(pods []Pod) {
+	t.line("")
+	t.row("NAMESPACE", "POD", "IP", "ENROLLED", "WHY")
+	for _, p := range pods {
+		t.row(p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), p.Reason)
+	}
+	t.flush()
+}
+
+func (t *table) frontends(v *View) {
+	t.line("")
+	if len(v.Frontends) == 0 {
+		t.line(fmt.Sprintf("No frontend is in use yet (%s in the cluster; --all shows them).", counts(v.FrontendCount)))
+		t.flush()
+		return
+	}
+	t.row("FRONTEND", "SERVICE", "CLASS", "IN USE", "BACKENDS", "WHY")
+	for _, f := range v.Frontends {
+		why := f.Why
+		if f.Bypass != "" {
+			why = "not redirected: " + f.Bypass
+		}
+		t.row(f.Address, f.Service, f.Class, yesNo(f.InUse), backends(f.Backends), why)
+	}
+	t.flush()
+}
+
+func (t *table) nacks(nacks []Nack, now time.Time) {
+	if len(nacks) == 0 {
+		return
+	}
+	t.line("")
+	t.row("REFUSED BY ENVOY", "AGE", "DETAIL")
+	for _, n := range nacks {
+		t.row(n.Type, age(n.At, now), n.Detail)
+	}
+	t.flush()
+}
+
+func envoyLine(e *Envoy, now time.Time) string {
+	if !e.Connected {
+		return "not connected"
+	}
+	s := "connected"
+	if e.Since != nil {
+		s += " for " + age(*e.Since, now)
+	}
+	if e.ListenersAcked {
+		s += ", listeners accepted"
+	} else {
+		s += ", listeners NOT accepted"
+	}
+	s += fmt.Sprintf(", %d unanswered, %d refused", e.Unanswered, e.Nacks)
+	if e.ProbeError != "" {
+		s += ", " + e.ProbeError
+	}
+	return s
+}
+
+func kernelLine(r *Redirect, now time.Time) string {
+	s := fmt.Sprintf("%s (iptables-%s), %d rules", r.Mechanism, r.Backend, r.Rules)
+	if r.Applied != nil {
+		s += ", applied " + age(*r.Applied, now) + " ago"
+	} else {
+		s += ", not applied yet"
+	}
+	s += fmt.Sprintf(", drift repaired %d times", r.DriftRepaired)
+	if r.Error != "" {
+		s += ", FAILING: " + r.Error
+	}
+	return s
+}
+
+// backends lists up to three and counts the rest.
+func backends(all []Backend) string {
+	const shown = 3
+	names := make([]string, 0, shown)
+	for i, b := range all {
+		if i == shown {
+			return fmt.Sprintf("%s, +%d", strings.Join(names, ", "), len(all)-shown)
+		}
+		name := b.Address
+		if b.Pod != "" {
+			name = b.Pod
+		}
+		names = append(names, name)
+	}
+	return dash(strings.Join(names, ", "))
+}
+
+func counts(m map[string]int) string {
+	total := 0
+	for _, n := range m {
+		total += n
+	}
+	return fmt.Sprintf("%d, %d of them left to kube-proxy", total, m["bypass"])
+}
+
+func age(t, now time.Time) string { return now.Sub(t).Round(time.Second).String() }
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

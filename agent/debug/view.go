@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package debug answers, on this node only, what the agent knows and has done.
+// It is given a View, which the agent makes from its published state, and
+// serves it on a unix socket; nothing is computed on request. The same types
+// are read back by the command line.
+package debug
+
+import "time"
+
+// View is what `nodevoy status` shows, and its -o json prints. Fields are only
+// ever added.
+type View struct {
+	Node   string    `json:"node"`
+	At     time.Time `json:"at"`
+	Phase  string    `json:"phase"`
+	Reason string    `json:"reason,omitempty"`
+	// NotReady is why this node does not redirect, Stuck what has not moved for
+	// too long; each is empty when all is well.
+	NotReady string `json:"notReady,omitempty"`
+	Stuck    string `json:"stuck,omitempty"`
+	// PendingSince is when the oldest change came that is not in force yet.
+	PendingSince *time.Time `json:"pendingSince,omitempty"`
+	Envoy        Envoy      `json:"envoy"`
+	Redirect     Redirect   `json:"redirect"`
+	Pods         []Pod      `json:"pods"`
+	// Frontends are those Envoy has asked for, unless all were asked for.
+	Frontends []Frontend `json:"frontends"`
+	// FrontendCount counts all frontends of the cluster by capture class;
+	// "bypass" are those left to kube-proxy.
+	FrontendCount map[string]int `json:"frontendCount"`
+	Problems      []string       `json:"problems"`
+}
+
+// Envoy is the state of the configuration stream and of the data path.
+type Envoy struct {
+	Connected bool       `json:"connected"`
+	Since     *time.Time `json:"since,omitempty"`
+	// ListenersAcked says that Envoy accepted the current listeners and routes.
+	ListenersAcked bool `json:"listenersAcked"`
+	// Unanswered counts responses Envoy has neither accepted nor refused yet.
+	Unanswered int `json:"unanswered"`
+	// ProbeError is why the last request through Envoy's listener failed.
+	ProbeError string `json:"probeError,omitempty"`
+	Nacks      int    `json:"nacks"`
+	// LastNacks are the newest refusals, oldest first.
+	LastNacks []Nack `json:"lastNacks,omitempty"`
+}
+
+// Nack is one refusal by Envoy.
+type Nack struct {
+	At     time.Time `json:"at"`
+	Type   string    `json:"type"`
+	Detail string    `json:"detail"`
+}
+
+// Redirect is what is in the kernel.
+type Redirect struct {
+	Mechanism string `json:"mechanism"`
+	Backend   string `json:"backend"`
+	// Why are the findings that led to the mechanism.
+	Why []string `json:"why"`
+	// Rules counts the rules in nodevoy's own chains, jumps included.
+	Rules         int        `json:"rules"`
+	Applied       *time.Time `json:"applied,omitempty"`
+	Error         string     `json:"error,omitempty"`
+	DriftRepaired int        `json:"driftRepaired"`
+}
+
+// Pod is a pod of this node and whether it is enrolled.
+type Pod struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	IPs       []string `json:"ips"`
+	Enrolled  bool     `json:"enrolled"`
+	Reason    string   `json:"reason"`
+}
+
+// Frontend is an address of a Service port and what answers there.
+type Frontend struct {
+	Address string `json:"address"`
+	Service string `json:"service"`
+	Class   string `json:"class"`
+	Why     string `json:"why"`
+	// Bypass is why connections are left to kube-proxy; empty when they are not.
+	Bypass   string    `json:"bypass,omitempty"`
+	InUse    bool      `json:"inUse"`
+	Backends []Backend `json:"backends"`
+}
+
+// Backend is one endpoint of a frontend.
+type Backend struct {
+	Address     string `json:"address"`
+	Pod         string `json:"pod,omitempty"`
+	Node        string `json:"node,omitempty"`
+	Zone        string `json:"zone,omitempty"`
+	Terminating bool   `json:"terminating,omitempty"`
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+
+	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/redirect"
+)
+
+// guarded is a redirector that touches the kernel only while this generation
+// of the agent may: a newer one that took over is never disturbed, and one
+// that is not ready yet changes nothing that is in use.
+type guarded struct {
+	*redirect.Applier
+	place *handover.Place
+}
+
+// Withdraw removes what is no more, if this generation owns the rules or
+// nobody alive does.
+func (g guarded) Withdraw(ctx context.Context, plan *redirect.Plan) error {
+	return g.place.Alone(func() error { return g.Applier.Withdraw(ctx, plan) })
+}
+
+// Apply takes the rules over from an older generation and makes the plan hold.
+func (g guarded) Apply(ctx context.Context, plan *redirect.Plan) error {
+	return g.place.Take(func() error { return g.Applier.Apply(ctx, plan) })
+}
+
+// Release stops redirecting, unless another generation redirects. It does not
+// wait for an Apply under way. Should a newer generation take over in the same
+// instant, it finds the pods missing at its next check and puts them back.
+func (g guarded) Release() error {
+	return g.place.AtOnce(g.Applier.Release)
+}
+
+// Engaged says whether this generation's rules redirect.
+func (g guarded) Engaged() bool {
+	return g.Applier.Engaged() && g.place.Mine()
+}
+
+// Refresh renews the switch, if this generation owns the rules.
+func (g guarded) Refresh(ctx context.Context) error {
+	return g.place.Hold(func() error { return g.Applier.Refresh(ctx) })
+}
+
+// Drift compares the kernel with the plan, if this generation owns the rules.
+func (g guarded) Drift(ctx context.Context, plan *redirect.Plan) (found []redirect.Drift, err error) {
+	err = g.place.Hold(func() error {
+		found, err = g.Applier.Drift(ctx, plan)
+		return err
+	})
+	return found, err
+}
+
+// Cleanup removes everything, unless another generation uses it.
+func (g guarded) Cleanup(ctx context.Context) error {
+	return g.place.Alone(func() error { return g.Applier.Cleanup(ctx) })
+}

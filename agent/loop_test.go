@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zaptest"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// bench is the loop between a source, an Envoy and a kernel that the test
+// moves. Its diary holds what the loop did, in order.
+type bench struct {
+	mu        sync.Mutex
+	diary     []string
+	inputs    model.Inputs
+	status    xds.Status
+	engaged   bool
+	applyErr  error
+	refresh   error
+	drift     []redirect.Drift
+	probeErr  error
+	changed   chan struct{}
+	envoy     chan struct{}
+	published *model.Node
+	loop      *loop
+}
+
+func (b *bench) note(s string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.diary = append(b.diary, s)
+}
+
+// took returns the diary so far and starts a new one.
+func (b *bench) took() []string {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.diary
+	b.diary = nil
+	return d
+}
+
+type fakeSource struct{ *bench }
+
+func (s fakeSource) Changed() <-chan struct{}  { return s.changed }
+func (s fakeSource) Problems() []model.Problem { return nil }
+func (s fakeSource) Inputs() model.Inputs {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inputs
+}
+
+type fakeEnvoy struct{ *bench }
+
+func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
+func (e fakeEnvoy) Publish(n *model.Node) {
+	e.note("publish")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.published = n
+}
+
+func (e fakeEnvoy) Status() xds.Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status
+}
+
+type fakeKernel struct{ *bench }
+
+func (k fakeKernel) Prepare(context.Context, *redirect.Plan) error { k.note("prepare"); return nil }
+
+func (k fakeKernel) Withdraw(context.Context, *redirect.Plan) error { k.note("withdraw"); return nil }
+
+func (k fakeKernel) Apply(context.Context, *redirect.Plan) error {
+	k.note("apply")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.engaged = k.applyErr == nil
+	return k.applyErr
+}
+
+func (k fakeKernel) Release() error {
+	k.note("release")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.engaged = false
+	return nil
+}
+
+func (k fakeKernel) Refresh(context.Context) error { k.note("refresh"); return k.refresh }
+
+func (k fakeKernel) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d := k.drift
+	k.drift = nil
+	return d, nil
+}
+
+func (k fakeKernel) Engaged() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.engaged
+}
+
+// inputs of one enrolled pod and one Service with a backend.
+func oneService() model.Inputs {
+	ready, port, name := true, int32(8080), "http"
+	return model.Inputs{
+		NodeName:   "node-a",
+		Namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "demo", Labels: map[string]string{"nodevoy.io/redirect": "enabled"}}}},
+		Pods: []*corev1.Pod{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "client"},
+			Spec:       corev1.PodSpec{NodeName: "node-a"},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.244.1.5", PodIPs: []corev1.PodIP{{IP: "10.244.1.5"}}},
+		}},
+		Services: []*corev1.Service{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "web"},
+			Spec: corev1.ServiceSpec{
+				ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10"},
+				Ports: []corev1.ServicePort{{Name: name, Port: 80, Protocol: corev1.ProtocolTCP}},
+			},
+		}},
+		EndpointSlices: []*discoveryv1.EndpointSlice{{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "demo", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.2.7"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		}},
+	}
+}
+
+// onBench runs f beside a running loop, in a bubble of its own time.
+func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
+		cfg := DefaultConfig()
+		cfg.NodeName = "node-a"
+		b.loop = &loop{
+			cfg: cfg.Resolved(), source: fakeSource{b}, envoy: fakeEnvoy{b}, kernel: fakeKernel{b},
+			metrics: newMetrics(prometheus.NewRegistry()), log: zaptest.NewLogger(t), state: &atomic.Pointer[State]{},
+			prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func() error {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.probeErr
+			}},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for _, run := range []runner{b.loop.run, b.loop.prober.run} {
+			wg.Go(func() {
+				if err := run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		f(t, b)
+		cancel()
+		wg.Wait()
+	})
+}
+
+func (b *bench) change() { b.changed <- struct{}{} }
+
+// set changes Envoy's status and wakes the loop.
+func (b *bench) set(st xds.Status) {
+	b.mu.Lock()
+	b.status = st
+	b.mu.Unlock()
+	b.envoy <- struct{}{}
+}
+
+// connect is an Envoy that has accepted everything.
+func (b *bench) connect() { b.set(xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true}) }
+
+func (b *bench) state() *State { synctest.Wait(); return b.loop.state.Load() }
+
+// redirecting brings the loop to where it redirects.
+func (b *bench) redirecting(t *testing.T) {
+	t.Helper()
+	b.change()
+	b.connect()
+	time.Sleep(2 * time.Second)
+	if s := b.state(); s == nil || s.Phase != PhaseRedirecting {
+		t.Fatalf("state is %+v, want redirecting", s)
+	}
+	b.took()
+}
+
+func TestOrderOfARound(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.change()
+		time.Sleep(time.Second / 2)
+		want := []string{"prepare", "withdraw", "publish"}
+		if diff := cmp.Diff(want, b.took()); diff != "" {
+			t.Errorf("without an Envoy (-want +got):\n%s", diff)
+		}
+		if s := b.state(); s.Phase != PhaseWaiting || s.Reason != "no Envoy is connected" {
+			t.Errorf("phase %q because %q", s.Phase, s.Reason)
+		}
+		b.connect()
+		if diff := cmp.Diff([]string{"apply"}, b.took()); diff != "" {
+			t.Errorf("with an Envoy (-want +got):\n%s", diff)
+		}
+		if s := b.state(); s.Phase != PhaseRedirecting || s.Applied.IsZero() || !s.PendingSince.IsZero() || s.ready() != "" {
+			t.Errorf("state after apply: %+v", s)
+		}
+		if _, ok := b.published.Frontend(netip.MustParseAddrPort("10.96.0.10:80")); !ok {
+			t.Error("the Service's frontend was not published")
+		}
+	})
+}
+
+func TestChangesShareARound(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		for range 5 {
+			b.change()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if diff := cmp.Diff([]string{"prepare", "withdraw", "publish", "apply"}, b.took()); diff != "" {
+			t.Errorf("five changes at once (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestNothingIsAppliedBeforeEnvoyAnswered(t *testing.T) {
+	for name, st := range map[string]xds.Status{
+		"listeners not accepted": {Connected: true},
+		"responses unanswered":   {Connected: true, ListenersAcked: true, Pending: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(t *testing.T, b *bench) {
+				b.change()
+				b.set(st)
+				time.Sleep(5 * time.Second)
+				if got := b.took(); slices.Contains(got, "apply") || slices.Contains(got, "refresh") {
+					t.Errorf("the loop did %q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestDeafListenerEndsRedirection(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.mu.Lock()
+		b.probeErr = errors.New("no answer")
+		b.mu.Unlock()
+		time.Sleep((probeFailures - 1) * probeInterval)
+		if got := b.took(); slices.Contains(got, "release") {
+			t.Errorf("one bad answer ended redirection: %q", got)
+		}
+		time.Sleep(2 * probeInterval)
+		if got := b.took(); !slices.Contains(got, "release") {
+			t.Errorf("a deaf listener did not end redirection: %q", got)
+		}
+		time.Sleep(time.Minute)
+		if got := b.took(); len(got) > 0 {
+			t.Errorf("with a deaf listener the loop did %q", got)
+		}
+		b.mu.Lock()
+		b.probeErr = nil
+		b.mu.Unlock()
+		time.Sleep(2 * probeInterval)
+		if got := b.took(); !slices.Contains(got, "apply") {
+			t.Errorf("the listener answers again, and the loop did %q", got)
+		}
+	})
+}
+
+func TestSwitchIsRenewedOnlyWithProof(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		time.Sleep(31 * time.Second)
+		if n := len(b.took()); n < 3 {
+			t.Errorf("%d renewals in 31 s, want 3 at a timeout of 30 s", n)
+		}
+		b.set(xds.Status{})
+		time.Sleep(31 * time.Second)
+		if got := b.took(); len(got) > 0 {
+			t.Errorf("without an Envoy the loop did %q", got)
+		}
+	})
+}
+
+func TestDriftIsRepaired(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.mu.Lock()
+		b.drift = []redirect.Drift{{Kind: "chain", Name: "NODEVOY-PREROUTING"}}
+		b.mu.Unlock()
+		time.Sleep(driftInterval + time.Second)
+		if got := b.took(); !slices.Contains(got, "apply") {
+			t.Errorf("after drift the loop did %q", got)
+		}
+		if s := b.state(); s.DriftRepaired != 1 {
+			t.Errorf("drift counted %d times", s.DriftRepaired)
+		}
+	})
+}
+
+func TestFailedApplyIsTriedAgainAndShown(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.applyErr = errors.New("no room")
+		b.change()
+		b.connect()
+		time.Sleep(5 * time.Second)
+		s := b.state()
+		if s.ApplyErr != "no room" || s.ready() == "" || s.PendingSince.IsZero() {
+			t.Errorf("state after a failed apply: %+v", s)
+		}
+		time.Sleep(b.loop.cfg.StuckAfter)
+		if s := b.state(); s.stuck(time.Now(), b.loop.cfg.StuckAfter) == "" {
+			t.Error("a change that can't be applied for a minute is not stuck")
+		}
+		b.mu.Lock()
+		b.applyErr = nil
+		b.mu.Unlock()
+		time.Sleep(2 * retryInterval)
+		if s := b.state(); s.ApplyErr != "" || s.Phase != PhaseRedirecting || s.stuck(time.Now(), time.Minute) != "" {
+			t.Errorf("state after recovery: %+v", s)
+		}
+	})
+}
+
+func TestSupersededIsNoFault(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.applyErr = handover.ErrSuperseded
+		b.change()
+		b.connect()
+		time.Sleep(5 * time.Second)
+		if s := b.state(); s.Phase != PhaseSuperseded || s.ApplyErr != "" {
+			t.Errorf("phase %q, error %q", s.Phase, s.ApplyErr)
+		}
+	})
+}

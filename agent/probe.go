@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// The prober's clocks. A healthy Envoy answers in under a millisecond; the
+// timeout leaves room for a node whose cores are all busy.
+const (
+	probeInterval = time.Second
+	probeTimeout  = time.Second
+)
+
+// probeResult is one try of Envoy's data path.
+type probeResult struct {
+	at  time.Time
+	err error
+}
+
+// prober asks Envoy's HTTP listener for an answer, through the loopback
+// interface and Envoy's own workers: proof that a redirected connection would
+// be served. The listener answers such a request, which was not redirected, by
+// itself, and it reaches no backend.
+type prober struct {
+	// try asks once; it is a field so that the loop can be tested in a time of
+	// its own, where no socket works.
+	try     func() error
+	results chan probeResult
+	kicked  chan struct{}
+}
+
+// newProber makes a prober for the listener at this host:port.
+func newProber(address string) *prober {
+	url := "http://" + address + "/"
+	client := &http.Client{
+		Timeout: probeTimeout,
+		// Each try is a new connection: the accepting side is what is tried.
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       (&net.Dialer{Timeout: probeTimeout}).DialContext,
+		},
+	}
+	return &prober{
+		try:     func() error { return ask(client, url) },
+		results: make(chan probeResult),
+		kicked:  make(chan struct{}, 1),
+	}
+}
+
+// run tries once a second, and when kicked, until ctx ends.
+func (p *prober) run(ctx context.Context) error {
+	tick := time.NewTicker(probeInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-p.kicked:
+		}
+		err := p.try()
+		select {
+		case <-ctx.Done():
+			return nil
+		case p.results <- probeResult{at: time.Now(), err: err}:
+		}
+	}
+}
+
+// kick asks for a try now; it never blocks.
+func (p *prober) kick() {
+	select {
+	case p.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// ask tries the listener and says what is wrong with it, nil when nothing is.
+func ask(client *http.Client, url string) (err error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return fmt.Errorf("probe envoy: %w", err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		return fmt.Errorf("probe envoy: %w", err)
+	}
+	if resp.StatusCode != http.StatusNotFound || string(body) != xds.NotRedirectedBody {
+		return fmt.Errorf("probe envoy: %s at %s is not nodevoy's listener", resp.Status, url)
+	}
+	return nil
+}
+
+// proberAddress is the host:port of Envoy's HTTP listener.
+func proberAddress(cfg redirect.Config) string {
+	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP).String()
+}
+
+// portsFree says whether nobody listens on any of the listeners' ports. The
+// address need not be on the node yet (IP_FREEBIND, ip(7)).
+func portsFree(ctx context.Context, cfg redirect.Config) bool {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(ctlErr, err)
+	}}
+	for _, port := range []uint16{cfg.Ports.TCP, cfg.Ports.HTTP, cfg.Ports.Detect} {
+		ln, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(cfg.Address4, port).String())
+		if err != nil || ln.Close() != nil {
+			return false
+		}
+	}
+	return true
+}

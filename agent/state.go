@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"time"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// Phase is what the agent does with enrolled pods' connections right now.
+type Phase string
+
+// The phases.
+const (
+	// PhaseStarting: the Kubernetes objects are not all known yet. Rules of an
+	// earlier agent are left as they are, and expire by themselves.
+	PhaseStarting Phase = "starting"
+	// PhaseWaiting: everything is ready but Envoy, so nothing is redirected.
+	PhaseWaiting Phase = "waiting for Envoy"
+	// PhaseRedirecting: enrolled pods' connections go to Envoy.
+	PhaseRedirecting Phase = "redirecting"
+	// PhaseSuperseded: a newer agent on this node owns the rules.
+	PhaseSuperseded Phase = "superseded"
+)
+
+// State is what the agent knew and had done when it was published. It is
+// immutable: the loop publishes a new one, and everything that only looks
+// (status, health, metrics) reads the last.
+type State struct {
+	At    time.Time
+	Phase Phase
+	// Reason says why the phase is not PhaseRedirecting; empty when it is.
+	Reason string
+	// Node and Plan are nil while the phase is PhaseStarting.
+	Node     *model.Node
+	Plan     *redirect.Plan
+	Findings redirect.Findings
+	Envoy    xds.Status
+	// Problems are those of the input's source and of the model.
+	Problems []model.Problem
+	// ProbeErr is why the last request through Envoy's own listener failed.
+	ProbeErr string
+	// Applied is when the kernel last held the whole plan; zero if never.
+	Applied time.Time
+	// ApplyErr is why the last try to apply failed; empty after a success.
+	ApplyErr string
+	// PendingSince is when the oldest change came that is not in the kernel
+	// and in Envoy yet; zero when there is none.
+	PendingSince time.Time
+	// DriftRepaired counts foreign edits of our rules that were mended.
+	DriftRepaired int
+}

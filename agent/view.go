@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+// view is the state as the debug endpoint shows it; all asks for every
+// frontend, else only those Envoy uses are listed. stuck is what health says.
+func (s *State) view(all bool, stuck string) debug.View {
+	if s == nil {
+		return debug.View{Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: s.ready()}
+	}
+	v := debug.View{
+		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince),
+		NotReady: s.ready(), Stuck: stuck,
+		Envoy: debug.Envoy{
+			Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
+			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
+		},
+		Redirect: debug.Redirect{
+			Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(), Why: s.Findings.Reasons,
+			Applied: moment(s.Applied), Error: s.ApplyErr, DriftRepaired: s.DriftRepaired,
+		},
+		FrontendCount: map[string]int{},
+	}
+	for _, n := range s.Envoy.Nacks {
+		v.Envoy.LastNacks = append(v.Envoy.LastNacks, debug.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
+	}
+	for _, p := range s.Problems {
+		v.Problems = append(v.Problems, ProblemLine(p))
+	}
+	if s.Node == nil {
+		return v
+	}
+	v.Node = s.Node.Name
+	v.Redirect.Rules = s.Plan.RuleCount()
+	viewPods(&v, s.Node.Pods)
+	viewFrontends(&v, s, all)
+	return v
+}
+
+func viewPods(v *debug.View, pods []model.Pod) {
+	for _, p := range pods {
+		pod := debug.Pod{Namespace: p.Namespace, Name: p.Name, Enrolled: p.Enrolled, Reason: p.Reason}
+		for _, ip := range p.IPs {
+			pod.IPs = append(pod.IPs, ip.String())
+		}
+		v.Pods = append(v.Pods, pod)
+	}
+}
+
+func viewFrontends(v *debug.View, s *State, all bool) {
+	used := make(map[string]bool, len(s.Envoy.InUse))
+	for _, name := range s.Envoy.InUse {
+		used[name] = true
+	}
+	for i := range s.Node.Frontends {
+		f := &s.Node.Frontends[i]
+		class := f.Class.String()
+		if !f.Redirected() {
+			class = "bypass"
+		}
+		v.FrontendCount[class]++
+		address := f.Address.String()
+		if all || used[address] {
+			v.Frontends = append(v.Frontends, viewFrontend(f, address, used[address]))
+		}
+	}
+}
+
+func viewFrontend(f *model.Frontend, address string, used bool) debug.Frontend {
+	out := debug.Frontend{
+		Address: address, Service: f.Port.String(), Class: f.Class.String(),
+		Why: f.ClassReason, Bypass: f.Bypass, InUse: used,
+	}
+	if f.Bypass == "" && len(f.Backends) == 0 {
+		out.Bypass = "no backend is ready, kube-proxy refuses the connection"
+	}
+	for _, b := range f.Backends {
+		backend := debug.Backend{Address: b.Address.String(), Node: b.Node, Zone: b.Zone, Terminating: b.Terminating}
+		if b.Pod != "" {
+			backend.Pod = b.Namespace + "/" + b.Pod
+		}
+		out.Backends = append(out.Backends, backend)
+	}
+	return out
+}
+
+// ProblemLine writes a problem as `Kind namespace/name: field: detail`.
+func ProblemLine(p model.Problem) string {
+	name := p.Name
+	if p.Namespace != "" {
+		name = p.Namespace + "/" + p.Name
+	}
+	if p.Field != "" {
+		return fmt.Sprintf("%s %s: %s: %s", p.Kind, name, p.Field, p.Detail)
+	}
+	return fmt.Sprintf("%s %s: %s", p.Kind, name, p.Detail)
+}
+
+// moment is nil for the zero time, so that JSON leaves it out.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/nodevoy/nodevoy/agent"
+)
+
+// nodeFlags are the flags of every command that speaks of one node.
+func nodeFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	f.StringVar(&cfg.NodeName, "node-name", cfg.NodeName, "name of this node's Node object")
+	f.StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory of the agent's and Envoy's sockets")
+}
+
+// redirectFlags say what redirection does to the kernel.
+func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	r := &cfg.Redirect
+	f.Var(textVar(&r.Mechanism), "mechanism", "how connections are redirected: auto, dnat or tproxy")
+	f.Var(textVar(&r.Backend), "iptables", "which iptables to use: auto (what kube-proxy uses), nft or legacy")
+	f.DurationVar(&r.Timeout, "redirect-timeout", r.Timeout, "redirection ends by itself when it was not renewed for this long")
+	f.Var(addrVar{&r.Address4, true}, "listener-address4", "link-local IPv4 address put on lo, where Envoy listens")
+	f.Var(addrVar{&r.Address6, false}, "listener-address6", "IPv6 address put on lo, where Envoy listens")
+	f.Var(portVar{&r.Ports.TCP}, "listener-port-tcp", "port of Envoy's listener for plain TCP")
+	f.Var(portVar{&r.Ports.HTTP}, "listener-port-http", "port of Envoy's listener for HTTP")
+	f.Var(portVar{&r.Ports.Detect}, "listener-port-detect", "port of Envoy's listener that detects the protocol")
+	f.Var(hexVar{&r.Mark}, "mark", "bits of the packet mark that tproxy uses, disjoint from those of the CNI and of Kubernetes")
+	f.IntVar(&r.Table, "route-table", r.Table, "routing table that tproxy uses")
+}
+
+// envoyFlags say how Envoy behaves.
+func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	x := &cfg.XDS
+	f.Var(textVar(&x.AccessLog), "access-log", "access log on Envoy's standard output: text, json or off")
+	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
+	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")
+	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
+}
+
+// modelFlags say which pods and Services take part.
+func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	m := &cfg.Model
+	f.StringSliceVar(&m.ExcludedNamespaces, "excluded-namespaces", m.ExcludedNamespaces, "namespaces whose Services and pods are never touched")
+	f.Var(portsVar{&m.OpaquePorts}, "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
+}
+
+// text is a value that reads and writes itself as a word.
+type text[T any] interface {
+	*T
+	fmt.Stringer
+	UnmarshalText([]byte) error
+}
+
+type textValue[T any, P text[T]] struct{ p P }
+
+// textVar makes a flag of a value that reads itself.
+func textVar[T any, P text[T]](p P) pflag.Value { return textValue[T, P]{p} }
+
+func (v textValue[T, P]) String() string     { return v.p.String() }
+func (v textValue[T, P]) Set(s string) error { return v.p.UnmarshalText([]byte(s)) }
+func (v textValue[T, P]) Type() string       { return "word" }
+
+// addrVar is an address of one family.
+type addrVar struct {
+	p  *netip.Addr
+	v4 bool
+}
+
+func (v addrVar) String() string { return v.p.String() }
+func (v addrVar) Type() string   { return "address" }
+func (v addrVar) Set(s string) error {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return fmt.Errorf("%q is no IP address", s)
+	}
+	if a.Is4() != v.v4 {
+		return fmt.Errorf("%s is of the other address family", s)
+	}
+	*v.p = a
+	return nil
+}
+
+// portVar is a TCP port.
+type portVar struct{ p *uint16 }
+
+func (v portVar) String() string { return strconv.Itoa(int(*v.p)) }
+func (v portVar) Type() string   { return "port" }
+func (v portVar) Set(s string) error {
+	n, err := parsePort(s)
+	if err == nil {
+		*v.p = n
+	}
+	return err
+}
+
+// portsVar is a list of TCP ports.
+type portsVar struct{ p *[]uint16 }
+
+func (v portsVar) Type() string { return "ports" }
+func (v portsVar) String() string {
+	words := make([]string, len(*v.p))
+	for i, n := range *v.p {
+		words[i] = strconv.Itoa(int(n))
+	}
+	return strings.Join(words, ",")
+}
+
+func (v portsVar) Set(s string) error {
+	var ports []uint16
+	for word := range strings.SplitSeq(s, ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		n, err := parsePort(word)
+		if err != nil {
+			return err
+		}
+		ports = append(ports, n)
+	}
+	*v.p = ports
+	return nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is no port from 1 to 65535", s)
+	}
+	return uint16(n), nil
+}
+
+// hexVar is a number, best written in hexadecimal.
+type hexVar struct{ p *uint32 }
+
+func (v hexVar) String() string { return fmt.Sprintf("%#x", *v.p) }
+func (v hexVar) Type() string   { return "bits" }
+func (v hexVar) Set(s string) error {
+	n, err := strconv.ParseUint(s, 0, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no 32-bit number", s)
+	}
+	*v.p = uint32(n)
+	return nil
+}

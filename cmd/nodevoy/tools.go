@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/agent/objects"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+func newBootstrap() *cobra.Command {
+	cfg := agent.DefaultConfig()
+	cmd := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Print the configuration file that the node's Envoy starts with",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Validate(); err != nil {
+				return usageError{err}
+			}
+			text, err := xds.Bootstrap(cfg.Resolved().XDS)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	nodeFlags(cmd.Flags(), &cfg)
+	return cmd
+}
+
+func newStatus() *cobra.Command {
+	cfg := agent.DefaultConfig()
+	output, all := "table", false
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the agent of this node knows and has done",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "table" && output != "json" {
+				return usageError{fmt.Errorf("-o %q is neither table nor json", output)}
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			v, err := debug.Fetch(ctx, agent.DebugSocket(cfg.RunDir), all)
+			if err != nil {
+				return err
+			}
+			if output == "table" {
+				return debug.WriteTable(cmd.OutOrStdout(), &v, time.Now())
+			}
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			enc.SetIndent("", "  ")
+			return enc.Encode(v)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory of the agent's sockets")
+	f.StringVarP(&output, "output", "o", output, "table or json")
+	f.BoolVar(&all, "all", all, "list every frontend, not just those Envoy uses")
+	return cmd
+}
+
+func newRender() *cobra.Command {
+	cfg := agent.DefaultConfig()
+	cmd := &cobra.Command{
+		Use:   "render",
+		Short: "Print what an agent would give Envoy and the kernel for a directory of objects",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Objects == "" {
+				return usageError{fmt.Errorf("--objects is required")}
+			}
+			if err := cfg.Validate(); err != nil {
+				return usageError{err}
+			}
+			return render(cmd, cfg.Resolved())
+		},
+	}
+	f := cmd.Flags()
+	nodeFlags(f, &cfg)
+	redirectFlags(f, &cfg)
+	envoyFlags(f, &cfg)
+	modelFlags(f, &cfg)
+	f.StringVar(&cfg.Objects, "objects", cfg.Objects, "directory of YAML files to read")
+	return cmd
+}
+
+func render(cmd *cobra.Command, cfg agent.Config) error {
+	inputs, problems, err := objects.Load(cfg.Objects, cfg.NodeName)
+	if err != nil {
+		return err
+	}
+	node := model.Build(inputs, cfg.Model)
+	for _, p := range append(problems, node.Problems...) {
+		cmd.PrintErrln("nodevoy:", agent.ProblemLine(p))
+	}
+	text, err := xds.Render(cfg.XDS, node)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s---\n%s", text, redirect.Compile(node, cfg.Redirect).Render())
+	return err
+}
+
+func newCleanup() *cobra.Command {
+	cfg := agent.DefaultConfig()
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove everything nodevoy put into this node's kernel",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Redirect.Validate(); err != nil {
+				return usageError{err}
+			}
+			applier, err := redirect.New(cfg.Redirect, zap.NewNop())
+			if err != nil {
+				return err
+			}
+			return applier.Cleanup(cmd.Context())
+		},
+	}
+	redirectFlags(cmd.Flags(), &cfg)
+	return cmd
+}

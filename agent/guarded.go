@@ -23,8 +23,12 @@ func (g guarded) Withdraw(ctx context.Context, plan *redirect.Plan) error {
 	return g.place.Alone(func() error { return g.Applier.Withdraw(ctx, plan) })
 }
 
-// Apply takes the rules over from an older generation and makes the plan hold.
+// Apply takes the rules over from an older generation, or from one that died,
+// and makes the plan hold.
 func (g guarded) Apply(ctx context.Context, plan *redirect.Plan) error {
+	if !g.place.Mine() {
+		g.Forget()
+	}
 	return g.place.Take(func() error { return g.Applier.Apply(ctx, plan) })
 }
 

@@ -193,7 +193,9 @@ func (b *bench) set(st xds.Status) {
 }
 
 // connect is an Envoy that has accepted everything.
-func (b *bench) connect() { b.set(xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true}) }
+func (b *bench) connect() {
+	b.set(xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true})
+}
 
 func (b *bench) state() *State { synctest.Wait(); return b.loop.state.Load() }
 

@@ -63,6 +63,16 @@ func NewFor(cfg Config, k Kernel, log *zap.Logger) *Applier {
 	}
 }
 
+// Forget drops what is known of the kernel, so that the next Apply looks at all
+// of it: for when somebody else has written there with right.
+func (a *Applier) Forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.members)
+	clear(a.rules)
+	a.swept = false
+}
+
 // Close closes the sockets to the kernel. What was applied stays.
 func (a *Applier) Close() error { return a.kernel.Close() }
 

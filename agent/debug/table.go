@@ -77,7 +77,7 @@ func (t *table) pods(pods []Pod) {
 func (t *table) frontends(v *View) {
 	t.line("")
 	if len(v.Frontends) == 0 {
-		t.line(fmt.Sprintf("No frontend is in use yet (%s in the cluster; --all shows them).", counts(v.FrontendCount)))
+		t.line(fmt.Sprintf("No frontend is in use yet (%s; --all shows them).", counts(v.FrontendCount)))
 		t.flush()
 		return
 	}
@@ -160,7 +160,7 @@ func counts(m map[string]int) string {
 	for _, n := range m {
 		total += n
 	}
-	return fmt.Sprintf("%d, %d of them left to kube-proxy", total, m["bypass"])
+	return fmt.Sprintf("%d in the cluster, %d of them left to kube-proxy", total, m["bypass"])
 }
 
 func age(t, now time.Time) string { return now.Sub(t).Round(time.Second).String() }

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package debug
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap/zaptest"
+)
+
+func sample(now time.Time) View {
+	then := now.Add(-12 * time.Second)
+	return View{
+		Node: "node-a", At: now, Phase: "redirecting",
+		Envoy: Envoy{
+			Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
+			LastNacks: []Nack{{At: then, Type: "cluster", Detail: "no such thing"}},
+		},
+		Redirect: Redirect{Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
+		Pods: []Pod{
+			{Namespace: "demo", Name: "client", IPs: []string{"10.244.1.5", "fd00::5"}, Enrolled: true, Reason: "namespace label"},
+			{Namespace: "demo", Name: "starting", Reason: "no IP yet"},
+		},
+		Frontends: []Frontend{
+			{Address: "10.96.0.10:80", Service: "demo/web/http", Class: "http", Why: "port name", InUse: true, Backends: []Backend{
+				{Address: "10.244.1.6:8080", Pod: "demo/web-1"}, {Address: "10.244.1.7:8080", Pod: "demo/web-2"},
+				{Address: "10.244.2.6:8080", Pod: "demo/web-3"}, {Address: "10.244.2.7:8080", Pod: "demo/web-4"},
+			}},
+			{Address: "10.96.0.11:53", Service: "demo/db/sql", Class: "tcp", Why: "appProtocol", Bypass: "Service label", Backends: []Backend{{Address: "10.9.9.9:53"}}},
+		},
+		FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
+		Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
+	}
+}
+
+const sampleTable = `NODE     node-a
+STATE    redirecting
+ENVOY    connected for 12s, listeners accepted, 0 unanswered, 1 refused
+KERNEL   dnat (iptables-nft), 14 rules, applied 12s ago, drift repaired 2 times
+BECAUSE  kube-proxy writes iptables
+         mechanism dnat
+
+NAMESPACE  POD       IP                  ENROLLED  WHY
+demo       client    10.244.1.5,fd00::5  yes       namespace label
+demo       starting  -                   no        no IP yet
+
+FRONTEND       SERVICE        CLASS  IN USE  BACKENDS                                WHY
+10.96.0.10:80  demo/web/http  http   yes     demo/web-1, demo/web-2, demo/web-3, +1  port name
+10.96.0.11:53  demo/db/sql    tcp    no      10.9.9.9:53                             not redirected: Service label
+
+REFUSED BY ENVOY  AGE  DETAIL
+cluster           12s  no such thing
+
+PROBLEMS
+Service demo/web: spec.ports[1]: no name
+`
+
+func TestTable(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	v := sample(now)
+	var out bytes.Buffer
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sampleTable, out.String()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+	v.Frontends, v.Envoy.Connected, v.Phase, v.Reason = nil, false, "waiting for Envoy", "no Envoy is connected"
+	out.Reset()
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"waiting for Envoy: no Envoy is connected\n", "ENVOY    not connected\n", "No frontend is in use yet (2 in the cluster, 1 of them left to kube-proxy; --all shows them).\n"} {
+		if !bytes.Contains(out.Bytes(), []byte(want)) {
+			t.Errorf("table lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+// TestServerAnswersItsOwnerOnly serves a view on a socket that was left behind
+// by another process, and reads it back.
+func TestServerAnswersItsOwnerOnly(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := sample(time.Unix(1_000_000, 0).UTC())
+	view := func(all bool) View {
+		if all {
+			return want
+		}
+		return View{Node: "not all"}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := NewServer(socket, view, zaptest.NewLogger(t)).Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	got := fetch(t, socket, true)
+	opts := cmp.Options{cmp.Transformer("utc", time.Time.UTC)}
+	if diff := cmp.Diff(want, got, opts); diff != "" {
+		t.Errorf("view (-want +got):\n%s", diff)
+	}
+	if got := fetch(t, socket, false); got.Node != "not all" {
+		t.Errorf("asked for frontends in use, got %q", got.Node)
+	}
+	info, err := os.Stat(socket)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket has mode %v, error %v, want 0600", info.Mode(), err)
+	}
+}
+
+// fetch asks until the server is there.
+func fetch(t *testing.T, socket string, all bool) View {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		v, err := Fetch(t.Context(), socket, all)
+		if err == nil {
+			return v
+		}
+		select {
+		case <-deadline:
+			t.Fatal(err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+func TestHealth(t *testing.T) {
+	now := time.Now()
+	connected := xds.Status{Connected: true}
+	for name, tt := range map[string]struct {
+		state                *State
+		ready, live, because string
+	}{
+		"nothing yet":         {nil, "503", "200", "no round yet"},
+		"redirecting":         {&State{At: now, Phase: PhaseRedirecting, Envoy: connected}, "200", "200", ""},
+		"no Envoy":            {&State{At: now, Phase: PhaseWaiting, Reason: "no Envoy", PendingSince: now.Add(-time.Hour)}, "503", "200", "no Envoy"},
+		"failing":             {&State{At: now, Phase: PhaseRedirecting, ApplyErr: "no room", Envoy: connected}, "503", "200", "no room"},
+		"stuck on a change":   {&State{At: now, Phase: PhaseWaiting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "503", "unanswered"},
+		"loop does not move":  {&State{At: now.Add(-time.Hour), Phase: PhaseRedirecting, Envoy: connected}, "200", "503", "not moved"},
+		"a change just came":  {&State{At: now, Phase: PhaseRedirecting, Envoy: connected, PendingSince: now}, "200", "200", ""},
+		"superseded is alive": {&State{At: now, Phase: PhaseSuperseded, Reason: "newer", Envoy: connected}, "503", "200", "newer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := &atomic.Pointer[State]{}
+			state.Store(tt.state)
+			h := (&healthServer{state: state, stuckAfter: time.Minute, registry: prometheus.NewRegistry()}).handler()
+			said := ""
+			for path, want := range map[string]string{"/readyz": tt.ready, "/healthz": tt.live, "/metrics": "200"} {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+				if got := w.Result().Status; !strings.HasPrefix(got, want) {
+					t.Errorf("%s answered %s, want %s", path, got, want)
+				}
+				said += w.Body.String()
+			}
+			if !strings.Contains(said, tt.because) {
+				t.Errorf("answers %q don't say %q", said, tt.because)
+			}
+		})
+	}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestExitCodes(t *testing.T) {
+	empty := t.TempDir()
+	for _, tt := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"", 0, "Usage"},
+		{"--version", 0, "dev"},
+		{"agent --help", 0, "--redirect-timeout"},
+		{"frobnicate", exitUsage, "frobnicate"},
+		{"agent --frobnicate", exitUsage, "--frobnicate"},
+		{"agent now", exitUsage, `"now"`},
+		{"agent", exitUsage, "--node-name is required"},
+		{"agent --node-name n --objects /a --kubeconfig /b", exitUsage, "exclude each other"},
+		{"agent --node-name n --mechanism foo", exitUsage, "foo"},
+		{"agent --node-name n --listener-port-http 70000", exitUsage, "70000"},
+		{"agent --node-name n --listener-port-http 65530", exitUsage, "65530"},
+		{"agent --node-name n --listener-address4 fd00::1", exitUsage, "fd00::1"},
+		{"agent --node-name n --redirect-timeout 100ms", exitUsage, "100ms"},
+		{"agent --node-name n --access-log xml", exitUsage, "xml"},
+		{"agent --node-name n --opaque-ports 0", exitUsage, "0"},
+		{"agent --node-name n --mark 0", exitUsage, "mark"},
+		{"agent --node-name n --route-table 254", exitUsage, "254"},
+		{"agent --node-name n --run-dir run", exitUsage, "run"},
+		{"agent --node-name n --metrics-address nowhere", exitUsage, "nowhere"},
+		{"agent --node-name n --stuck-after 1ms", exitUsage, "1ms"},
+		{"agent --node-name n --debounce 1h", exitUsage, "1h"},
+		{"agent --node-name n --drain-timeout -1s", exitUsage, "-1s"},
+		{"agent --node-name n --log-level loud", exitUsage, "loud"},
+		{"agent --node-name n --log-format xml", exitUsage, "xml"},
+		{"bootstrap", exitUsage, "--node-name is required"},
+		{"bootstrap --node-name n", 0, "/run/nodevoy/xds.sock"},
+		{"status -o yaml", exitUsage, "yaml"},
+		{"status --run-dir " + empty, exitFailed, "is it running"},
+		{"health", exitUsage, "ready or live"},
+		{"health well", exitUsage, "ready or live"},
+		{"health ready --run-dir " + empty, exitFailed, "is it running"},
+		{"render --node-name n", exitUsage, "--objects is required"},
+		{"render --node-name n --objects /nonexistent", exitFailed, "/nonexistent"},
+		{"cleanup --mark 0", exitUsage, "mark"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := run(t.Context(), strings.Fields(tt.args), &out, &errs)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, &errs)
+			}
+			said := out.String()
+			if tt.code != 0 {
+				said = errs.String()
+			}
+			if !strings.Contains(said, tt.says) {
+				t.Errorf("said %q, want it to contain %q", said, tt.says)
+			}
+		})
+	}
+}
+
+func TestRenderShowsWhatWouldHappenAndWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("demo.yaml", `
+apiVersion: v1
+kind: Namespace
+metadata: {name: demo, labels: {nodevoy.io/redirect: enabled}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: demo}
+spec: {nodeName: node-a, containers: [{name: c, image: i}]}
+status: {phase: Running, podIP: 10.244.1.5, podIPs: [{ip: 10.244.1.5}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: demo}
+spec: {clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: demo, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, name: web-1}}]
+`)
+	write("broken.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: bad, namespace: demo}\nspec: {prots: []}\n")
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"render", "--node-name", "node-a", "--objects", dir}, &out, &errs); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &errs)
+	}
+	for _, want := range []string{"10.96.0.10:80", "demo/web/http", "10.244.2.7", "demo/web-1", "NODEVOY-PREROUTING", "10.96.0.10,tcp:80", "10.244.1.5"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("output lacks %q", want)
+		}
+	}
+	for _, want := range []string{"broken.yaml", "Service demo/bad", "prots"} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("the broken file's report %q lacks %q", &errs, want)
+		}
+	}
+}

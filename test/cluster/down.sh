@@ -3,6 +3,7 @@
 # Takes the cluster down: kills the holders of its namespaces, with which everything
 # inside ends, then removes control groups and files. Does nothing when none is up.
 set -uo pipefail
+shopt -s nullglob
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 . "$here/cgroup.sh"
 [ -e "$RUN" ] || exit 0

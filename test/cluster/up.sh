@@ -17,7 +17,7 @@ undo() {
   local status=$?
   [ $status != 0 ] || return 0
   echo "not up; the ends of the logs:" >&2
-  tail -n 5 "$RUN"/*/log/* >&2 || true
+  find "$RUN" -path '*/log/*' -exec tail -n 5 {} + >&2
   "$here/down.sh" >&2
 }
 trap undo EXIT
@@ -38,6 +38,7 @@ hold() {
       bash "$@" >"$RUN/$name/log/init" 2>&1 </dev/null
   ) &
   echo $! >"$RUN/$name/holder"
+  disown
   wait_for 10 "the namespaces of $name" init_of "$name"
 }
 
@@ -62,7 +63,12 @@ attach() {
   lan_address "$node" "$LAN4.$((10 + index))/24" "$LAN6:$((10 + index))/64" eth0
   in_network "$node" ip route add default via "$LAN4.1"
   in_network "$node" ip route add default via "$LAN6:1"
-  local other i
+}
+
+# route NODE: the way to its pods, for everybody else on the LAN.
+route() {
+  local node=$1 other index
+  index=$(node_index "$node")
   for other in $NODES control-plane; do
     [ "$other" != "$node" ] || continue
     in_network "$other" ip route add "$PODS4.$index.0/24" via "$LAN4.$((10 + index))"
@@ -77,10 +83,12 @@ in_network control-plane ip link add lan type bridge
 lan_address control-plane "$LAN4.1/24" "$LAN6:1/64" lan
 for node in $NODES; do hold "$node" "$here/node.sh" "$node"; done
 for node in $NODES; do attach "$node"; done
+for node in $NODES; do route "$node"; done
 mkdir -p "$RUN/gate/log"
 setsid gate -listen "127.0.0.1:$API_PORT" -netns "/proc/$(cat "$RUN/control-plane/holder")/ns/net" \
   -to 127.0.0.1:6443 >"$RUN/gate/log/gate" 2>&1 </dev/null &
 echo $! >"$RUN/gate/holder"
+disown
 say "network and certificates"
 
 export KUBECONFIG=$RUN/kubeconfig/admin

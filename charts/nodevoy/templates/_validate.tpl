@@ -9,7 +9,7 @@ What a schema can't say at all, or not so that people understand its refusal.
 {{- include "nodevoy.validateDuration" (list (print "envoy." $name) (get $.Values.envoy $name) "^([0-9]+(ms|s|m))+$" "a time such as 500ms or 2s") }}
 {{- end }}
 {{- range $name := list "podMonitor" "serviceMonitor" }}
-{{- include "nodevoy.validateDuration" (list (printf "monitoring.%s.interval" $name) (get $.Values.monitoring $name).interval "^(([0-9]+(ms|s|m|h))+)?$" "empty or a time such as 30s") }}
+{{- include "nodevoy.validateDuration" (list (printf "monitoring.%s.interval" $name) (get $.Values.monitoring $name).interval "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$" "empty or a time such as 30s") }}
 {{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
 {{- fail (printf "redirect.mark: %q is no hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}

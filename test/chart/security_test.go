@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// What each container may do, in every case; nothing else is added anywhere.
+func TestCapabilities(t *testing.T) {
+	agent := []corev1.Capability{"NET_ADMIN", "NET_RAW"}
+	for name, want := range map[string]map[string][]corev1.Capability{
+		"default": {"bootstrap": nil, "agent": agent, "envoy": {"NET_RAW"}, "server": nil, "client": nil},
+		"dnat":    {"bootstrap": nil, "agent": agent, "envoy": nil, "server": nil, "client": nil},
+		"all":     {"bootstrap": nil, "agent": agent, "envoy": {"NET_RAW"}, "server": nil, "client": nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := map[string][]corev1.Capability{}
+			for _, c := range containers(decode(t, render(t, "--values", cases(t)[name]))) {
+				s := c.SecurityContext
+				if s == nil || s.Capabilities == nil {
+					t.Fatalf("%s has no security context", c.Name)
+				}
+				if diff := cmp.Diff([]corev1.Capability{"ALL"}, s.Capabilities.Drop); diff != "" {
+					t.Errorf("%s drops (-want +got):\n%s", c.Name, diff)
+				}
+				got[c.Name] = s.Capabilities.Add
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("capabilities added (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A values file without a row in TestCapabilities would not be looked at.
+func TestCapabilitiesCoverEveryCase(t *testing.T) {
+	if diff := cmp.Diff([]string{"all", "default", "dnat"}, slices.Sorted(maps.Keys(cases(t)))); diff != "" {
+		t.Errorf("cases (-in TestCapabilities +in testdata):\n%s", diff)
+	}
+}
+
+func TestContainersAreConfined(t *testing.T) {
+	for name, file := range cases(t) {
+		t.Run(name, func(t *testing.T) {
+			objects := decode(t, render(t, "--values", file))
+			for _, c := range containers(objects) {
+				s := c.SecurityContext
+				is := func(b *bool, want bool) bool { return b != nil && *b == want }
+				if !is(s.Privileged, false) || !is(s.AllowPrivilegeEscalation, false) || !is(s.ReadOnlyRootFilesystem, true) {
+					t.Errorf("%s: privileged, able to gain privileges, or with a writable root", c.Name)
+				}
+				// A port of a pod in the node's network is a hostPort, and keeps
+				// a second generation off the node.
+				if len(c.Ports) > 0 && c.Name != "server" {
+					t.Errorf("%s declares ports", c.Name)
+				}
+			}
+			for _, spec := range podSpecs(objects) {
+				if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken {
+					t.Error("a token is mounted into every container")
+				}
+				if s := spec.SecurityContext; s == nil || s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+					t.Error("no seccomp profile")
+				}
+				if spec.HostPID || spec.HostIPC {
+					t.Error("shares the node's processes or memory")
+				}
+			}
+		})
+	}
+}
+
+// What of the node the pods see, and who holds a token.
+func TestVolumes(t *testing.T) {
+	spec := decode(t, render(t)).daemonSet.Spec.Template.Spec
+	var hostPaths []string
+	for _, v := range spec.Volumes {
+		if v.HostPath != nil {
+			hostPaths = append(hostPaths, v.HostPath.Path)
+		}
+	}
+	if diff := cmp.Diff([]string{"/run/nodevoy-host", "/run/xtables.lock"}, hostPaths); diff != "" {
+		t.Errorf("paths of the node (-want +got):\n%s", diff)
+	}
+	mounts := map[string][]string{}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, m := range c.VolumeMounts {
+			mounts[c.Name] = append(mounts[c.Name], m.Name)
+		}
+	}
+	want := map[string][]string{
+		"bootstrap": {"run"}, "agent": {"run", "host", "xtables-lock", "token"}, "envoy": {"run"},
+	}
+	if diff := cmp.Diff(want, mounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+}
+
+func TestRights(t *testing.T) {
+	want := []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "nodes", "pods", "services"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create"}},
+	}
+	objects := decode(t, render(t))
+	if diff := cmp.Diff(want, objects.clusterRole.Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if objects.kinds["Role"] != 0 || objects.kinds["ClusterRole"] != 1 || objects.kinds["ClusterRoleBinding"] != 1 {
+		t.Errorf("other rights besides: %v", objects.kinds)
+	}
+}
+
+// The DaemonSet's controller adopts any pod that its selector matches, and the
+// Service of the metrics would send scrapes there.
+func TestSelectorMatchesOnlyItsOwn(t *testing.T) {
+	for name, file := range cases(t) {
+		objects := decode(t, render(t, "--values", file))
+		selector := labels.SelectorFromSet(objects.daemonSet.Spec.Selector.MatchLabels)
+		if !selector.Matches(labels.Set(objects.daemonSet.Spec.Template.Labels)) {
+			t.Errorf("%s: the selector misses the DaemonSet's own pods", name)
+		}
+		for pod, set := range map[string]map[string]string{
+			"client": objects.pod.Labels, "server": objects.deployment.Spec.Template.Labels,
+		} {
+			if selector.Matches(labels.Set(set)) {
+				t.Errorf("%s: the selector matches the %s of helm test", name, pod)
+			}
+		}
+	}
+}
+
+// The agent drains Envoy while Envoy sleeps, and both are done before kubelet
+// loses its patience.
+func TestTimesOfTheEnd(t *testing.T) {
+	for name, drain := range map[string]int64{"default": 20, "dnat": 1, "all": 45} {
+		spec := decode(t, render(t, "--values", cases(t)[name])).daemonSet.Spec.Template.Spec
+		envoy := spec.Containers[slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == "envoy" })]
+		if got := envoy.Lifecycle.PreStop.Sleep.Seconds; got <= drain {
+			t.Errorf("%s: envoy waits %d s, the agent drains it for %d s", name, got, drain)
+		}
+		// 15 s is what the agent takes at most to clean the kernel.
+		if got := *spec.TerminationGracePeriodSeconds; got < drain+15 || got <= envoy.Lifecycle.PreStop.Sleep.Seconds {
+			t.Errorf("%s: kubelet waits only %d s", name, got)
+		}
+	}
+}
+
+func podSpecs(o objects) []corev1.PodSpec {
+	return []corev1.PodSpec{o.daemonSet.Spec.Template.Spec, o.deployment.Spec.Template.Spec, o.pod.Spec}
+}
+
+func containers(o objects) []corev1.Container {
+	var all []corev1.Container
+	for _, spec := range podSpecs(o) {
+		all = append(append(all, spec.InitContainers...), spec.Containers...)
+	}
+	return all
+}

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/nodevoy/nodevoy/agent/model"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // cluster makes inputs of many Services, ten endpoints each, and a node with

@@ -89,7 +89,6 @@ func jsonLine(value func(column) string) *corev3.SubstitutionFormatString {
 	}
 	return &corev3.SubstitutionFormatString{
 		Format:            &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
-		JsonFormatOptions: &corev3.JsonFormatOptions{SortProperties: true},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 const (
@@ -50,9 +51,24 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 			LdsConfig: ads(),
 		},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agentCluster(cfg)}},
+		LayeredRuntime:  runtime(),
 		// A cluster's hundreds of counters take memory only once it is used.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 	}
+}
+
+// runtime turns off what Envoy would do to all traffic and no other setting
+// reaches.
+func runtime() *bootstrapv3.LayeredRuntime {
+	flags := &structpb.Struct{Fields: map[string]*structpb.Value{
+		// The body of a request that asks for an upgrade would wait for the
+		// answer, while the server waits for the body: docker exec does this.
+		"envoy.reloadable_features.http_pause_generic_upgrade_request_body": structpb.NewBoolValue(false),
+	}}
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name:           "nodevoy",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: flags},
+	}}}
 }
 
 func adsConfig() *corev3.ApiConfigSource {

@@ -30,8 +30,10 @@ func sample(now time.Time) View {
 		},
 		Frontends: []Frontend{
 			{Address: "10.96.0.10:80", Service: "demo/web/http", Class: "http", Why: "port name", InUse: true, Backends: []Backend{
-				{Address: "10.244.1.6:8080", Pod: "demo/web-1"}, {Address: "10.244.1.7:8080", Pod: "demo/web-2"},
-				{Address: "10.244.2.6:8080", Pod: "demo/web-3"}, {Address: "10.244.2.7:8080", Pod: "demo/web-4"},
+				{Address: "10.244.1.6:8080", Pod: "demo/web-1"},
+				{Address: "10.244.1.7:8080", Pod: "demo/web-2"},
+				{Address: "10.244.2.6:8080", Pod: "demo/web-3"},
+				{Address: "10.244.2.7:8080", Pod: "demo/web-4"},
 			}},
 			{Address: "10.96.0.11:53", Service: "demo/db/sql", Class: "tcp", Why: "appProtocol", Bypass: "Service label", Backends: []Backend{{Address: "10.9.9.9:53"}}},
 		},

@@ -5,11 +5,13 @@ package kube
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
@@ -38,8 +40,8 @@ const (
 // Event tells the owner of an object, by a Kubernetes Event of type Warning,
 // what is wrong with it. The reason is one CamelCase word, the note a sentence.
 // It does not block and does not fail; the same Event is written once. Without
-// the right to create Events it does nothing. Every node has an agent, so only
-// report what this node alone knows.
+// the right to create Events it does nothing. Every node has an agent, and all
+// that see the same fault write the same Event: it appears once.
 func (s *Source) Event(about Object, reason, note string) {
 	if s == nil || s.recorder == nil {
 		return
@@ -129,7 +131,7 @@ func (r *recorder) write(ctx context.Context, e event) error {
 	}
 	_, err := r.client.Events(namespace).Create(ctx, &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s.%x", e.regarding.Name, now.UnixNano()), Namespace: namespace,
+			Name: e.name(), Namespace: namespace,
 		},
 		EventTime:           metav1.NewMicroTime(now),
 		ReportingController: component,
@@ -140,5 +142,18 @@ func (r *recorder) write(ctx context.Context, e event) error {
 		Note:                e.note,
 		Regarding:           e.regarding,
 	}, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil // The agent of another node was first.
+	}
 	return err
+}
+
+// name is the same on every node, so that a fault which all agents see is told
+// once in the cluster.
+func (e event) name() string {
+	sum := fnv.New64a()
+	for _, part := range []string{string(e.regarding.UID), e.reason, e.note} {
+		_, _ = sum.Write([]byte(part + "\x00")) // A hash takes everything.
+	}
+	return fmt.Sprintf("%s.%x", e.regarding.Name, sum.Sum64())
 }

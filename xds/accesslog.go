@@ -88,7 +88,7 @@ func jsonLine(value func(column) string) *corev3.SubstitutionFormatString {
 		fields.Fields[c.name] = structpb.NewStringValue(value(c))
 	}
 	return &corev3.SubstitutionFormatString{
-		Format:            &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
+		Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
 	}
 }
 

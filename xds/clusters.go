@@ -30,10 +30,14 @@ const (
 // Cluster is how Envoy speaks to the backends of a frontend. It does not
 // depend on which backends there are.
 func Cluster(cfg Config, f *model.Frontend) *clusterv3.Cluster {
+	return cluster(cfg, f, clusterName{frontend: f.Address})
+}
+
+func cluster(cfg Config, f *model.Frontend, name clusterName) *clusterv3.Cluster {
 	endpoints := ads()
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
 	return &clusterv3.Cluster{
-		Name:                 ClusterName(f.Address),
+		Name:                 name.String(),
 		AltStatName:          strings.ToValidUTF8(f.Port.String(), "?"),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
@@ -43,7 +47,7 @@ func Cluster(cfg Config, f *model.Frontend) *clusterv3.Cluster {
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
 			TcpKeepalive: tcpKeepalive(),
 		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(upstreamHTTP(cfg))},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(upstreamHTTP(cfg, name.absolute))},
 	}
 }
 
@@ -64,15 +68,18 @@ func noLimits() *clusterv3.CircuitBreakers {
 	return &clusterv3.CircuitBreakers{Thresholds: out}
 }
 
-// upstreamHTTP speaks to the server what the client speaks to Envoy.
-func upstreamHTTP(cfg Config) *upstreamv3.HttpProtocolOptions {
+// upstreamHTTP speaks to the server what the client speaks to Envoy. absolute
+// says to write the whole URL in the request line.
+func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
+	http1 := http1Options()
+	http1.SendFullyQualifiedUrl = absolute
 	common := commonOptions(durationpb.New(cfg.UpstreamIdle))
 	common.MaxResponseHeadersKb = wrapperspb.UInt32(maxHeadersKiB)
 	return &upstreamv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,
 		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &upstreamv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-				HttpProtocolOptions:  http1Options(),
+				HttpProtocolOptions:  http1,
 				Http2ProtocolOptions: http2Options(),
 			},
 		},

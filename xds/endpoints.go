@@ -18,7 +18,11 @@ import (
 // the version of the cluster it belongs to: Envoy keeps a changed cluster back
 // until an assignment comes, and one that had not changed would not be sent.
 func Assignment(f *model.Frontend, clusterVersion string) *endpointv3.ClusterLoadAssignment {
-	out := &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName(f.Address)}
+	return assignment(f, clusterName{frontend: f.Address}, clusterVersion)
+}
+
+func assignment(f *model.Frontend, name clusterName, clusterVersion string) *endpointv3.ClusterLoadAssignment {
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: name.String()}
 	backends := slices.Clone(f.Backends)
 	slices.SortStableFunc(backends, func(a, b model.Backend) int { return cmp.Compare(a.Zone, b.Zone) })
 	var last *endpointv3.LocalityLbEndpoints

@@ -25,15 +25,14 @@ const (
 	maxHeaders    = 100_000
 )
 
-// upgrades are the upgrade tokens in use on plain HTTP/1.1: Envoy wants each by
-// name. h2c is not among them, as Envoy takes it for a plain request, which is
-// an answer any server may give.
+// anyUpgrade stands for every upgrade token while Envoy decides on a request:
+// it wants each by name, and clients and servers may agree on any.
+const anyUpgrade = "websocket"
+
+// upgrades are those that are passed on. h2c never is: Envoy takes it for a
+// plain request, which is an answer any server may give.
 func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
-	var out []*hcmv3.HttpConnectionManager_UpgradeConfig
-	for _, token := range []string{"websocket", "CONNECT", "SPDY/3.1", "tcp", "TLS/1.0", "derp", "tailscale-control-protocol"} {
-		out = append(out, &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: token})
-	}
-	return out
+	return []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: anyUpgrade}, {UpgradeType: "CONNECT"}}
 }
 
 // connectionManager passes requests on as they came. Each setting that is not
@@ -81,17 +80,17 @@ func connectionManager(cfg Config, class model.Class) *hcmv3.HttpConnectionManag
 	}
 }
 
-// earlyMutation runs before anything reads the request's headers. It writes
-// where the client connected to, and whether the client itself sent
-// x-forwarded-proto, which Envoy is about to add; the routes use both and
-// remove them. First it drops whatever the client sent under our own prefix.
+// earlyMutation runs before anything reads the request's headers. It drops
+// whatever the client sent under our own prefix, and then writes there what
+// the routes need: where the client connected to, and what of the client's own
+// Envoy is about to lose. The routes remove it all.
 func earlyMutation() *earlyv3.HeaderMutation {
-	set := func(name, value string) *mutationv3.HeaderMutation {
+	set := func(name, value string, action corev3.HeaderValueOption_HeaderAppendAction) *mutationv3.HeaderMutation {
 		return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: name, Value: value},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+			Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: action,
 		}}}
 	}
+	const add = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
 	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
 		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 			KeyMatcher: &matcherv3.StringMatcher{
@@ -99,8 +98,13 @@ func earlyMutation() *earlyv3.HeaderMutation {
 				IgnoreCase:   true,
 			},
 		}}},
-		set(destinationHeader, destination),
-		set(protoHeader, "%REQ(x-forwarded-proto)%"),
+		set(destinationHeader, destination, add),
+		// At this point only an absolute URL has given an HTTP/1 request a scheme.
+		set(formHeader, "%PROTOCOL% %REQ(:scheme)% "+destination, add),
+		// Absent if the client's is.
+		set(protoHeader, "%REQ(x-forwarded-proto)%", add),
+		set(upgradeHeader, "%REQ(upgrade)%", add),
+		set("upgrade", anyUpgrade, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS),
 	}}
 }
 
@@ -111,8 +115,6 @@ func http1Options() *corev3.Http1ProtocolOptions {
 		// HTTP/1.0 has no Host; what the client connected to replaces it.
 		DefaultHostForHttp_10: noHost,
 		EnableTrailers:        true,
-		// An absolute URL is for a proxy: the server, if it is one, wants it whole.
-		AllowAbsoluteUrl: wrapperspb.Bool(false),
 		HeaderKeyFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 			HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
 				StatefulFormatter: extension("preserve_case", pack(&preservev3.PreserveCaseFormatterConfig{
@@ -128,6 +130,11 @@ func http1Options() *corev3.Http1ProtocolOptions {
 func downstream1Options() *corev3.Http1ProtocolOptions {
 	o := http1Options()
 	o.AllowCustomMethods = true
+	// An offer to switch to TLS in place, as some clients add to each request
+	// and servers do not take up. Passed on, it would cost the connection.
+	o.IgnoreHttp_11Upgrade = []*matcherv3.StringMatcher{{
+		MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
+	}}
 	return o
 }
 

@@ -11,6 +11,7 @@ package xds
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 )
@@ -39,6 +40,15 @@ const (
 	destinationHeader = privatePrefix + "destination"
 	// protoHeader is there when the client itself sent x-forwarded-proto.
 	protoHeader = privatePrefix + "forwarded-proto"
+	// upgradeHeader is what the client sent as upgrade, if it did.
+	upgradeHeader = privatePrefix + "upgrade"
+	// formHeader begins with absolutePrefix when the request line had an
+	// absolute URL, and ends with the address the client connected to.
+	formHeader = privatePrefix + "form"
+
+	// absolutePrefix precedes the frontend's address in the name of the
+	// cluster for requests that have an absolute URL.
+	absolutePrefix = "HTTP/1.1 http "
 )
 
 // listenerName names the listener of one class on one address.
@@ -49,15 +59,25 @@ func listenerName(class model.Class, addr netip.Addr) string {
 	return class.String() + "-v6"
 }
 
-// ClusterName is the name of the cluster and of the assignment of a frontend:
-// its address, which is what Envoy sees as a connection's destination.
-func ClusterName(addr netip.AddrPort) string { return addr.String() }
+// clusterName names a cluster and its assignment. It is the frontend's address,
+// which is what Envoy sees as a connection's destination. A frontend has a
+// second cluster for requests with an absolute URL, as an HTTP proxy gets them.
+type clusterName struct {
+	frontend netip.AddrPort
+	absolute bool
+}
 
-// frontendAddress is the inverse of ClusterName; false for what it never gives.
-func frontendAddress(name string) (netip.AddrPort, bool) {
-	addr, err := netip.ParseAddrPort(name)
-	if err != nil || addr.String() != name {
-		return netip.AddrPort{}, false
+func (n clusterName) String() string {
+	if n.absolute {
+		return absolutePrefix + n.frontend.String()
 	}
-	return addr, true
+	return n.frontend.String()
+}
+
+// parseClusterName is the inverse of String; false for what that never gives.
+func parseClusterName(name string) (clusterName, bool) {
+	text, absolute := strings.CutPrefix(name, absolutePrefix)
+	addr, err := netip.ParseAddrPort(text)
+	n := clusterName{frontend: addr, absolute: absolute}
+	return n, err == nil && n.String() == name
 }

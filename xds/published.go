@@ -112,7 +112,7 @@ func (p *published) carriedOver(k kind, name string) *resource {
 	if r == nil || r.frontend == nil {
 		return r // Listeners and routes depend on the configuration alone.
 	}
-	f := p.frontend(name)
+	f, _ := p.frontend(name)
 	if f == nil || f.Port != r.frontend.Port {
 		return nil
 	}
@@ -135,29 +135,29 @@ func (p *published) make(k kind, name string) *resource {
 			return p.finish(name, RouteConfiguration(p.cfg, p.node), nil)
 		}
 	case kindCluster:
-		if f := p.frontend(name); f != nil {
-			return p.finish(name, Cluster(p.cfg, f), f)
+		if f, n := p.frontend(name); f != nil {
+			return p.finish(name, cluster(p.cfg, f, n), f)
 		}
 	case kindEndpoints:
-		if f := p.frontend(name); f != nil {
-			return p.finish(name, Assignment(f, p.resource(kindCluster, name).version), f)
+		if f, n := p.frontend(name); f != nil {
+			return p.finish(name, assignment(f, n, p.resource(kindCluster, name).version), f)
 		}
 	}
 	return nil
 }
 
-// frontend finds the one this name stands for; nil when Envoy has no business
-// with it.
-func (p *published) frontend(name string) *model.Frontend {
-	addr, ok := frontendAddress(name)
+// frontend finds the one that the cluster of this name is for; nil when Envoy
+// has no business with it.
+func (p *published) frontend(name string) (*model.Frontend, clusterName) {
+	n, ok := parseClusterName(name)
 	if !ok {
-		return nil
+		return nil, n
 	}
-	f, ok := p.node.Frontend(addr)
+	f, ok := p.node.Frontend(n.frontend)
 	if !ok || f.Bypass != "" {
-		return nil
+		return nil, n
 	}
-	return f
+	return f, n
 }
 
 func (p *published) finish(name string, m proto.Message, f *model.Frontend) *resource {

@@ -50,7 +50,7 @@ func Render(cfg Config, node *model.Node) ([]byte, error) {
 		return nil, err
 	}
 	for i := range node.Frontends {
-		name := ClusterName(node.Frontends[i].Address)
+		name := clusterName{frontend: node.Frontends[i].Address}.String()
 		for _, k := range []kind{kindCluster, kindEndpoints} {
 			if err := write(k, name); err != nil {
 				return nil, err

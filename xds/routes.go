@@ -3,6 +3,7 @@
 package xds
 
 import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -40,7 +41,7 @@ func RouteConfiguration(cfg Config, _ *model.Node) *routev3.RouteConfiguration {
 				Domains: []string{"*"},
 				// A route's own headers are done before its virtual host's, so
 				// a route can still read what is removed here.
-				RequestHeadersToRemove: []string{destinationHeader, protoHeader},
+				RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader},
 				Routes:                 defaultRoutes(),
 			},
 			{
@@ -55,12 +56,12 @@ func RouteConfiguration(cfg Config, _ *model.Node) *routev3.RouteConfiguration {
 	}
 }
 
-// defaultRoutes all lead to the same cluster. They differ in how they undo
-// what Envoy did to the request: a Host and an x-forwarded-proto that are not
-// the client's own.
+// defaultRoutes all lead to the same backends. They differ in how they undo
+// what Envoy did to the request: to the Host that it did not have, the absolute
+// URL, the x-forwarded-proto. The plain case comes last, as it matches all.
 func defaultRoutes() []*routev3.Route {
 	var out []*routev3.Route
-	for _, match := range []func() *routev3.RouteMatch{withoutHost, anyPath, anyConnect} {
+	for _, match := range []func() *routev3.RouteMatch{withoutHost, absoluteURL, anyPath, anyConnect} {
 		ownProto, noProto := forward(match()), forward(match())
 		ownProto.Match.Headers = append(ownProto.Match.Headers, &routev3.HeaderMatcher{
 			Name:                 protoHeader,
@@ -70,7 +71,10 @@ func defaultRoutes() []*routev3.Route {
 		out = append(out, ownProto, noProto)
 	}
 	for _, r := range out[:2] {
-		r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewriteHeader{HostRewriteHeader: destinationHeader}
+		r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewrite{HostRewrite: destination}
+	}
+	for _, r := range out[2:4] {
+		r.GetRoute().ClusterSpecifier = &routev3.RouteAction_ClusterHeader{ClusterHeader: formHeader}
 	}
 	return out
 }
@@ -81,13 +85,24 @@ func withoutHost() *routev3.RouteMatch {
 	return match
 }
 
+func absoluteURL() *routev3.RouteMatch {
+	match := anyPath()
+	match.Headers = []*routev3.HeaderMatcher{{
+		Name: formHeader,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: absolutePrefix},
+		}},
+	}}
+	return match
+}
+
 func anyConnect() *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}}
 }
 
-// anyPath matches every request but CONNECT: also OPTIONS *, and absolute URLs.
+// anyPath matches every request but CONNECT.
 func anyPath() *routev3.RouteMatch {
-	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}}
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
 }
 
 func headerIs(name, value string) *routev3.HeaderMatcher {
@@ -99,7 +114,8 @@ func headerIs(name, value string) *routev3.HeaderMatcher {
 	}
 }
 
-// forward sends matching requests to the cluster of their destination.
+// forward sends matching requests to the cluster of their destination, with
+// the upgrade that the client asked for.
 func forward(match *routev3.RouteMatch) *routev3.Route {
 	return &routev3.Route{
 		Match: match,
@@ -107,6 +123,10 @@ func forward(match *routev3.RouteMatch) *routev3.Route {
 			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: destinationHeader},
 			Timeout:          durationpb.New(0),
 			RetryPolicy:      retries(),
+		}},
+		RequestHeadersToAdd: []*corev3.HeaderValueOption{{
+			Header:       &corev3.HeaderValue{Key: "upgrade", Value: "%REQ(" + upgradeHeader + ")%"},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS,
 		}},
 	}
 }

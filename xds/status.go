@@ -92,8 +92,8 @@ func (st *Status) add(sess *session, inUse map[string]struct{}) {
 		st.Oldest = earliest(st.Oldest, r.at)
 	}
 	for name, version := range sess.subs[kindCluster].told {
-		if version != absent {
-			inUse[name] = struct{}{}
+		if n, ok := parseClusterName(name); ok && version != absent {
+			inUse[n.frontend.String()] = struct{}{}
 		}
 	}
 }

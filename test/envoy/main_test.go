@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package envoy proves package xds against the real Envoy: that it accepts
+// what is rendered, behaves as promised on demand, and changes nothing on the
+// wire that it need not. The tests run in a network namespace of their own.
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// insideVar marks the process that runs inside the namespaces.
+	insideVar = "NODEVOY_TEST_INSIDE"
+	// envoyVar holds the path of the Envoy to test with.
+	envoyVar = "NODEVOY_ENVOY"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(insideVar) == "" {
+		os.Exit(enter())
+	}
+	if err := prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, "prepare the namespaces:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// enter runs this binary again in namespaces of its own, with the same
+// arguments, and returns its exit code. Everything it starts ends with it, as
+// the kernel ends all of a pid namespace with its first process.
+func enter() int {
+	path := os.Getenv(envoyVar)
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		fmt.Fprintf(os.Stderr, "%s=%q is not an Envoy binary: `make envoy` fetches one, `make test` sets the variable\n", envoyVar, path)
+		return 1
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), insideVar+"=1")
+	attr := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	cmd.SysProcAttr = attr
+	// An interrupt goes to the whole process group: let the child handle it.
+	signal.Ignore(os.Interrupt)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "enter namespaces:", err)
+		return 1
+	}
+	return 0
+}
+
+// prepare makes the test's network: everything is on lo. Connections of this
+// process to a frontend range go to the listener of its class, by the same
+// kind of rule that a node has for its pods.
+func prepare() error {
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	// The iptables lock and the sockets; the processes of this pid namespace.
+	for target, kind := range map[string]string{"/run": "tmpfs", "/proc": "proc"} {
+		if err := unix.Mount(kind, target, kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", target, err)
+		}
+	}
+	commands := []string{
+		"ip link set lo up",
+		"ip addr add " + listen4 + "/32 dev lo scope host",
+		"ip addr add " + listen6 + "/128 dev lo nodad",
+		// Frontends, backends and strangers are all addresses of this machine.
+		"ip route add local 10.0.0.0/8 dev lo",
+		"ip -6 route add local fd00::/16 dev lo",
+	}
+	for _, r := range ranges() {
+		commands = append(commands,
+			fmt.Sprintf("iptables -w -t nat -A OUTPUT -d %s -p tcp -j DNAT --to-destination %s:%d", r.v4, listen4, r.port),
+			fmt.Sprintf("ip6tables -w -t nat -A OUTPUT -d %s -p tcp -j DNAT --to-destination [%s]:%d", r.v6, listen6, r.port))
+	}
+	// IPv6 lets nobody bind to an address that only a route says is local.
+	if err := os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0o600); err != nil {
+		return err
+	}
+	for _, c := range commands {
+		if err := run(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func run(command string) error {
+	args := strings.Fields(command)
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", command, err, out)
+	}
+	return nil
+}

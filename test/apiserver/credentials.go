@@ -3,6 +3,7 @@
 package apiserver
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,12 +12,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
-
-// agentToken belongs to a user of no rights but those the test grants.
-const agentToken = "agent"
 
 // writeSigningKey makes the key service account tokens are signed with, which
 // the API server insists on having.
@@ -35,16 +35,27 @@ func writeSigningKey(t testing.TB, dir string) (path string) {
 	return path
 }
 
-// Kubeconfig writes a kubeconfig file of the user "agent", who has no rights
-// until the test grants them, and returns its path.
-func (s *Server) Kubeconfig(t testing.TB) string {
+// Kubeconfig writes a kubeconfig file for the agent, who may do what the rules
+// say and nothing else, and returns its path.
+func (s *Server) Kubeconfig(t testing.TB, rules ...rbacv1.PolicyRule) string {
 	t.Helper()
-	const name = "test"
-	config := clientcmdapi.NewConfig()
-	config.Clusters[name] = &clientcmdapi.Cluster{
-		Server:               s.config.Host,
-		CertificateAuthority: s.config.CAFile,
+	const name = "agent"
+	ctx, rbac := context.Background(), s.Client(t).RbacV1()
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+	if _, err := rbac.ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+		t.Fatalf("create the agent's role: %v", err)
 	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+	}
+	if _, err := rbac.ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+		t.Fatalf("bind the agent's role: %v", err)
+	}
+
+	config := clientcmdapi.NewConfig()
+	config.Clusters[name] = &clientcmdapi.Cluster{Server: s.config.Host, CertificateAuthority: s.config.CAFile}
 	config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: agentToken}
 	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	config.CurrentContext = name

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver starts a real etcd and a real kube-apiserver as children of
-// a test, on loopback, with nothing else of a cluster: no controller, no
-// scheduler, no kubelet. What those would write, pods' status and
-// EndpointSlices, the test writes itself.
+// Package apiserver starts a real etcd and a real kube-apiserver on a node of a
+// laboratory, with nothing else of a cluster: no controller, no scheduler, no
+// kubelet. What those would write, pods' status and EndpointSlices, the test
+// writes itself.
 //
 // The binaries come from the directory NODEVOY_ASSETS, which `make apiserver`
 // fills from pinned Go modules and sets.
@@ -11,8 +11,8 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,53 +21,45 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/nodevoy/nodevoy/test/lab"
 )
 
 const (
 	// adminToken belongs to a member of system:masters, for whom every
-	// authorizer says yes.
-	adminToken = "admin"
+	// authorizer says yes; agentToken to a user who may do what Grant says.
+	adminToken, agentToken = "admin", "agent"
 	// startTimeout is long because a loaded machine of two cores needs it.
 	startTimeout = 2 * time.Minute
-	// serviceRange has room for 10,000 Services twice over; the second is for
-	// dual-stack Services.
-	serviceRange = "10.96.0.0/16,fd00:96::/112"
+	// serviceRange has room for 10,000 Services, and for the laboratory's own.
+	serviceRange = "10.96.0.0/16,fd00:10:96::/112"
 )
 
 // Server is a running kube-apiserver over its own etcd.
 type Server struct {
 	config *rest.Config
-	tokens string
 }
 
-// Start starts both processes and returns once the API server is ready. They end
-// with the test, and also when the test process dies. It fails the test when a
-// binary is missing or a process ends.
-func Start(t testing.TB) *Server {
+// Start starts both on the node, which is to have nothing else on their ports,
+// and returns once the API server is ready. They end with the laboratory.
+func Start(t testing.TB, node *lab.Node) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	etcd := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	peers := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	start(t, dir, "etcd",
+	host := node.IPs[0].String()
+	run(t, node, "etcd",
 		"--data-dir="+filepath.Join(dir, "etcd"),
-		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
-		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers,
-		"--initial-cluster=default="+peers,
 		"--quota-backend-bytes=4294967296",
 		"--unsafe-no-fsync", // the data is the test's, and dies with it
 		"--log-level=error",
 	)
-
-	server := &Server{tokens: filepath.Join(dir, "tokens.csv")}
-	writeFile(t, server.tokens, adminToken+",admin,1,system:masters\n"+agentToken+",agent,2,agents\n")
+	tokens := filepath.Join(dir, "tokens.csv")
+	writeFile(t, tokens, adminToken+",admin,1,system:masters\n"+agentToken+",agent,2\n")
 	key := writeSigningKey(t, dir)
-	port := freePort(t)
-	apiserver := start(t, dir, "kube-apiserver",
-		"--etcd-servers="+etcd,
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
-		"--endpoint-reconciler-type=none", // a loopback address may not be an endpoint
-		"--cert-dir="+filepath.Join(dir, "certs"),
-		"--token-auth-file="+server.tokens, "--authorization-mode=RBAC",
+	certificates := filepath.Join(dir, "certificates")
+	process := run(t, node, "kube-apiserver",
+		"--etcd-servers=http://127.0.0.1:2379",
+		"--bind-address="+host, "--advertise-address="+host, "--cert-dir="+certificates,
+		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--service-cluster-ip-range="+serviceRange,
@@ -77,19 +69,20 @@ func Start(t testing.TB) *Server {
 		"--enable-priority-and-fairness=false",
 		"--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000",
 	)
-	server.config = &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", port),
+	server := &Server{&rest.Config{
+		Host:            fmt.Sprintf("https://%s:6443", host),
 		BearerToken:     adminToken,
-		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(dir, "certs", "apiserver.crt")},
+		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(certificates, "apiserver.crt")},
 		ContentConfig:   rest.ContentConfig{ContentType: "application/vnd.kubernetes.protobuf"},
 		QPS:             -1, // no limit of the client's own
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := lab.Until(ctx, "the API server", func() error { return server.ready(ctx, process) }); err != nil {
+		t.Fatalf("%v\n%s", err, lastLines(process.Output(), 20))
 	}
-	server.waitReady(t, apiserver)
 	return server
 }
-
-// Config is a client configuration of an administrator's, free to be changed.
-func (s *Server) Config() *rest.Config { return rest.CopyConfig(s.config) }
 
 // Client is an administrator's client.
 func (s *Server) Client(t testing.TB) *kubernetes.Clientset {
@@ -101,47 +94,35 @@ func (s *Server) Client(t testing.TB) *kubernetes.Clientset {
 	return client
 }
 
-// waitReady polls /readyz until it says ok, the process has ended or time is up.
-func (s *Server) waitReady(t testing.TB, apiserver *process) {
-	t.Helper()
-	last := ""
-	ok := poll(startTimeout, func() bool {
-		if apiserver.ended() {
-			t.Fatalf("kube-apiserver ended: %v\n%s", apiserver.err, apiserver.tail(t))
-		}
-		last = s.readyz()
-		return last == "ok"
-	})
-	if !ok {
-		t.Fatalf("kube-apiserver not ready after %v: %s\n%s", startTimeout, last, apiserver.tail(t))
+// ready returns why the API server doesn't say that it is.
+func (s *Server) ready(ctx context.Context, process *lab.Process) error {
+	select {
+	case <-process.Ended():
+		return errors.New("it has ended")
+	default:
 	}
-}
-
-// readyz is what the API server answers, or why it doesn't.
-func (s *Server) readyz() string {
 	// The certificate is made at start: until then no client can be.
 	client, err := kubernetes.NewForConfig(s.config)
 	if err != nil {
-		return err.Error()
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	body, err := client.RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	return string(body)
+	return client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-// freePort is a loopback port nobody listens on at the moment.
-func freePort(t testing.TB) int {
+// run starts one of the asset binaries on the node.
+func run(t testing.TB, node *lab.Node, name string, args ...string) *lab.Process {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	assets := os.Getenv("NODEVOY_ASSETS")
+	if assets == "" {
+		t.Fatal("NODEVOY_ASSETS is not set: `make apiserver` builds etcd and kube-apiserver, and sets it")
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	process, err := node.Start(name+".log", append([]string{filepath.Join(assets, name)}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return process
 }
 
 func writeFile(t testing.TB, path, text string) {

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
+	"github.com/nodevoy/nodevoy/agent/sourcetest"
+	"github.com/nodevoy/nodevoy/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(lab.Main(lab.Setup{}, func() int {
+		if err := lab.Installed(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}))
+}
+
+// newLab is a laboratory with an API server on a node of its own.
+func newLab(t *testing.T) (*lab.Lab, *Server) {
+	t.Helper()
+	l, err := lab.New(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close the laboratory: %v", err)
+		}
+	})
+	control, err := l.AddNode("control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, Start(t, control)
+}
+
+// TestContract holds the agent's source of inputs to its contract, on a real
+// API server.
+func TestContract(t *testing.T) {
+	_, server := newLab(t)
+	harness := kubetest.Harness{Client: server.Client(t)}
+	sourcetest.Run(t, func(*testing.T) sourcetest.Harness { return harness })
+}

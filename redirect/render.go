@@ -67,7 +67,7 @@ func (f *FamilyPlan) RenderSets() string {
 func (f *FamilyPlan) RenderNetwork() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Envoy listens here, and the node's neighbours see none of it\n")
-	fmt.Fprintf(&b, "ip address add %s/%d dev lo%s\n", f.Address, f.Address.BitLen(), map[bool]string{true: " scope host", false: " nodad"}[f.Address.Is4()])
+	fmt.Fprintf(&b, "ip address add %s/%d dev lo%s\n", f.Address, f.Address.BitLen(), map[bool]string{true: " scope host", false: " nodad preferred_lft 0"}[f.Address.Is4()])
 	if r := f.Routing; r != nil {
 		dash := map[bool]string{true: "-4", false: "-6"}[f.Address.Is4()]
 		fmt.Fprintf(&b, "# marked packets belong to this host, whatever their destination\n")

@@ -90,14 +90,11 @@ func (b ruleBook) tproxy() ([]Chain, []Jump) {
 // nobody else.
 func (b ruleBook) input(redirected, reason string) Chain {
 	c := Chain{Table: "filter", Name: chainInput}
-	unreachable := "icmp-port-unreachable"
-	if b.family == family.V6 {
-		unreachable = "icmp6-port-unreachable"
-	}
 	c.rule(redirected, reason)
 	c.rule(fmt.Sprintf("-d %s -i lo -j ACCEPT", b.listener()), "the agent's own probe of the listeners")
-	c.rule(fmt.Sprintf("-d %s -j REJECT --reject-with %s", b.listener(), unreachable),
+	c.rule(fmt.Sprintf("-d %s -p tcp -j REJECT --reject-with tcp-reset", b.listener()),
 		"the listeners are for redirected connections: pods and neighbours can't dial them")
+	c.rule(fmt.Sprintf("-d %s -j DROP", b.listener()), "nothing else is at that address")
 	return c
 }
 

@@ -9,6 +9,7 @@ package route
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
@@ -50,6 +51,9 @@ func Open() (*Network, error) {
 // Close closes the socket.
 func (n *Network) Close() error { return n.handle.Close() }
 
+// forever is the lifetime that doesn't end (INFINITY_LIFE_TIME).
+const forever = math.MaxUint32
+
 // loopback is the index of the interface lo, in every network namespace.
 const loopback = 1
 
@@ -83,7 +87,8 @@ func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
 }
 
 // AddAddress puts an address on lo: a v4 one with scope host, so that nothing
-// chooses it to speak to others; a v6 one without duplicate address detection.
+// chooses it to speak to others; a v6 one deprecated, to the
+// same end, and without duplicate address detection.
 func (n *Network) AddAddress(addr netip.Addr) error {
 	err := n.handle.AddrReplace(loLink(), loAddress(addr))
 	if err != nil {
@@ -110,7 +115,11 @@ func loAddress(addr netip.Addr) *netlink.Addr {
 	if addr.Is4() {
 		a.Scope = unix.RT_SCOPE_HOST
 	} else {
+		// IPv6 has no scope host. An address that is deprecated is not chosen
+		// as a source; else the node's own connections to fd00::/8, Envoy's to
+		// pods among them, would come from it, and no answer would come back.
 		a.Flags = unix.IFA_F_NODAD
+		a.ValidLft, a.PreferedLft = forever, 0
 	}
 	return a
 }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package space
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// talkTimeout bounds a dial and each answer.
+const talkTimeout = 2 * time.Second
+
+// Listen answers each line on each connection with the listener's name and
+// where the client meant to go: the original destination as conntrack has it,
+// or, of a transparent listener, the connection's own address.
+func (n *Node) Listen(name string, at netip.AddrPort, transparent bool) {
+	n.t.Helper()
+	n.ok(listen(n.closeWith, name, at, transparent))
+}
+
+// Listen is Node.Listen in the pod.
+func (p *Pod) Listen(n *Node, name string, at netip.AddrPort) {
+	n.t.Helper()
+	n.ok(p.Do(func() error { return listen(n.closeWith, name, at, false) }))
+}
+
+func (n *Node) closeWith(l net.Listener) { n.t.Cleanup(func() { _ = l.Close() }) }
+
+func listen(own func(net.Listener), name string, at netip.AddrPort, transparent bool) error {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		if !transparent {
+			return nil
+		}
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			level, option := unix.SOL_IP, unix.IP_TRANSPARENT
+			if at.Addr().Is6() {
+				level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
+			}
+			failed = unix.SetsockoptInt(int(fd), level, option, 1)
+		})
+		return errors.Join(err, failed)
+	}}
+	l, err := config.Listen(context.Background(), "tcp", at.String())
+	if err != nil {
+		return fmt.Errorf("listen as %s: %w", name, err)
+	}
+	own(l)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			go answer(c.(*net.TCPConn), name)
+		}
+	}()
+	return nil
+}
+
+func answer(c *net.TCPConn, name string) {
+	defer func() { _ = c.Close() }()
+	to, err := original(c)
+	if err != nil {
+		to = err.Error()
+	}
+	lines := bufio.NewScanner(c)
+	for lines.Scan() {
+		if _, err := fmt.Fprintf(c, "%s %s\n", name, to); err != nil {
+			return
+		}
+	}
+}
+
+// ipv6OriginalDst is IP6T_SO_ORIGINAL_DST.
+const ipv6OriginalDst = 80
+
+// original is SO_ORIGINAL_DST, or the connection's own address without one.
+func original(c *net.TCPConn) (string, error) {
+	own := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return "", err
+	}
+	result := netip.AddrPortFrom(own.Addr().Unmap(), own.Port())
+	err = raw.Control(func(fd uintptr) {
+		// Of the types that package unix can ask for, these have the room.
+		if own.Addr().Unmap().Is4() {
+			if b, err := unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, unix.SO_ORIGINAL_DST); err == nil {
+				a := b.Multiaddr
+				result = netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[4:8])), binary.BigEndian.Uint16(a[2:4]))
+			}
+			return
+		}
+		if b, err := unix.GetsockoptIPv6MTUInfo(int(fd), unix.SOL_IPV6, ipv6OriginalDst); err == nil {
+			port := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, b.Addr.Port))
+			result = netip.AddrPortFrom(netip.AddrFrom16(b.Addr.Addr), port)
+		}
+	})
+	return result.String(), err
+}
+
+// Conn is a connection to a listener of this package.
+type Conn struct {
+	conn  net.Conn
+	lines *bufio.Reader
+}
+
+// Dial connects from the pod.
+func (p *Pod) Dial(to netip.AddrPort) (*Conn, error) {
+	var c *Conn
+	err := p.Do(func() (err error) {
+		c, err = dial(to)
+		return err
+	})
+	return c, err
+}
+
+// Dial connects from the node itself, and must be called by the test's goroutine.
+func (n *Node) Dial(to netip.AddrPort) (*Conn, error) { return dial(to) }
+
+func dial(to netip.AddrPort) (*Conn, error) {
+	c, err := net.DialTimeout("tcp", to.String(), talkTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{conn: c, lines: bufio.NewReader(c)}, nil
+}
+
+// Ask sends a line and returns the answer.
+func (c *Conn) Ask() (string, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(talkTimeout)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintln(c.conn, "who are you"); err != nil {
+		return "", err
+	}
+	line, err := c.lines.ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// Reached is what the listener says that a connection reaches: "refused" when
+// the connection is refused, else "failed" with the error.
+func Reached(dial func(netip.AddrPort) (*Conn, error), to netip.AddrPort) string {
+	c, err := dial(to)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "refused"
+	}
+	if err != nil {
+		return "failed: " + err.Error()
+	}
+	defer func() { _ = c.Close() }()
+	line, err := c.Ask()
+	if err != nil {
+		return "failed: " + err.Error()
+	}
+	return line
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# One command on a fresh Debian machine with Go and Python: `make demo` or `make test`.
+# On a fresh Debian machine with Go and Python, as root: `make demo`, `make test`.
+# What is missing is installed (Debian packages) or fetched into .cache (Envoy).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,28 +8,72 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 
 ENVOY := .cache/envoy/1.40.0/envoy
-export NODEVOY_ENVOY := $(CURDIR)/$(ENVOY)
+# Where tests find what they run.
 export NODEVOY_BIN := $(CURDIR)/bin/nodevoy
+export NODEVOY_ENVOY := $(CURDIR)/$(ENVOY)
 export NODEVOY_ASSETS := $(CURDIR)/.cache/cluster/bin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-# Debian packages: for the agent and its tests, for the race detector, for test/cluster.
+# For the agent, its tests and the cluster; and for the race detector.
 PACKAGES := iptables ipset iproute2 nftables conntrack jq openssl procps
 RACE_PACKAGES := gcc libc6-dev
 
-SANDBOX := test/tools/sandbox.sh
+# Run by `make test`, in this order: what needs no root comes first.
+SUITES := lint unit netns envoy-test chart-test apiserver e2e demo
 GO_TEST := go test -race -count=1 -timeout=20m
-# Suites that need a kernel of their own, or processes: all else is `unit`.
-SUITE_PACKAGES := /test/(netns|envoy|apiserver|e2e|cluster|bench)(/|$$)
+# Packages of the other suites; `unit` is all the rest.
+SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)
+FUZZTIME ?= 30s
+COUNT ?= 1
 
 include test/cluster/cluster.mk
 
-.PHONY: help build envoy clean deps race-deps lint unit test
+.PHONY: help build envoy deps race-deps clean image demo demo-down
+.PHONY: test lint unit netns envoy-test chart-test apiserver e2e fuzz bench
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+demo: build envoy deps ## show what nodevoy does, in namespaces (KEEP=1 leaves it up)
+	@go build -o .cache/demo ./test/demo
+	@.cache/demo
+
+demo-down: ## end a demo that was left up
+	@go run ./test/demo down
+
+test: ## every suite below, one after another, with a summary
+	@MAKE='$(MAKE)' test/tools/suites.sh $(SUITES)
+
+lint: ## vet, formatting and the house style
+	test/tools/lint.sh
+
+unit: race-deps ## unit and scenario tests
+	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
+
+netns: race-deps deps ## rules, sets and routes on the real kernel, in network namespaces
+	$(GO_TEST) ./test/netns/...
+
+envoy-test: race-deps deps envoy ## configuration on the real Envoy
+	$(GO_TEST) ./test/envoy/...
+
+chart-test: race-deps envoy build $(CLUSTER)/bin/helm ## the Helm chart, without a cluster
+	$(GO_TEST) ./test/chart/...
+
+apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a real etcd and kube-apiserver
+	$(GO_TEST) ./test/apiserver/...
+
+e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
+	$(GO_TEST) ./test/e2e/...
+
+fuzz: ## every fuzz target for FUZZTIME each
+	test/tools/fuzz.sh $(FUZZTIME)
+
+bench: build envoy deps ## benchmarks, and the cost of a request with and without nodevoy
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./agent/... ./redirect/... ./xds/... | tee .cache/bench.txt
+	go tool -modfile=test/tools/go.mod benchstat .cache/bench.txt
+	go test -count=1 -timeout=20m -v ./test/bench/...
 
 build: ## build bin/nodevoy
 	$(GO_BUILD) -o bin/ ./cmd/...
@@ -39,21 +84,14 @@ $(ENVOY): test/tools/envoy.txt test/tools/envoy.sh
 	test/tools/envoy.sh $@
 	@touch $@
 
+image: ## build the agent's container image, by docker, podman or buildah
+	test/tools/image.sh $(VERSION)
+
 deps:
 	@test/tools/apt.sh $(PACKAGES)
 
 race-deps:
 	@test/tools/apt.sh $(RACE_PACKAGES)
 
-lint: ## vet, formatting and the house style
-	test/tools/lint.sh
-
-unit: race-deps ## unit and scenario tests, with the race detector
-	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
-
-test: ## every suite, with a summary
-	@MAKE='$(MAKE)' test/tools/suites.sh lint unit
-
-clean: ## remove what was built and fetched
-	chmod -R u+w .cache 2>/dev/null || true
+clean: cluster-down ## remove what was built and fetched
 	rm -rf bin .cache

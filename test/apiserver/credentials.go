@@ -3,7 +3,6 @@
 package apiserver
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -40,7 +39,7 @@ func writeSigningKey(t testing.TB, dir string) (path string) {
 func (s *Server) Kubeconfig(t testing.TB, rules ...rbacv1.PolicyRule) string {
 	t.Helper()
 	const name = "agent"
-	ctx, rbac := context.Background(), s.Client(t).RbacV1()
+	ctx, rbac := t.Context(), s.Client(t).RbacV1()
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
 	if _, err := rbac.ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
 		t.Fatalf("create the agent's role: %v", err)

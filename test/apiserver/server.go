@@ -76,7 +76,7 @@ func Start(t testing.TB, node *lab.Node) *Server {
 		ContentConfig:   rest.ContentConfig{ContentType: "application/vnd.kubernetes.protobuf"},
 		QPS:             -1, // no limit of the client's own
 	}}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	if err := lab.Until(ctx, "the API server", func() error { return server.ready(ctx, process) }); err != nil {
 		t.Fatalf("%v\n%s", err, lastLines(process.Output(), 20))

@@ -13,14 +13,14 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// world is a laboratory with a client and two backends, one of them on another
+// bare is a laboratory with a client and two backends, one of them on another
 // node, behind a Service of both families.
-type world struct {
+type bare struct {
 	*lab.Lab
 	client, near, far *lab.Pod
 }
 
-func build(t *testing.T, options lab.Options) world {
+func newBare(t *testing.T, options lab.Options) bare {
 	t.Helper()
 	ctx := limit(t)
 	l, err := lab.New(options)
@@ -32,7 +32,7 @@ func build(t *testing.T, options lab.Options) world {
 			t.Error(err)
 		}
 	})
-	w := world{Lab: l}
+	w := bare{Lab: l}
 	a, err := l.AddNode("node-a")
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestProxy(t *testing.T) {
 		"nftables, routed":        {Veth: lab.Routed, Proxy: lab.NFTables},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := build(t, options)
+			w := newBare(t, options)
 			for _, ip := range []string{"10.96.0.10", "[fd00:10:96::10]"} {
 				checkSpread(t, w, ip)
 			}
@@ -115,7 +115,7 @@ func TestProxy(t *testing.T) {
 
 // checkSpread wants each connection at one backend, both backends in use, and
 // the client's own address seen by them.
-func checkSpread(t *testing.T, w world, ip string) {
+func checkSpread(t *testing.T, w bare, ip string) {
 	t.Helper()
 	for _, c := range []struct {
 		protocol string
@@ -145,7 +145,7 @@ func checkSpread(t *testing.T, w world, ip string) {
 // checkRefused wants a connection to a Service without endpoints refused. It
 // takes a second: over a veth the ICMP error comes back while connect(2) still
 // holds the socket, which notes it and acts on it when it would send again.
-func checkRefused(t *testing.T, w world, ip string) {
+func checkRefused(t *testing.T, w bare, ip string) {
 	t.Helper()
 	got := call(t, w.client, echo.Spec{Protocol: echo.TCP, Target: ip + ":80", Requests: 1})
 	if got.Failed != 1 || got.First > 2*time.Second {
@@ -154,7 +154,7 @@ func checkRefused(t *testing.T, w world, ip string) {
 }
 
 // checkHairpin wants a pod to reach itself by a Service.
-func checkHairpin(t *testing.T, w world, ip string) {
+func checkHairpin(t *testing.T, w bare, ip string) {
 	t.Helper()
 	got := call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: ip + ":80", Requests: 3, Timeout: 2 * time.Second})
 	if got.Failed != 0 || got.Pods["shop/client"] != 3 {
@@ -164,7 +164,7 @@ func checkHairpin(t *testing.T, w world, ip string) {
 
 // checkRemoved deletes the Service and wants no rule left for it, and makes it
 // again with one backend.
-func checkRemoved(t *testing.T, w world) {
+func checkRemoved(t *testing.T, w bare) {
 	t.Helper()
 	ctx := limit(t)
 	spec := echo.Spec{Protocol: echo.HTTP1, Target: "10.96.0.10:80", Requests: 10, Fresh: true, Timeout: 500 * time.Millisecond}

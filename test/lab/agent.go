@@ -16,13 +16,13 @@ type Agent struct {
 	node *Node
 }
 
-// nodevoy makes the command line of a subcommand for the node.
-func (n *Node) nodevoy(subcommand string, flags ...string) ([]string, error) {
+// nodevoy makes the command line of a subcommand.
+func nodevoy(subcommand string, flags ...string) ([]string, error) {
 	path, err := binary(agentEnv, "make build")
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{path, subcommand, "--run-dir", n.RunDir()}, flags...), nil
+	return append([]string{path, subcommand}, flags...), nil
 }
 
 // StartAgent starts an agent on the laboratory's objects, with these flags
@@ -33,7 +33,7 @@ func (n *Node) StartAgent(flags ...string) (*Agent, error) {
 
 // StartAgentOn is StartAgent with another directory of objects.
 func (n *Node) StartAgentOn(objects string, flags ...string) (*Agent, error) {
-	argv, err := n.nodevoy("agent", append([]string{"--objects", objects, "--node-name", n.Name}, flags...)...)
+	argv, err := nodevoy("agent", append([]string{"--run-dir", n.RunDir(), "--objects", objects, "--node-name", n.Name}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,38 @@ func (n *Node) StartAgentOn(objects string, flags ...string) (*Agent, error) {
 	return &Agent{Process: p, node: n}, nil
 }
 
-// Nodevoy runs another of nodevoy's subcommands on the node, with the node's
-// run directory, and returns what it prints.
-func (n *Node) Nodevoy(ctx context.Context, subcommand string, flags ...string) (string, error) {
-	argv, err := n.nodevoy(subcommand, flags...)
+// Status runs `nodevoy status` on the node, with these flags besides, and
+// returns what it prints.
+func (n *Node) Status(ctx context.Context, flags ...string) (string, error) {
+	argv, err := nodevoy("status", append([]string{"--run-dir", n.RunDir()}, flags...)...)
 	if err != nil {
 		return "", err
 	}
 	return n.Run(ctx, argv...)
+}
+
+// Cleanup runs `nodevoy cleanup` on the node and returns an error that names
+// what is still there of nodevoy's afterwards.
+func (n *Node) Cleanup(ctx context.Context) error {
+	argv, err := nodevoy("cleanup")
+	if err != nil {
+		return err
+	}
+	if _, err := n.Run(ctx, argv...); err != nil {
+		return err
+	}
+	rules, err := n.OwnRules(ctx)
+	if err != nil {
+		return err
+	}
+	sets, err := n.OwnSets(ctx)
+	if err != nil {
+		return err
+	}
+	if left := append(rules, sets...); len(left) > 0 {
+		return fmt.Errorf("left behind on %s after cleanup:\n  %s", n.Name, strings.Join(left, "\n  "))
+	}
+	return nil
 }
 
 // Redirected returns an error unless the kernel of the pod's node redirects
@@ -80,18 +104,8 @@ func (p *Pod) NotRedirected(ctx context.Context) error {
 // took; an agent that ends meanwhile is an error with its log.
 func (a *Agent) WaitRedirected(ctx context.Context, p *Pod) (time.Duration, error) {
 	start := time.Now()
-	limit, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-a.Ended():
-			cancel(fmt.Errorf("the agent has ended"))
-		case <-limit.Done():
-		}
-	}()
-	err := Until(limit, "redirection", func() error { return p.Redirected(ctx) })
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w; its log ends:\n%s", err, context.Cause(limit), tail(a.Output(), 20))
+	if err := a.until(ctx, "redirection", func() error { return p.Redirected(ctx) }); err != nil {
+		return 0, err
 	}
 	return time.Since(start), nil
 }

@@ -57,7 +57,7 @@ type Setup struct {
 // called. Afterwards it makes sure that nothing is left on the machine.
 //
 // It is to be the first thing a program does: the laboratory's echo servers
-// and clients are the same program too, and never come back from Main.
+// and clients are the same program too, which Main runs instead of body.
 func Main(setup Setup, body func() int) int {
 	if len(os.Args) > 1 && os.Args[1] == echo.Command {
 		return echo.Main(os.Args[2:])
@@ -152,6 +152,12 @@ func watch(lab *os.Process, kept *os.File, interrupted <-chan os.Signal, ended <
 // and to leave the laboratory be, then waits for its end.
 func Kept(code int) {
 	outside := os.NewFile(keptFD, "kept")
+	// Whoever reads the program's output sees its end.
+	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil {
+		for fd := range 3 {
+			_ = unix.Dup2(int(null.Fd()), fd)
+		}
+	}
 	if _, err := outside.Write([]byte{byte(code)}); err != nil {
 		return
 	}
@@ -196,3 +202,6 @@ func BridgeNetfilter() bool {
 	on, err := strconv.ParseBool(os.Getenv(netfilterEnv))
 	return err == nil && on
 }
+
+// Inside says whether this program already runs inside a laboratory.
+func Inside() bool { return os.Getenv(insideEnv) != "" }

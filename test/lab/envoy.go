@@ -32,12 +32,12 @@ type Envoy struct {
 
 // StartEnvoy starts Envoy with what `nodevoy bootstrap` prints, and returns
 // when its admin socket answers: listeners come once an agent serves them.
-func (n *Node) StartEnvoy(ctx context.Context, bootstrapFlags ...string) (*Envoy, error) {
+func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	binary, err := binary(envoyEnv, "make envoy")
 	if err != nil {
 		return nil, err
 	}
-	argv, err := n.nodevoy("bootstrap", append([]string{"--node-name", n.Name}, bootstrapFlags...)...)
+	argv, err := nodevoy("bootstrap", "--run-dir", n.RunDir(), "--node-name", n.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -53,28 +53,19 @@ func (n *Node) StartEnvoy(ctx context.Context, bootstrapFlags ...string) (*Envoy
 	// Standard output has the access log only; Envoy's own log goes to a file.
 	own := filepath.Join(n.dir, "envoy.log")
 	e.Process, err = n.Start("access.log", binary, "--config-path", config, "--disable-hot-restart",
-		"--concurrency", "1", "--log-path", own, "--log-level", "info", "--file-flush-interval-msec", "100")
+		"--concurrency", "1", "--log-path", own, "--log-level", "warning", "--file-flush-interval-msec", "100")
 	if err != nil {
 		return nil, err
 	}
 	e.log = own
-	return e, Until(ctx, "Envoy of "+n.Name, func() error {
-		if err := e.running(); err != nil {
-			return err
-		}
+	err = e.until(ctx, "Envoy of "+n.Name, func() error {
 		_, err := e.Admin(ctx, "/server_info")
 		return err
 	})
-}
-
-// running returns an error with the end of the log when Envoy has ended.
-func (e *Envoy) running() error {
-	select {
-	case <-e.Ended():
-		return fmt.Errorf("envoy has ended: %s %s", tail(e.Output(), 5), tail(e.Log(), 15))
-	default:
-		return nil
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, tail(e.Log(), 10))
 	}
+	return e, nil
 }
 
 // Log is Envoy's own log.

@@ -108,7 +108,7 @@ func (p *Pod) Serve(ctx context.Context) error {
 		return err
 	}
 	p.server = server
-	return Until(ctx, "server of "+p.Name, func() error {
+	return server.until(ctx, "server of "+p.Name, func() error {
 		if !strings.Contains(server.Output(), "is listening") {
 			return fmt.Errorf("not listening: %s", server.Output())
 		}

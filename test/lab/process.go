@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,24 @@ func (p *Process) Output() string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// until is Until for something that the process is to bring about: it is given
+// up when the process ends, and the error has the end of its output.
+func (p *Process) until(ctx context.Context, what string, check func() error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-p.ended:
+			cancel(fmt.Errorf("%s has ended: %w", p.name, cmp.Or(p.err, errors.New("with success"))))
+		case <-ctx.Done():
+		}
+	}()
+	if err := Until(ctx, what, check); err != nil {
+		return fmt.Errorf("%w: %w; its output ends:\n%s", err, context.Cause(ctx), tail(p.Output(), 20))
+	}
+	return nil
 }
 
 // Kill ends the process by SIGKILL and waits until it has ended.

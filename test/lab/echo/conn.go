@@ -81,7 +81,7 @@ func dialHTTP1(ctx context.Context, spec Spec) (conn, error) {
 	if spec.Protocol == HTTP10 {
 		version = "1.0"
 	}
-	text := fmt.Sprintf("GET /?%s HTTP/%s\r\nHost: %s\r\nUser-Agent: lab\r\n\r\n", spec.question(), version, spec.Target)
+	text := fmt.Sprintf("GET %s HTTP/%s\r\nHost: %s\r\nUser-Agent: lab\r\n\r\n", spec.question().path(), version, spec.Target)
 	return &http1Conn{wire: w, request: []byte(text), asHTTP: &http.Request{Method: http.MethodGet}}, nil
 }
 
@@ -131,7 +131,7 @@ func dialH2C(ctx context.Context, spec Spec) (conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &h2cConn{ClientConn: c, url: "http://" + spec.Target + "/?" + spec.question().String()}, nil
+	return &h2cConn{ClientConn: c, url: "http://" + spec.Target + spec.question().path()}, nil
 }
 
 func (c *h2cConn) do(ctx context.Context) (Answer, error) {

@@ -61,6 +61,14 @@ func (q question) String() string {
 	return v.Encode()
 }
 
+// path is the path of an HTTP request that asks the question.
+func (q question) path() string {
+	if q == (question{}) {
+		return "/"
+	}
+	return "/?" + q.String()
+}
+
 // parseQuestion reads what String wrote.
 func parseQuestion(text string) (question, error) {
 	v, err := url.ParseQuery(text)

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nodevoy/nodevoy/test/lab"
+	"github.com/nodevoy/nodevoy/test/lab/echo"
+)
+
+// The cluster IPs of the Service shop/web, as a client writes them.
+const (
+	web4 = "10.96.0.10"
+	web6 = "[fd00:10:96::10]"
+)
+
+// variant is a kind of node that redirection has to work on.
+type variant struct {
+	name string
+	lab.Options
+	// mechanism is the agent's --mechanism.
+	mechanism string
+}
+
+// bridged is the variant of tests whose subject doesn't depend on the variant:
+// kube-proxy with iptables, pods on a bridge.
+func bridged() variant {
+	on := true
+	return variant{"dnat on a bridge", lab.Options{BridgeNetfilter: &on, IPTables: "nft"}, "dnat"}
+}
+
+// routed is a node with unnumbered veths and kube-proxy in nftables mode, where
+// only tproxy works.
+func routed() variant {
+	return variant{"tproxy on unnumbered veths", lab.Options{Veth: lab.Routed, Proxy: lab.NFTables}, "tproxy"}
+}
+
+func variants() []variant {
+	on := true
+	return []variant{
+		bridged(),
+		{"dnat on a bridge, legacy", lab.Options{BridgeNetfilter: &on, IPTables: "legacy"}, "dnat"},
+		{"dnat on unnumbered veths", lab.Options{Veth: lab.Routed, IPTables: "nft"}, "dnat"},
+		routed(),
+	}
+}
+
+// world is a laboratory: on node-a an enrolled client, a pod that is not
+// enrolled and one backend; two backends on node-b; all behind shop/web.
+type world struct {
+	*lab.Lab
+	variant          variant
+	node             *lab.Node
+	client, outsider *lab.Pod
+	web              []*lab.Pod
+	agent            *lab.Agent
+	envoy            *lab.Envoy
+}
+
+// newWorld makes the laboratory, without agent and Envoy.
+func newWorld(t *testing.T, v variant) *world {
+	t.Helper()
+	l := must(lab.New(v.Options))(t)
+	w := &world{Lab: l, variant: v}
+	t.Cleanup(func() {
+		if t.Failed() && w.agent != nil {
+			t.Logf("the agent's log:\n%s", w.agent.Output())
+		}
+		if t.Failed() && w.envoy != nil {
+			t.Logf("Envoy's log:\n%s", w.envoy.Log())
+		}
+		check(t, l.Close())
+	})
+	w.node = must(l.AddNode("node-a"))(t)
+	other := must(l.AddNode("node-b"))(t)
+	l.Objects().SetNamespace("shop", map[string]string{"nodevoy.io/redirect": "enabled"})
+	l.Objects().SetNamespace("other", nil)
+	w.client = must(w.node.AddPod("shop", "client", nil))(t)
+	w.outsider = must(w.node.AddPod("other", "outsider", nil))(t)
+	for i, node := range []*lab.Node{w.node, other, other} {
+		pod := must(node.AddPod("shop", fmt.Sprintf("web-%d", i+1), nil))(t)
+		check(t, pod.Serve(limit(t)))
+		w.web = append(w.web, pod)
+	}
+	w.setWeb(t, w.web...)
+	return w
+}
+
+// setWeb makes the Service shop/web what it is, with these backends.
+func (w *world) setWeb(t *testing.T, pods ...*lab.Pod) {
+	t.Helper()
+	w.Objects().SetService(lab.Service{
+		Namespace: "shop", Name: "web", IPs: addrs("10.96.0.10", "fd00:10:96::10"), Ports: lab.EchoPorts(), Pods: pods,
+	})
+	check(t, w.Publish(limit(t)))
+}
+
+// start starts agent and Envoy and waits until the client is redirected.
+func (w *world) start(t *testing.T, flags ...string) {
+	t.Helper()
+	w.startAgent(t, flags...)
+	w.startEnvoy(t)
+	must(w.agent.WaitRedirected(limit(t), w.client))(t)
+}
+
+func (w *world) startAgent(t *testing.T, flags ...string) {
+	t.Helper()
+	w.agent = must(w.node.StartAgent(append([]string{"--mechanism", w.variant.mechanism}, flags...)...))(t)
+}
+
+func (w *world) startEnvoy(t *testing.T) {
+	t.Helper()
+	w.envoy = must(w.node.StartEnvoy(limit(t)))(t)
+}
+
+// throughEnvoy says whether a backend saw a call come from the node instead of
+// the client pod: only Envoy does that.
+func (w *world) throughEnvoy(peer string) bool {
+	ip, err := netip.ParseAddr(peer)
+	return err == nil && !slices.Contains(w.client.IPs, ip.Unmap())
+}
+
+// allThroughEnvoy reports a test failure unless every answered request of the
+// result went through Envoy, or none did.
+func (w *world) allThroughEnvoy(t *testing.T, r echo.Result, want bool) {
+	t.Helper()
+	for peer, n := range r.Peers {
+		if w.throughEnvoy(peer) != want {
+			t.Errorf("%d requests came from %s; through Envoy is to be %v", n, peer, want)
+		}
+	}
+}
+
+// untilPath waits until new connections of the client to shop/web succeed and
+// go through Envoy, or past it.
+func (w *world) untilPath(t *testing.T, within time.Duration, envoy bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	check(t, lab.Until(ctx, fmt.Sprintf("the path through Envoy to be %v", envoy), func() error {
+		r, err := w.client.Call(limit(t), echo.Spec{
+			Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 1, Fresh: true, Timeout: time.Second,
+		})
+		if err != nil {
+			return err
+		}
+		if r.Failed > 0 {
+			return fmt.Errorf("the call failed: %v", r.Errors)
+		}
+		for peer := range r.Peers {
+			if w.throughEnvoy(peer) != envoy {
+				return fmt.Errorf("the call came from %s", peer)
+			}
+		}
+		return nil
+	}))
+	return time.Since(start)
+}
+
+// failures are the records of failed requests, for a message.
+func failures(records []echo.Record) []string {
+	var out []string
+	for _, r := range records {
+		if r.Error != "" {
+			out = append(out, fmt.Sprintf("%s after %s: %s", r.At.Format("05.000"), r.Took, r.Error))
+		}
+	}
+	return out[:min(len(out), 10)]
+}
+
+// stop ends a load and reports every failed request.
+func stop(t *testing.T, what string, load *lab.Load) echo.Result {
+	t.Helper()
+	result := must(load.Stop())(t)
+	if result.Failed > 0 {
+		t.Errorf("%s: %d of %d requests failed: %q", what, result.Failed, result.Requests, failures(load.Records()))
+	}
+	return result
+}
+
+// must unwraps a value and its error; the error ends the test.
+func must[T any](value T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		check(t, err)
+		return value
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -3,10 +3,11 @@
 package objects
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -82,6 +83,10 @@ func decode(file string, doc document) decoded {
 	if !doc.json {
 		var err error
 		if text, err = yamlToJSON(doc.text); err != nil {
+			// Once more, further down, for the file's own line numbers.
+			if _, again := yamlToJSON(append(bytes.Repeat([]byte("\n"), doc.line-1), doc.text...)); again != nil {
+				err = again
+			}
 			d.fault(objectKey{kind: kindFile, name: file}, "", err.Error(), "document from "+doc.at())
 			return d
 		}
@@ -111,7 +116,8 @@ func yamlToJSON(text []byte) (converted []byte, err error) {
 func (d *decoded) object(file, place string, text []byte) {
 	var h head
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &h); err != nil {
-		d.fault(objectKey{kind: kindFile, name: file}, "", err.Error(), place)
+		field, detail := inWords(err)
+		d.fault(objectKey{kind: kindFile, name: file}, field, detail, place)
 		return
 	}
 	key := objectKey{kind: h.Kind, namespace: h.Metadata.Namespace, name: h.Metadata.Name}
@@ -185,12 +191,7 @@ func newObject(apiVersion, kind string) (value metav1.Object, namespaced bool) {
 func (d *decoded) strict(key objectKey, place string, text []byte, value any) bool {
 	strictErrors, err := kjson.UnmarshalStrict(text, value)
 	if err != nil {
-		var field string
-		detail := err.Error()
-		if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			field = typeError.Field
-			detail = "is " + typeError.Value + ", and must be " + typeName(typeError)
-		}
+		field, detail := inWords(err)
 		d.fault(key, field, detail, place)
 		return false
 	}
@@ -204,18 +205,25 @@ func (d *decoded) strict(key objectKey, place string, text []byte, value any) bo
 	return len(strictErrors) == 0
 }
 
-// typeName is the wanted type in a user's words.
-func typeName(err *json.UnmarshalTypeError) string {
-	if err.Type == nil {
-		return "something else"
+// inWords says in a user's words why a text can't be decoded, and names the
+// field when it is one.
+func inWords(err error) (field, detail string) {
+	typeError, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return "", err.Error()
 	}
-	name := err.Type.String()
-	switch {
-	case strings.HasPrefix(name, "int"), strings.HasPrefix(name, "uint"):
-		return "a whole number"
-	case strings.HasPrefix(name, "[]"):
-		return "a list"
-	default:
-		return name
+	wanted := "something else"
+	if typeError.Type != nil {
+		switch kind := typeError.Type.Kind(); {
+		case kind >= reflect.Int && kind <= reflect.Uint64:
+			wanted = "a whole number"
+		case kind == reflect.Slice, kind == reflect.Array:
+			wanted = "a list"
+		case kind == reflect.Struct, kind == reflect.Map:
+			wanted = "an object"
+		default:
+			wanted = "a " + kind.String()
+		}
 	}
+	return typeError.Field, "must be " + wanted + ", not " + typeError.Value
 }

@@ -126,11 +126,11 @@ metadata: {name: client, namespace: shop}
 		},
 		{
 			name: "wrong type", text: "---\n" + service + "spec: {ports: [{name: http, port: eighty}]}\n",
-			faults: []string{"Service default/web: spec.ports.port: is string, and must be a whole number (f.yaml, line 1)"},
+			faults: []string{"Service default/web: spec.ports.port: must be a whole number, not string (f.yaml, line 2)"},
 		},
 		{
 			name: "yes is not a text in YAML", text: "\n\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {nodevoy.io/redirect: yes}}\n",
-			faults: []string{"Namespace shop: metadata.labels: is bool, and must be string (f.yaml, line 3)"},
+			faults: []string{"Namespace shop: metadata.labels: must be a string, not bool (f.yaml, line 4)"},
 		},
 		{
 			name: "field twice", text: service + "spec: {}\nspec: {}\n",
@@ -156,12 +156,12 @@ metadata: {name: client, namespace: shop}
 		},
 		{
 			name: "not an object", text: "- a\n- b\n",
-			faults: []string{"File f.yaml: : json: cannot unmarshal array into Go value of type objects.head (f.yaml, line 1)"},
+			faults: []string{"File f.yaml: : must be an object, not array (f.yaml, line 1)"},
 		},
 		{
-			name: "not YAML", text: service + "---\n\tx: [\n",
+			name: "not YAML", text: service + "---\na: b\n\tx: [\n",
 			keys:   []string{"Service default/web"},
-			faults: []string{"File f.yaml: : yaml: line 2: found character that cannot start any token (document from line 4)"},
+			faults: []string{"File f.yaml: : yaml: line 6: found a tab character that violates indentation (document from line 5)"},
 		},
 		{
 			name: "truncated json", text: `{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"`,

@@ -58,7 +58,15 @@ func splitYAML(data []byte) []document {
 	var docs []document
 	start, startLine := 0, 1
 	cut := func(end int) {
-		if text := data[start:end]; len(bytes.TrimSpace(text)) > 0 {
+		text := data[start:end]
+		for {
+			blank, rest, found := bytes.Cut(text, []byte("\n"))
+			if !found || len(bytes.TrimSpace(blank)) > 0 {
+				break
+			}
+			text, startLine = rest, startLine+1
+		}
+		if len(bytes.TrimSpace(text)) > 0 {
 			docs = append(docs, document{text: text, line: startLine})
 		}
 	}

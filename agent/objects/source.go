@@ -44,6 +44,7 @@ type Source struct {
 	nodeName string
 	log      *zap.Logger
 	dir      directory
+	reread   time.Duration
 	changed  chan struct{}
 	current  atomic.Pointer[snapshot]
 }
@@ -71,6 +72,7 @@ func New(dir, nodeName string, log *zap.Logger) (*Source, error) {
 		nodeName: nodeName,
 		log:      log,
 		dir:      directory{path: dir, files: map[string]*file{}},
+		reread:   rereadEvery,
 		changed:  make(chan struct{}, 1),
 	}, nil
 }
@@ -132,7 +134,7 @@ func (s *Source) Run(ctx context.Context) error {
 
 // follow scans after each burst of events, and now and then without any.
 func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
-	ticker := time.NewTicker(rereadEvery)
+	ticker := time.NewTicker(s.reread)
 	defer ticker.Stop()
 	var events burst
 	for {

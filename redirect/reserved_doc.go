@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// ReservedTable lists, as a Markdown table, every name and number that nodevoy
+// takes on a node when nothing else is configured. The README carries it.
+func ReservedTable() string {
+	cfg := Default()
+	var b strings.Builder
+	b.WriteString("| what | default | setting |\n|---|---|---|\n")
+	row := func(what, value, setting string) { fmt.Fprintf(&b, "| %s | %s | %s |\n", what, value, setting) }
+	for _, table := range reservedTables() {
+		row("iptables chains in `"+table+"`", chainsIn(table), "")
+	}
+	var sets []string
+	for _, f := range family.All() {
+		sets = append(sets, code(podsSet(f)))
+		for _, c := range model.Classes() {
+			sets = append(sets, code(frontendSet(c, f)))
+		}
+	}
+	row("ipsets (and the same with `-new` while one is replaced)", strings.Join(sets, ", "), "")
+	row("addresses on `lo`", code(cfg.Address4.String())+", "+code(cfg.Address6.String()), "`--listener-address4`, `--listener-address6`")
+	ports := fmt.Sprintf("%d, %d, %d", cfg.Ports.TCP, cfg.Ports.HTTP, cfg.Ports.Detect)
+	row("ports on those addresses; a second agent during an update takes them plus 10", ports, "`--listener-port-tcp`, `-http`, `-detect`")
+	row("packet mark, `tproxy` only", code(fmt.Sprintf("%#x/%#x", cfg.Mark, cfg.Mark)), "`--mark`")
+	row("routing table and priority of its rule, `tproxy` only", fmt.Sprint(cfg.Table), "`--route-table`")
+	return b.String()
+}
+
+// chainsIn lists our chains of a table.
+func chainsIn(table string) string {
+	var names []string
+	for _, h := range hooks() {
+		if h.Table == table && !slices.Contains(names, code(h.Chain)) {
+			names = append(names, code(h.Chain))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func code(s string) string { return "`" + s + "`" }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestReadmeListsWhatIsReserved keeps the README's table that of reserved.go.
+func TestReadmeListsWhatIsReserved(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), ReservedTable()) {
+		t.Errorf("README.md lacks this table:\n%s", ReservedTable())
+	}
+}

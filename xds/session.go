@@ -135,8 +135,8 @@ func (s *session) push() {
 // compose makes the response that brings the client up to date with one kind;
 // nil if it is.
 func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
-	t, p := &s.subs[k], s.server.current
-	if p == nil {
+	t := &s.subs[k]
+	if s.server.current == nil {
 		return nil
 	}
 	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.typeURL(), SystemVersionInfo: s.server.generation()}
@@ -151,13 +151,16 @@ func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
 	for _, name := range s.wanted(k) {
 		told, known := t.told[name]
 		_, owed := t.owed[name]
-		switch r := p.resource(k, name); {
+		switch r := s.server.current.resource(k, name); {
 		case r == nil && (!known || told != absent || owed):
 			msg.RemovedResources = append(msg.RemovedResources, name)
 			change(name, absent)
-		case r != nil && (told != r.version || owed) && !s.heldBack(k, name):
+		case r != nil && (told != r.version || owed):
 			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.version, Resource: r.body})
 			change(name, r.version)
+			if k == kindCluster {
+				s.owe(name)
+			}
 		}
 	}
 	if next == nil {
@@ -180,18 +183,15 @@ func (s *session) wanted(k kind) []string {
 	return slices.Compact(names)
 }
 
-// heldBack says whether an assignment must wait for its cluster. Envoy keeps a
-// changed cluster back until an assignment comes after it; one that came
-// before would leave it waiting.
-func (s *session) heldBack(k kind, name string) bool {
-	if k != kindEndpoints {
-		return false
+// owe has an assignment sent after its cluster, changed or not. Envoy keeps a
+// changed cluster back, and with it its answer, until an assignment comes after
+// it. That the assignment also carries the cluster's version is for the case
+// that the stream ends between the two.
+func (s *session) owe(name string) {
+	t := &s.subs[kindEndpoints]
+	if _, wanted := t.names[name]; wanted {
+		t.owed[name] = struct{}{}
 	}
-	clusters := &s.subs[kindCluster]
-	if _, wanted := clusters.names[name]; !wanted {
-		return false
-	}
-	return clusters.told[name] != s.server.current.resource(kindCluster, name).version
 }
 
 // OnDeltaStreamOpen has nothing to add: the session was made for the stream.

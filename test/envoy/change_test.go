@@ -3,6 +3,7 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -57,6 +58,40 @@ func TestClusterOnlyChange(t *testing.T) {
 	}
 }
 
+// TestClusterOnlyChangeWhileAway is the same by an agent that comes back with
+// another configuration.
+func TestClusterOnlyChangeWhileAway(t *testing.T) {
+	web := webServer(t, "10.244.0.1:8080", "web-0")
+	node := nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}, service{"other", "10.96.1.11:80", []string{web}})
+	r := newRig(t, node)
+	mustGet(t, "10.96.1.10:80", "web-0")
+	mustGet(t, "10.96.1.11:80", "web-0")
+	for i := range 5 {
+		r.stop()
+		r.cfg.ConnectTimeout = time.Duration(2001+i) * time.Millisecond
+		r.serve(node)
+		want := fmt.Sprintf("%.3fs", r.cfg.ConnectTimeout.Seconds())
+		eventually(t, 5*time.Second, func() error {
+			if !r.server.Status().Connected {
+				return errors.New("not connected")
+			}
+			return nil
+		})
+		took := eventually(t, time.Second, func() error {
+			for name, c := range r.clusters() {
+				if got := c["connect_timeout"]; got != want {
+					return fmt.Errorf("connect timeout of %s is %v, want %s", name, got, want)
+				}
+			}
+			return nil
+		})
+		t.Logf("live %v after Envoy is back", took)
+	}
+	if n := r.stat("cluster.shop/web/main.init_fetch_timeout"); n != 0 {
+		t.Errorf("Envoy waited for endpoints %d times until it had enough", n)
+	}
+}
+
 // TestEndpointsChange: a change of endpoints is live at once.
 func TestEndpointsChange(t *testing.T) {
 	const address = "10.96.1.10:80"
@@ -98,6 +133,9 @@ func TestEndpointsAndClusterChange(t *testing.T) {
 	})
 	t.Logf("the last of 200 changes is live after %v", took)
 	load.stop(t)
+	if n := r.stat("cluster.shop/web/main.init_fetch_timeout"); n != 0 {
+		t.Errorf("Envoy waited for endpoints %d times until it had enough", n)
+	}
 }
 
 // badListener makes one listener something Envoy refuses.

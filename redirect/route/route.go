@@ -151,7 +151,8 @@ func (n *Network) DeleteRule(r Rule) error {
 		return fmt.Errorf("delete %s rule for mark %#x: %w", r.Family, r.Mark, err)
 	}
 	err = n.handle.RouteDel(r.route())
-	if err != nil && !errors.Is(err, syscall.ESRCH) {
+	// IPv6 says ENOENT when there is not even the table.
+	if err != nil && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete %s local route of table %d: %w", r.Family, r.Table, err)
 	}
 	return nil

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipset_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
+
+// kernel is what Sets and Fake have in common.
+type kernel interface {
+	Protocol() (int, error)
+	Create(spec ipset.Spec) error
+	Destroy(set string) error
+	Flush(set string) error
+	Swap(a, b string) error
+	Add(set ipset.Spec, members []ipset.Member) error
+	Delete(set ipset.Spec, members []ipset.Member) error
+	Header(set string) (ipset.Header, error)
+	Members(set string) ([]ipset.Member, error)
+	Names() ([]string, error)
+}
+
+// on runs a contract on the fake and on the real kernel.
+func on(t *testing.T, contract func(t *testing.T, k kernel)) {
+	t.Helper()
+	t.Run("fake", func(t *testing.T) { contract(t, ipset.NewFake(time.Now)) })
+	t.Run("kernel", func(t *testing.T) { contract(t, open(t)) })
+}
+
+func open(t testing.TB) *ipset.Sets {
+	t.Helper()
+	space.New(t)
+	s, err := ipset.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pods(f family.Family, timeout time.Duration) ipset.Spec {
+	return ipset.Spec{Name: "pods" + f.Digit(), Type: ipset.HashIP, Family: f, Timeout: timeout, MaxElements: 1000}
+}
+
+func frontends(f family.Family, room uint32) ipset.Spec {
+	return ipset.Spec{Name: "frontends" + f.Digit(), Type: ipset.HashIPPort, Family: f, MaxElements: room}
+}
+
+func members(texts ...string) []ipset.Member {
+	var m []ipset.Member
+	for _, s := range texts {
+		if a, err := netip.ParseAddr(s); err == nil {
+			m = append(m, netip.AddrPortFrom(a, 0))
+		} else {
+			m = append(m, netip.MustParseAddrPort(s))
+		}
+	}
+	return m
+}
+
+func same(t *testing.T, k kernel, set string, want []ipset.Member) {
+	t.Helper()
+	got, err := k.Members(set)
+	must(t, err)
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("members of %s (-want +got):\n%s", set, d)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		for _, tc := range []struct {
+			spec ipset.Spec
+			in   []ipset.Member
+		}{
+			{pods(family.V4, 30*time.Second), members("10.0.0.1", "10.0.0.2", "10.0.0.3")},
+			{pods(family.V6, 30*time.Second), members("fd00::1", "fd00::2", "fd00::3")},
+			{frontends(family.V4, 1000), members("10.96.0.1:80", "10.96.0.1:443", "10.96.0.2:80")},
+			{frontends(family.V6, 1000), members("[fd96::1]:80", "[fd96::1]:443", "[fd96::2]:80")},
+		} {
+			must(t, k.Create(tc.spec))
+			must(t, k.Add(tc.spec, tc.in))
+			same(t, k, tc.spec.Name, tc.in)
+			// Adding what is there and deleting what is not are no errors.
+			must(t, k.Add(tc.spec, tc.in[:1]))
+			must(t, k.Delete(tc.spec, tc.in[:1]))
+			must(t, k.Delete(tc.spec, tc.in[:1]))
+			same(t, k, tc.spec.Name, tc.in[1:])
+			h, err := k.Header(tc.spec.Name)
+			must(t, err)
+			if d := cmp.Diff(ipset.Header{Spec: tc.spec, Count: 2}, h); d != "" {
+				t.Errorf("header (-want +got):\n%s", d)
+			}
+			must(t, k.Flush(tc.spec.Name))
+			same(t, k, tc.spec.Name, nil)
+			must(t, k.Add(tc.spec, nil))
+		}
+		names, err := k.Names()
+		must(t, err)
+		if d := cmp.Diff([]string{"frontends4", "frontends6", "pods4", "pods6"}, names); d != "" {
+			t.Errorf("names (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestErrors(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		spec := frontends(family.V4, 3)
+		for what, err := range map[string]error{
+			"header": second(k.Header(spec.Name)), "members": second(k.Members(spec.Name)), "flush": k.Flush(spec.Name),
+			"add": k.Add(spec, members("10.0.0.1:1")), "delete": k.Delete(spec, members("10.0.0.1:1")), "swap": k.Swap("a", "b"),
+		} {
+			if !errors.Is(err, ipset.ErrNotFound) {
+				t.Errorf("%s without the set: %v, want ErrNotFound", what, err)
+			}
+		}
+		must(t, k.Destroy(spec.Name))
+		must(t, k.Create(spec))
+		if err := k.Create(spec); !errors.Is(err, ipset.ErrExists) {
+			t.Errorf("create again: %v, want ErrExists", err)
+		}
+		must(t, k.Create(pods(family.V4, 0)))
+		if err := k.Swap(spec.Name, "pods4"); !errors.Is(err, ipset.ErrMismatch) {
+			t.Errorf("swap with another type: %v, want ErrMismatch", err)
+		}
+		must(t, k.Destroy(spec.Name))
+		if _, err := k.Header(spec.Name); !errors.Is(err, ipset.ErrNotFound) {
+			t.Errorf("header after destroy: %v, want ErrNotFound", err)
+		}
+	})
+}
+
+func TestFull(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		spec := frontends(family.V4, 64)
+		must(t, k.Create(spec))
+		var many []ipset.Member
+		for i := range 2000 {
+			many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
+		}
+		if err := k.Add(spec, many); !errors.Is(err, ipset.ErrFull) {
+			t.Errorf("add too many: %v, want ErrFull", err)
+		}
+	})
+}
+
+func TestSwap(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		spec := frontends(family.V4, 100)
+		other := spec
+		other.Name, other.MaxElements = "other", 200
+		must(t, k.Create(spec))
+		must(t, k.Create(other))
+		must(t, k.Add(spec, members("10.0.0.1:1")))
+		must(t, k.Add(other, members("10.0.0.2:2")))
+		must(t, k.Swap(spec.Name, other.Name))
+		same(t, k, spec.Name, members("10.0.0.2:2"))
+		same(t, k, other.Name, members("10.0.0.1:1"))
+		h, err := k.Header(spec.Name)
+		must(t, err)
+		if h.MaxElements != 200 {
+			t.Errorf("after the swap there is room for %d, want 200", h.MaxElements)
+		}
+	})
+}
+
+func TestTimeout(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		spec := pods(family.V4, 2*time.Second)
+		must(t, k.Create(spec))
+		both := members("10.0.0.1", "10.0.0.2")
+		must(t, k.Add(spec, both))
+		renewed := time.Now()
+		// One is renewed all the time and must outlive the other.
+		space.Until(t, 5*time.Second, "the other to expire", func() error {
+			renewed = time.Now()
+			must(t, k.Add(spec, both[:1]))
+			got, err := k.Members(spec.Name)
+			must(t, err)
+			if len(got) > 1 {
+				return errors.New("still there")
+			}
+			return nil
+		})
+		same(t, k, spec.Name, both[:1])
+		h, err := k.Header(spec.Name)
+		must(t, err)
+		if h.Count != 1 {
+			t.Errorf("count is %d after one expired, want 1", h.Count)
+		}
+		space.Until(t, 5*time.Second, "the renewed one to expire", func() error {
+			if got, _ := k.Members(spec.Name); len(got) > 0 {
+				return errors.New("still there")
+			}
+			return nil
+		})
+		// The kernel counts in whole seconds, and may round down.
+		if lived := time.Since(renewed); lived < time.Second {
+			t.Errorf("expired %s after it was renewed, want 2s", lived)
+		}
+	})
+}
+
+// TestInUse needs a rule, so the fake is told of one.
+func TestInUse(t *testing.T) {
+	spec := frontends(family.V4, 100)
+	check := func(t *testing.T, k kernel) {
+		if err := k.Destroy(spec.Name); !errors.Is(err, ipset.ErrInUse) {
+			t.Errorf("destroy: %v, want ErrInUse", err)
+		}
+		h, err := k.Header(spec.Name)
+		must(t, err)
+		if h.References != 1 {
+			t.Errorf("references: %d, want 1", h.References)
+		}
+	}
+	t.Run("fake", func(t *testing.T) {
+		f := ipset.NewFake(time.Now)
+		must(t, f.Create(spec))
+		f.References = func(string) int { return 1 }
+		check(t, f)
+	})
+	t.Run("kernel", func(t *testing.T) {
+		s := open(t)
+		must(t, s.Create(spec))
+		must(t, exec.Command("iptables-nft", "-A", "INPUT", "-m", "set", "--match-set", spec.Name, "dst,dst", "-j", "ACCEPT").Run())
+		check(t, s)
+	})
+}
+
+// TestSave shows that the ipset command understands what was made.
+func TestSave(t *testing.T) {
+	s := open(t)
+	for _, f := range family.All() {
+		must(t, s.Create(pods(f, 30*time.Second)))
+		must(t, s.Create(frontends(f, 1<<18)))
+	}
+	must(t, s.Add(frontends(family.V4, 0), members("10.96.0.1:80")))
+	must(t, s.Add(frontends(family.V6, 0), members("[fd96::1]:80")))
+	out, err := exec.Command("ipset", "save").Output()
+	must(t, err)
+	for _, want := range []string{
+		"create pods4 hash:ip family inet hashsize 1024 maxelem 1000 timeout 30\n",
+		"create frontends4 hash:ip,port family inet hashsize 1024 maxelem 262144\n",
+		"add frontends4 10.96.0.1,tcp:80\n",
+		"create pods6 hash:ip family inet6 hashsize 1024 maxelem 1000 timeout 30\n",
+		"add frontends6 fd96::1,tcp:80\n",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("ipset save lacks %q:\n%s", want, out)
+		}
+	}
+}
+
+// TestClosed shows that a socket which fails gives errors.
+func TestClosed(t *testing.T) {
+	s := open(t)
+	must(t, s.Close())
+	spec := pods(family.V4, 0)
+	for what, err := range map[string]error{
+		"protocol": second(s.Protocol()), "create": s.Create(spec), "destroy": s.Destroy("x"), "flush": s.Flush("x"), "swap": s.Swap("x", "y"),
+		"add": s.Add(spec, members("10.0.0.1")), "delete": s.Delete(spec, members("10.0.0.1")), "header": second(s.Header("x")),
+		"members": second(s.Members("x")), "names": second(s.Names()),
+	} {
+		if err == nil {
+			t.Errorf("%s on a closed socket is no error", what)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func BenchmarkAdd10000(b *testing.B) {
+	s := open(b)
+	spec := frontends(family.V4, 1<<18)
+	must(b, s.Create(spec))
+	many := tenThousand()
+	for b.Loop() {
+		must(b, s.Flush(spec.Name))
+		must(b, s.Add(spec, many))
+	}
+}
+
+func BenchmarkMembers10000(b *testing.B) {
+	s := open(b)
+	spec := frontends(family.V4, 1<<18)
+	must(b, s.Create(spec))
+	must(b, s.Add(spec, tenThousand()))
+	for b.Loop() {
+		got, err := s.Members(spec.Name)
+		must(b, err)
+		if len(got) != 10000 {
+			b.Fatalf("%d members, want 10000", len(got))
+		}
+	}
+}
+
+func tenThousand() []ipset.Member {
+	var many []ipset.Member
+	for i := range 10000 {
+		many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
+	}
+	return many
+}

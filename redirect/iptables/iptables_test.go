@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
+
+// kernel is what Tables and Fake have in common.
+type kernel interface {
+	List(ctx context.Context, table, chain string) ([]string, error)
+	Restore(ctx context.Context, text string) error
+	Test(ctx context.Context, text string) error
+}
+
+// on runs a contract on the fake, and on both real backends and families.
+func on(t *testing.T, contract func(t *testing.T, k kernel)) {
+	t.Helper()
+	t.Run("fake", func(t *testing.T) {
+		f := iptables.NewFake(iptables.NFT, family.V4)
+		f.SetExists = func(string) bool { return false }
+		contract(t, f)
+	})
+	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		for _, f := range family.All() {
+			t.Run(string(b)+"-"+f.String(), func(t *testing.T) { contract(t, open(t, b, f)) })
+		}
+	}
+}
+
+func open(t *testing.T, b iptables.Backend, f family.Family) *iptables.Tables {
+	t.Helper()
+	space.New(t)
+	k, err := iptables.Open(b, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func restore(t *testing.T, k kernel, lines ...string) {
+	t.Helper()
+	if err := k.Restore(t.Context(), strings.Join(lines, "\n")+"\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func holds(t *testing.T, k kernel, chain string, want ...string) {
+	t.Helper()
+	got, err := k.List(t.Context(), "nat", chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("rules of %s (-want +got):\n%s", chain, d)
+	}
+}
+
+func absent(t *testing.T, k kernel, chain string) {
+	t.Helper()
+	if rules, err := k.List(t.Context(), "nat", chain); !errors.Is(err, iptables.ErrNotFound) {
+		t.Errorf("chain %s: %q, %v; want ErrNotFound", chain, rules, err)
+	}
+}
+
+func TestChains(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		absent(t, k, "OWN")
+		holds(t, k, "PREROUTING")
+		restore(t, k, "*nat", ":OWN - [0:0]", "-A OWN -p tcp -j RETURN", "-A OWN -j ACCEPT", "COMMIT")
+		holds(t, k, "OWN", "-A OWN -p tcp -j RETURN", "-A OWN -j ACCEPT")
+		absent(t, k, "OTHER")
+		// Declared again, a chain is emptied and filled; others stay.
+		restore(t, k, "*nat", ":OTHER - [0:0]", ":OWN - [0:0]", "-A OWN -j OTHER", "COMMIT")
+		holds(t, k, "OWN", "-A OWN -j OTHER")
+		restore(t, k, "*nat", ":OWN - [0:0]", "-A OWN -j RETURN", "COMMIT")
+		holds(t, k, "OWN", "-A OWN -j RETURN")
+		holds(t, k, "OTHER")
+		restore(t, k, "*nat", "-F OWN", "-F OTHER", "-X OWN", "-X OTHER", "COMMIT")
+		absent(t, k, "OWN")
+		absent(t, k, "OTHER")
+	})
+}
+
+func TestJumps(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		restore(t, k, "*nat", ":OWN - [0:0]", ":FOREIGN - [0:0]", "-A PREROUTING -j FOREIGN", "-A PREROUTING -p tcp -j OWN", "-A PREROUTING -p tcp -j OWN", "COMMIT")
+		// Duplicates out and one in, in first place, in one step.
+		restore(t, k, "*nat", "-D PREROUTING -p tcp -j OWN", "-D PREROUTING -p tcp -j OWN", "-I PREROUTING 1 -p tcp -j OWN", "COMMIT")
+		holds(t, k, "PREROUTING", "-A PREROUTING -p tcp -j OWN", "-A PREROUTING -j FOREIGN")
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		restore(t, k, "*nat", ":OWN - [0:0]", "-A OWN -j RETURN", "-A PREROUTING -j OWN", "COMMIT")
+		for what, line := range map[string]string{
+			"delete a rule that is not there":   "-D PREROUTING -p tcp -j OWN",
+			"jump to a chain that is not there": "-A OWN -j NOWHERE",
+			"delete a chain that has rules":     "-X OWN",
+			"empty a chain that is not there":   "-F NOWHERE",
+			"append to a chain not there":       "-A NOWHERE -j RETURN",
+			"match a set that is not there":     "-A OWN -m set --match-set nowhere src -j RETURN",
+		} {
+			err := k.Restore(t.Context(), "*nat\n-A OWN -p tcp -j ACCEPT\n"+line+"\nCOMMIT\n")
+			if err == nil {
+				t.Errorf("%s: no error", what)
+			}
+			// The table is as it was: the line before has not happened either.
+			holds(t, k, "OWN", "-A OWN -j RETURN")
+		}
+	})
+}
+
+func TestRefusalShowsTheLine(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		err := k.Restore(t.Context(), "*nat\n:OWN - [0:0]\n-A OWN -j RETURN\n-A NOWHERE -j RETURN\n-A OWN -j ACCEPT\nCOMMIT\n")
+		if err == nil || !strings.Contains(err.Error(), ">    4  -A NOWHERE -j RETURN") || !strings.Contains(err.Error(), "     3  -A OWN -j RETURN") {
+			t.Errorf("the error doesn't show line 4 and those around: %v", err)
+		}
+		absent(t, k, "OWN")
+	})
+}
+
+func TestDryRun(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		if err := k.Test(t.Context(), "*nat\n:OWN - [0:0]\n-A OWN -j RETURN\nCOMMIT\n"); err != nil {
+			t.Error(err)
+		}
+		absent(t, k, "OWN")
+		// What iptables-nft tests is matches and targets, not chains.
+		if err := k.Test(t.Context(), "*nat\n:OWN - [0:0]\n-A OWN -m set --match-set nowhere src -j RETURN\nCOMMIT\n"); err == nil {
+			t.Error("a rule with a set that is not there passes the test")
+		}
+	})
+}
+
+func TestContext(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := k.Restore(ctx, "*nat\nCOMMIT\n"); err == nil {
+			t.Error("restore goes on when its context has ended")
+		}
+		if _, err := k.List(ctx, "nat", "PREROUTING"); err == nil {
+			t.Error("list goes on when its context has ended")
+		}
+	})
+}
+
+// TestListMakesNoTable shows that looking leaves no trace: iptables-legacy sets
+// up any table it is asked about.
+func TestListMakesNoTable(t *testing.T) {
+	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		k := open(t, b, family.V4)
+		holds(t, k, "PREROUTING")
+		absent(t, k, "OWN")
+	}
+	names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := iptables.NFTables(family.V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) > 0 || len(tables) > 0 {
+		t.Errorf("tables made by listing: legacy %q, nft %q", names, tables)
+	}
+}
+
+// TestUnreadable: a native rule in the kernel's chain hides all others from
+// iptables, which says the same as of a chain that is not there.
+func TestUnreadable(t *testing.T) {
+	k := open(t, iptables.NFT, family.V4)
+	restore(t, k, "*nat", ":OWN - [0:0]", "-A PREROUTING -j OWN", "COMMIT")
+	rule := "add rule ip nat PREROUTING tcp dport { 99, 100 } dnat to numgen inc mod 2 map { 0: 192.0.2.1, 1: 192.0.2.2 }"
+	if out, err := exec.Command("nft", strings.Fields(rule)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if rules, err := k.List(t.Context(), "nat", "PREROUTING"); !errors.Is(err, iptables.ErrUnreadable) {
+		t.Errorf("PREROUTING: %q, %v; want ErrUnreadable", rules, err)
+	}
+	holds(t, k, "OWN")
+}
+
+func TestNFTables(t *testing.T) {
+	space.New(t)
+	if out, err := exec.Command("nft", "add", "table", "ip6", "kube-proxy").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for f, want := range map[family.Family][]string{family.V4: nil, family.V6: {"kube-proxy"}} {
+		got, err := iptables.NFTables(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s tables (-want +got):\n%s", f, d)
+		}
+	}
+}
+
+func TestOpenWithoutCommands(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		if _, err := iptables.Open(b, family.V6); !errors.Is(err, iptables.ErrNoCommand) {
+			t.Errorf("%s: %v, want ErrNoCommand", b, err)
+		}
+	}
+}
+
+// TestOpenPlain: where only "iptables" is installed, it serves the backend that
+// it says it is of.
+func TestOpenPlain(t *testing.T) {
+	nft, err := exec.LookPath("iptables-nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "iptables-restore"} {
+		if err := os.Symlink(nft, dir+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
+	if _, err := iptables.Open(iptables.NFT, family.V4); err != nil {
+		t.Errorf("nft: %v", err)
+	}
+	if _, err := iptables.Open(iptables.Legacy, family.V4); !errors.Is(err, iptables.ErrNoCommand) {
+		t.Errorf("legacy: %v, want ErrNoCommand", err)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -25,6 +27,8 @@ const (
 	pingInterval, pingTimeout = 5 * time.Second, 5 * time.Second
 	// ownerOnly is the mode of the sockets.
 	ownerOnly = 0o600
+	// maxConnections is how many client connections Envoy takes at a time.
+	maxConnections = 500_000
 	// envoyPrefix replaces x-envoy in the names of headers Envoy acts on or
 	// adds, so that x-envoy- headers, which are between the client and the
 	// server, mean nothing here and pass untouched.
@@ -55,6 +59,18 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 		// A cluster's hundreds of counters take memory only once it is used.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 	}
+}
+
+// overload bounds the connections that Envoy takes, so that it runs out of
+// nothing first: each has two sockets, of the million a process may usually
+// have.
+func overload() *overloadv3.OverloadManager {
+	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
+		Name: "envoy.resource_monitors.global_downstream_max_connections",
+		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{
+			MaxActiveDownstreamConnections: maxConnections,
+		})},
+	}}}
 }
 
 // runtime turns off what Envoy would do to all traffic and no other setting

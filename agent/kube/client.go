@@ -26,9 +26,24 @@ const (
 	kindEndpointSlice = "EndpointSlice"
 )
 
-// newClient makes a client that speaks protobuf, which costs the API server
-// and the agent a fraction of what JSON does.
+// protobuf costs the API server and the agent a fraction of what JSON does.
+const protobuf = "application/vnd.kubernetes.protobuf"
+
+// newClient makes a client from a kubeconfig file, or from the service account
+// of the pod when there is none.
 func newClient(kubeconfig string) (kubernetes.Interface, error) {
+	cfg, err := restConfig(kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("configure Kubernetes client: %w", err)
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make Kubernetes client: %w", err)
+	}
+	return client, nil
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
 	var cfg *rest.Config
 	var err error
 	if kubeconfig == "" {
@@ -37,19 +52,13 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("configure Kubernetes client: %w", err)
+		return nil, err
 	}
-	cfg.ContentType = runtimeProtobuf
-	cfg.AcceptContentTypes = runtimeProtobuf + ",application/json"
+	cfg.ContentType = protobuf
+	cfg.AcceptContentTypes = protobuf + ",application/json"
 	cfg.UserAgent = "nodevoy"
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("make Kubernetes client: %w", err)
-	}
-	return client, nil
+	return cfg, nil
 }
-
-const runtimeProtobuf = "application/vnd.kubernetes.protobuf"
 
 // newWatches makes an informer for each kind, as narrow as the API allows.
 func newWatches(client kubernetes.Interface, nodeName string) []*watch {

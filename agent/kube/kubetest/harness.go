@@ -43,15 +43,15 @@ func (h Harness) Put(t testing.TB, object sourcetest.Object) {
 	core := h.Client.CoreV1()
 	switch o := object.DeepCopyObject().(type) {
 	case *corev1.Namespace:
-		err = put(o, core.Namespaces(), nil)
+		err = put(t.Context(), o, core.Namespaces(), nil)
 	case *corev1.Node:
-		err = put(o, core.Nodes(), core.Nodes().UpdateStatus)
+		err = put(t.Context(), o, core.Nodes(), core.Nodes().UpdateStatus)
 	case *corev1.Pod:
-		err = h.putPod(o)
+		err = h.putPod(t.Context(), o)
 	case *corev1.Service:
-		err = put(o, core.Services(o.Namespace), core.Services(o.Namespace).UpdateStatus)
+		err = put(t.Context(), o, core.Services(o.Namespace), core.Services(o.Namespace).UpdateStatus)
 	case *discoveryv1.EndpointSlice:
-		err = put(o, h.Client.DiscoveryV1().EndpointSlices(o.Namespace), nil)
+		err = put(t.Context(), o, h.Client.DiscoveryV1().EndpointSlices(o.Namespace), nil)
 	default:
 		t.Fatalf("put %T: not a kind the model reads", object)
 	}
@@ -61,13 +61,13 @@ func (h Harness) Put(t testing.TB, object sourcetest.Object) {
 }
 
 // putPod changes no more of a pod than the API allows: of its spec, nothing.
-func (h Harness) putPod(pod *corev1.Pod) error {
+func (h Harness) putPod(ctx context.Context, pod *corev1.Pod) error {
 	pods := h.Client.CoreV1().Pods(pod.Namespace)
-	stored, err := pods.Get(context.Background(), pod.Name, metav1.GetOptions{})
+	stored, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
 	if err == nil {
 		pod.Spec = stored.Spec
 	}
-	return put(pod, pods, pods.UpdateStatus)
+	return put(ctx, pod, pods, pods.UpdateStatus)
 }
 
 // Delete removes the object without grace: there is no kubelet to say that a
@@ -75,7 +75,7 @@ func (h Harness) putPod(pod *corev1.Pod) error {
 func (h Harness) Delete(t testing.TB, object sourcetest.Object) {
 	t.Helper()
 	var err error
-	ctx, name := context.Background(), object.GetName()
+	ctx, name := t.Context(), object.GetName()
 	core, now := h.Client.CoreV1(), metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 	switch o := object.(type) {
 	case *corev1.Namespace:
@@ -117,10 +117,9 @@ type resource[T any] interface {
 	Update(ctx context.Context, object T, opts metav1.UpdateOptions) (T, error)
 }
 
-func put[T metav1.Object](object T, client resource[T],
+func put[T metav1.Object](ctx context.Context, object T, client resource[T],
 	updateStatus func(context.Context, T, metav1.UpdateOptions) (T, error),
 ) error {
-	ctx := context.Background()
 	stored, err := client.Get(ctx, object.GetName(), metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

@@ -25,7 +25,7 @@ func fat(name string, labels ...string) metav1.ObjectMeta {
 		Labels:            map[string]string{"app": "web", "pod-template-hash": "abc"},
 		Annotations:       map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{ ... }"},
 		OwnerReferences:   []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web"}},
-		ManagedFields:     []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}}},
+		ManagedFields:     []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1("{}")}},
 	}
 	for _, label := range labels {
 		m.Labels[label] = "kept"

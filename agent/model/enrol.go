@@ -22,11 +22,10 @@ func (b *builder) pods() []Pod {
 		ips := b.podIPs(pod, nil)
 		var lost string
 		for _, ip := range ips {
-			owner := owners[ip]
-			switch {
-			case owner == i:
+			switch owner := owners[ip]; owner {
+			case i:
 				p.IPs = append(p.IPs, ip)
-			case owner == ownedByNode:
+			case ownedByNode:
 				lost = ip.String() + " is the node's own IP"
 			default:
 				lost = "IP " + ip.String() + " now belongs to " + local[owner].Namespace + "/" + local[owner].Name

@@ -265,7 +265,7 @@ func TestPodIPOwner(t *testing.T) {
 
 func TestNamespaceIsFoundByName(t *testing.T) {
 	// Every object says which it is by name; times and UIDs don't matter.
-	ns := with(namespace("shop", "enabled"), func(ns *corev1.Namespace) { ns.ObjectMeta.UID = "1" })
+	ns := with(namespace("shop", "enabled"), func(ns *corev1.Namespace) { ns.UID = "1" })
 	other := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "p"},
 		Spec:       corev1.PodSpec{NodeName: nodeName},

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
+	"go.uber.org/zap"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nodevoy/nodevoy/agent/objects"
@@ -88,4 +90,38 @@ func BenchmarkLoad(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkChange is from one Service changed in a large directory to the
+// signal, the wait for quiet included.
+func BenchmarkChange(b *testing.B) {
+	dir := b.TempDir()
+	writeCluster(b, dir, 10_000, false)
+	path := filepath.Join(dir, "part-0.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	source, err := objects.New(dir, "node-1", zap.NewNop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- source.Run(b.Context()) }()
+	<-source.Changed()
+	for i := 0; b.Loop(); i++ {
+		changed := fmt.Sprintf("%s---\n{apiVersion: v1, kind: Service, metadata: {name: last-%d}}\n", text, i)
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		<-source.Changed()
+	}
+	b.StopTimer()
+	if n := len(source.Inputs().Services); n != 10_001 || len(source.Problems()) > 0 {
+		b.Fatalf("%d services, problems %v", n, source.Problems())
+	}
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	b.ReportMetric(float64(stats.HeapAlloc)/(1<<20), "MB-held")
 }

@@ -278,11 +278,13 @@ func TestObjectInTwoFiles(t *testing.T) {
 	}
 }
 
-func TestProblemsAreComparable(t *testing.T) {
-	// The agent's state holds them beside the model's own.
+func TestProblemsAreTheModels(t *testing.T) {
 	r := start(t, map[string]string{"a.yaml": "kind: [\n"})
-	var problems []model.Problem = r.Problems()
-	if len(problems) != 1 || problems[0].Kind != "File" || problems[0].Name != "a.yaml" {
-		t.Errorf("problems %v", problems)
+	want := []model.Problem{{
+		Kind: "File", Name: "a.yaml",
+		Detail: "yaml: line 1: did not find expected node content (document from line 1); nothing of a.yaml is used",
+	}}
+	if diff := cmp.Diff(want, r.Problems()); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
 	}
 }

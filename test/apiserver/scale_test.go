@@ -3,6 +3,8 @@
 package apiserver
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,6 +36,9 @@ func TestScale(t *testing.T) {
 	if large.start > startLimit {
 		t.Errorf("redirecting %v after the agent's start, want at most %v", large.start, startLimit)
 	}
+	if large.frontends != small.frontends+manyServices {
+		t.Errorf("%d frontends in the kernel, %d with one Service", large.frontends, small.frontends)
+	}
 	if large.rules != small.rules {
 		t.Errorf("%d rules of our own, %d with one Service", large.rules, small.rules)
 	}
@@ -50,9 +55,10 @@ type cost struct {
 	// start is from the agent's start to redirection; change is from a change
 	// of a Service's endpoints to 60 requests answered accordingly.
 	start, change time.Duration
-	rules         int
-	agentMiB      int64
-	envoyMiB      int64
+	// rules are the lines of iptables and policy routes that are ours, and
+	// frontends the HTTP ones of IPv4 that the kernel redirects.
+	rules, frontends   int
+	agentMiB, envoyMiB int64
 }
 
 // measure starts agent and Envoy, measures, and ends them.
@@ -65,6 +71,7 @@ func (w *world) measure(t *testing.T) cost {
 	c.start = time.Since(began)
 	c.envoyMiB = must(w.envoy.RSS())(t) >> 20
 	c.rules = len(must(w.node.OwnRules(t.Context()))(t))
+	c.frontends = w.entries(t, "nodevoy-http4")
 	until(t, soon, "calls through Envoy", w.answers(web4+":80", true, w.web...))
 	w.setWeb(t, w.web[0])
 	c.change = until(t, soon, "the change of endpoints", w.answers(web4+":80", true, w.web[0]))
@@ -75,4 +82,17 @@ func (w *world) measure(t *testing.T) cost {
 	check(t, w.envoy.Stop(10*time.Second))
 	check(t, w.node.Cleanup(t.Context()))
 	return c
+}
+
+// entries is the number of entries of one of the node's ipsets.
+func (w *world) entries(t *testing.T, set string) int {
+	t.Helper()
+	const label = "Number of entries: "
+	for line := range strings.Lines(must(w.node.Run(t.Context(), "ipset", "list", "-terse", set))(t)) {
+		if count, ok := strings.CutPrefix(strings.TrimSpace(line), label); ok {
+			return must(strconv.Atoi(count))(t)
+		}
+	}
+	t.Fatalf("no count of entries in %s", set)
+	return 0
 }

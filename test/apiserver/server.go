@@ -38,6 +38,8 @@ const (
 // Server is a running kube-apiserver over its own etcd.
 type Server struct {
 	config *rest.Config
+	// etcd is the URL of its store.
+	etcd string
 }
 
 // Start starts both on the node, which is to have nothing else on their ports,
@@ -46,8 +48,10 @@ func Start(t testing.TB, node *lab.Node) *Server {
 	t.Helper()
 	dir := t.TempDir()
 	host := node.IPs[0].String()
+	etcd := fmt.Sprintf("http://%s:2379", host)
 	run(t, node, "etcd",
 		"--data-dir="+filepath.Join(dir, "etcd"),
+		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
 		"--quota-backend-bytes=4294967296",
 		"--unsafe-no-fsync", // the data is the test's, and dies with it
 		"--log-level=error",
@@ -57,7 +61,7 @@ func Start(t testing.TB, node *lab.Node) *Server {
 	key := writeSigningKey(t, dir)
 	certificates := filepath.Join(dir, "certificates")
 	process := run(t, node, "kube-apiserver",
-		"--etcd-servers=http://127.0.0.1:2379",
+		"--etcd-servers="+etcd,
 		"--bind-address="+host, "--advertise-address="+host, "--cert-dir="+certificates,
 		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
@@ -65,11 +69,8 @@ func Start(t testing.TB, node *lab.Node) *Server {
 		"--service-cluster-ip-range="+serviceRange,
 		// No controller makes the default ServiceAccount here.
 		"--disable-admission-plugins=ServiceAccount",
-		// Filling it with 100,000 endpoints should not wait for its manners.
-		"--enable-priority-and-fairness=false",
-		"--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000",
 	)
-	server := &Server{&rest.Config{
+	server := &Server{etcd: etcd, config: &rest.Config{
 		Host:            fmt.Sprintf("https://%s:6443", host),
 		BearerToken:     adminToken,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(certificates, "apiserver.crt")},

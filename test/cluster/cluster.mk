@@ -19,7 +19,8 @@ cluster-build: $(CLUSTER_BINARIES)
 
 cluster-images: deps envoy build cluster-build ## assemble the cluster's container images, without a registry
 	@mkdir -p $(CLUSTER)/images
-	go run ./test/cluster/images -bin $(CLUSTER)/bin -nodevoy bin/nodevoy -envoy $(ENVOY) -out $(CLUSTER)/images
+	@go run ./test/cluster/images -bin $(CLUSTER)/bin -nodevoy bin/nodevoy -envoy $(ENVOY) -out $(CLUSTER)/images \
+	  -version $$(sed -n 's/^appVersion: //p' charts/nodevoy/Chart.yaml)
 
 cluster-up: cluster-images ## start a two-node Kubernetes on this machine (KUBE_PROXY_MODE=iptables|nftables)
 	@test/tools/apt.sh $(CLUSTER_PACKAGES)

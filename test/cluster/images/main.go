@@ -19,6 +19,11 @@ const nonroot = "65532:65532"
 // paths are where the images' parts are found.
 type paths struct {
 	bin, nodevoy, envoy, out string
+	// version is the tag of the agent's image.
+	version string
+	// agentLayer is where to write the files of the agent's image, as a tar,
+	// and nothing else; empty to write all images.
+	agentLayer string
 }
 
 func main() {
@@ -26,7 +31,9 @@ func main() {
 	flag.StringVar(&from.bin, "bin", "", "`directory` of pause, echo and coredns")
 	flag.StringVar(&from.nodevoy, "nodevoy", "", "the agent's static `binary`")
 	flag.StringVar(&from.envoy, "envoy", "", "the Envoy `binary`")
+	flag.StringVar(&from.version, "version", "dev", "`tag` of the agent's image")
 	flag.StringVar(&from.out, "out", "", "`directory` for the archives")
+	flag.StringVar(&from.agentLayer, "agent-layer", "", "write the agent's files to this `tar`, and no archives")
 	flag.Parse()
 	if err := run(from); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
@@ -35,6 +42,13 @@ func main() {
 }
 
 func run(from paths) error {
+	if from.agentLayer != "" {
+		layer, err := rootfs(agentImage(from))
+		if err != nil {
+			return fmt.Errorf("assemble the agent's files: %w", err)
+		}
+		return os.WriteFile(from.agentLayer, layer, 0o644)
+	}
 	for _, image := range images(from) {
 		size, err := write(image, from.out)
 		if err != nil {
@@ -45,7 +59,8 @@ func run(from paths) error {
 	return nil
 }
 
-// images is what the cluster's nodes find in their image store.
+// images is what the cluster's nodes find in their image store. The agent's and
+// Envoy's have the names of the chart's default values, which so run as they are.
 func images(from paths) []image {
 	return []image{
 		{
@@ -64,29 +79,32 @@ func images(from paths) []image {
 			entrypoint: []string{"/coredns"},
 			binaries:   map[string]string{"/coredns": filepath.Join(from.bin, "coredns")},
 		},
+		agentImage(from),
 		{
-			// The same layout as the Dockerfile's.
-			reference:  "nodevoy.test/nodevoy:1",
-			entrypoint: []string{"/usr/local/bin/nodevoy"},
-			binaries: map[string]string{
-				"/usr/local/bin/nodevoy":         from.nodevoy,
-				"/usr/sbin/xtables-nft-multi":    "/usr/sbin/xtables-nft-multi",
-				"/usr/sbin/xtables-legacy-multi": "/usr/sbin/xtables-legacy-multi",
-				"/usr/sbin/ipset":                "/usr/sbin/ipset",
-			},
-			links: iptablesLinks(),
-			// Matches and targets, which iptables loads by name.
-			trees: []string{filepath.Join(libraryDir(), "xtables")},
-		},
-		{
-			// Stands in for the stock image under its own name, so that a chart
-			// with default values runs here as it is.
+			// Stands in for the stock image under its own name.
 			reference:  "docker.io/envoyproxy/envoy:distroless-v1.40.0",
 			entrypoint: []string{"/usr/local/bin/envoy"},
 			command:    []string{"-c", "/etc/envoy/envoy.yaml"},
 			user:       nonroot,
 			binaries:   map[string]string{"/usr/local/bin/envoy": from.envoy},
 		},
+	}
+}
+
+// agentImage is the image of the agent, in the cluster and in the Dockerfile.
+func agentImage(from paths) image {
+	return image{
+		reference:  "ghcr.io/nodevoy/nodevoy:" + from.version,
+		entrypoint: []string{"/usr/local/bin/nodevoy"},
+		binaries: map[string]string{
+			"/usr/local/bin/nodevoy":         from.nodevoy,
+			"/usr/sbin/xtables-nft-multi":    "/usr/sbin/xtables-nft-multi",
+			"/usr/sbin/xtables-legacy-multi": "/usr/sbin/xtables-legacy-multi",
+			"/usr/sbin/ipset":                "/usr/sbin/ipset",
+		},
+		links: iptablesLinks(),
+		// Matches and targets, which iptables loads by name.
+		trees: []string{filepath.Join(libraryDir(), "xtables")},
 	}
 }
 

@@ -53,6 +53,8 @@ func at(f family.Family, place string) netip.AddrPort {
 		four, six = "10.96.0.13:80", "[fd96::13]:80"
 	case idle:
 		four, six = "10.96.0.14:80", "[fd96::14]:80"
+	case "node":
+		four, six = "192.0.2.2:15002", "[2001:db8::2]:15002"
 	case backend:
 		four, six = "10.1.0.4:8080", "[fd01::4]:8080"
 	default:

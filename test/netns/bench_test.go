@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"testing"
+
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+// The node of the benchmarks.
+const (
+	benchFrontends = 10000
+	benchPods      = 100
+)
+
+func ok(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkFirstApply is everything, into a kernel that has nothing of it.
+func BenchmarkFirstApply(b *testing.B) {
+	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		b.Run(string(backend), func(b *testing.B) {
+			space.New(b)
+			cfg := config(redirect.DNAT, backend)
+			plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+			for b.Loop() {
+				a := newApplier(b, cfg)
+				ok(b, a.Apply(b.Context(), plan))
+				b.StopTimer()
+				ok(b, a.Cleanup(b.Context()))
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkTakeOver is the first Apply of a new agent, where all is in place.
+func BenchmarkTakeOver(b *testing.B) {
+	space.New(b)
+	cfg := config(redirect.DNAT, iptables.NFT)
+	plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+	ok(b, newApplier(b, cfg).Apply(b.Context(), plan))
+	for b.Loop() {
+		a := newApplier(b, cfg)
+		ok(b, a.Withdraw(b.Context(), plan))
+		ok(b, a.Apply(b.Context(), plan))
+	}
+}
+
+// BenchmarkOneChange is one frontend that goes or comes.
+func BenchmarkOneChange(b *testing.B) {
+	space.New(b)
+	cfg := config(redirect.DNAT, iptables.NFT)
+	plans := []*redirect.Plan{redirect.Compile(thousands(benchFrontends, benchPods), cfg), redirect.Compile(thousands(benchFrontends-1, benchPods), cfg)}
+	a := newApplier(b, cfg)
+	ok(b, a.Apply(b.Context(), plans[0]))
+	i := 0
+	for b.Loop() {
+		i++
+		ok(b, a.Withdraw(b.Context(), plans[i%2]))
+		ok(b, a.Apply(b.Context(), plans[i%2]))
+	}
+}
+
+// BenchmarkCompile is the pure part.
+func BenchmarkCompile(b *testing.B) {
+	n := thousands(benchFrontends, benchPods)
+	for b.Loop() {
+		redirect.Compile(n, redirect.Default())
+	}
+}
+
+// BenchmarkDrift is one check of everything in place.
+func BenchmarkDrift(b *testing.B) {
+	for _, m := range []redirect.Mechanism{redirect.DNAT, redirect.TPROXY} {
+		for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+			b.Run(string(m)+"-"+string(backend), func(b *testing.B) {
+				space.New(b)
+				cfg := config(m, backend)
+				plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+				a := newApplier(b, cfg)
+				ok(b, a.Apply(b.Context(), plan))
+				for b.Loop() {
+					_, err := a.Drift(b.Context(), plan)
+					ok(b, err)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkRefresh renews 100 pods.
+func BenchmarkRefresh(b *testing.B) {
+	space.New(b)
+	cfg := config(redirect.DNAT, iptables.NFT)
+	a := newApplier(b, cfg)
+	ok(b, a.Apply(b.Context(), redirect.Compile(thousands(benchFrontends, benchPods), cfg)))
+	for b.Loop() {
+		ok(b, a.Refresh(b.Context()))
+	}
+}
+
+// BenchmarkRelease ends redirection of 100 pods.
+func BenchmarkRelease(b *testing.B) {
+	space.New(b)
+	cfg := config(redirect.DNAT, iptables.NFT)
+	plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+	a := newApplier(b, cfg)
+	for b.Loop() {
+		b.StopTimer()
+		ok(b, a.Apply(b.Context(), plan))
+		b.StartTimer()
+		ok(b, a.Release())
+	}
+}

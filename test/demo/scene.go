@@ -180,7 +180,7 @@ func protocolOf(line string) string {
 
 // printStatus prints what the agent says about itself.
 func (s *scene) printStatus(ctx context.Context) error {
-	status, err := s.node.Status(ctx)
+	status, err := s.node.StatusText(ctx)
 	if err != nil {
 		return err
 	}

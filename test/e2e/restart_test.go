@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,6 +18,8 @@ const endLimit = 10 * time.Second
 // traffic is steady load of several kinds from the client to shop/web.
 type traffic map[string]*lab.Load
 
+// startTraffic starts the load and waits until all of it is answered, so Envoy
+// has asked for everything it needs.
 func (w *world) startTraffic(t *testing.T) traffic {
 	t.Helper()
 	loads := traffic{}
@@ -30,6 +33,14 @@ func (w *world) startTraffic(t *testing.T) traffic {
 	} {
 		spec.Rate = 40
 		loads[what] = must(w.client.Load(spec))(t)
+	}
+	for what, load := range loads {
+		check(t, lab.Until(limit(t), what, func() error {
+			if n := len(load.Records()); n < 5 {
+				return fmt.Errorf("only %d requests are done", n)
+			}
+			return nil
+		}))
 	}
 	return loads
 }
@@ -75,17 +86,21 @@ func TestAgentRestarts(t *testing.T) {
 	}
 }
 
-// untilSettled waits until the agent that has just started says that redirection
-// is in place.
+// untilSettled waits until the agent that has just started says that all is in
+// place.
 func (w *world) untilSettled(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	check(t, lab.Until(ctx, "the agent", func() error {
-		_, err := w.node.Status(ctx)
-		return err
+	check(t, waitFor(t, 15*time.Second, func() error {
+		s, err := w.node.Status(limit(t))
+		if err != nil {
+			return err
+		}
+		if s.Phase != "redirecting" || !s.Envoy.Connected || s.Envoy.Unanswered > 0 {
+			return fmt.Errorf("the agent says %+v", s)
+		}
+		return nil
 	}))
-	must(w.agent.WaitRedirected(ctx, w.client))(t)
+	check(t, w.client.Redirected(limit(t)))
 }
 
 // switchTimeout is the dead man's switch's timeout in these tests.
@@ -142,6 +157,11 @@ func (w *world) probe() echo.Spec {
 	return echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 1, Timeout: time.Second}
 }
 
+// fresh is steady load on new connections.
+func (w *world) fresh() echo.Spec {
+	return echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 100, Connections: 8, Fresh: true, Timeout: 2 * time.Second}
+}
+
 // TestEnvoyKilled kills Envoy alone, three times: new connections succeed within
 // 200 ms, and go through Envoy again once there is one.
 func TestEnvoyKilled(t *testing.T) {
@@ -149,9 +169,7 @@ func TestEnvoyKilled(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			w := newWorld(t, v)
 			w.start(t)
-			load := must(w.client.Load(echo.Spec{
-				Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 100, Connections: 8, Fresh: true, Timeout: 2 * time.Second,
-			}))(t)
+			load := must(w.client.Load(w.fresh()))(t)
 			for range 3 {
 				w.untilPath(t, time.Second, true)
 				killed := time.Now()

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -44,14 +45,40 @@ func (n *Node) StartAgentOn(objects string, flags ...string) (*Agent, error) {
 	return &Agent{Process: p, node: n}, nil
 }
 
-// Status runs `nodevoy status` on the node, with these flags besides, and
-// returns what it prints.
-func (n *Node) Status(ctx context.Context, flags ...string) (string, error) {
+// StatusText is what `nodevoy status` prints on the node.
+func (n *Node) StatusText(ctx context.Context, flags ...string) (string, error) {
 	argv, err := nodevoy("status", append([]string{"--run-dir", n.RunDir()}, flags...)...)
 	if err != nil {
 		return "", err
 	}
 	return n.Run(ctx, argv...)
+}
+
+// Status is what `nodevoy status -o json` prints, as far as tests use it.
+type Status struct {
+	Phase string
+	Envoy struct {
+		Connected  bool
+		Unanswered int
+		Nacks      int
+	}
+	Redirect struct {
+		Mechanism            string
+		Rules, DriftRepaired int
+	}
+}
+
+// Status asks the node's agent for its status.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	var s Status
+	text, err := n.StatusText(ctx, "-o", "json")
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return s, fmt.Errorf("parse status: %w", err)
+	}
+	return s, nil
 }
 
 // Cleanup runs `nodevoy cleanup` on the node and returns an error that names

@@ -56,6 +56,7 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 		},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agentCluster(cfg)}},
 		LayeredRuntime:  runtime(),
+		OverloadManager: overload(),
 		// A cluster's hundreds of counters take memory only once it is used.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 	}

@@ -51,6 +51,12 @@ func TestHTTP2(t *testing.T) {
 	newRig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
 	client := h2Client()
 	for _, frontend := range []string{address, "10.96.1.10:80", "10.96.3.10:80"} {
+		// Envoy 1.40 answers 503 to a request that is the first to its Service
+		// and has trailers: its on_demand filter does not hold them back.
+		if err := once(client, frontend); err != nil {
+			t.Fatal(err)
+		}
+		<-seen
 		req, err := http.NewRequest(http.MethodPost, "http://"+frontend+"//a/../b%2f?x=y", strings.NewReader("body"))
 		if err != nil {
 			t.Fatal(err)

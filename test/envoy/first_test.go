@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envoy
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestFirstRequests: the first request to a Service waits for its cluster and
+// endpoints, and is then served whole, whatever its body.
+func TestFirstRequests(t *testing.T) {
+	count := h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		n, err := io.Copy(io.Discard, req.Body)
+		fmt.Fprintf(w, "%d bytes, %v", n, err)
+	}))
+	var services []service
+	for i := range 16 {
+		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{count}})
+	}
+	newRig(t, nodeOf(t, services...))
+	next := 0
+	frontend := func() string { next++; return fmt.Sprintf("http://10.96.1.%d/", next) }
+	for name, client := range map[string]*http.Client{
+		"HTTP/1.1": {Timeout: 20 * time.Second, Transport: &http.Transport{}},
+		"HTTP/2":   h2Client(),
+	} {
+		for _, size := range []int64{0, 1, 100 << 10, 20 << 20} {
+			for _, length := range []int64{size, -1} {
+				req, err := http.NewRequest(http.MethodPost, frontend(), io.NopCloser(io.LimitReader(rand.Reader, size)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.ContentLength = length
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatalf("%s, %d bytes: %v", name, size, err)
+				}
+				body, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if want := fmt.Sprintf("%d bytes, <nil>", size); err != nil || string(body) != want {
+					t.Errorf("%s, %d bytes: %s, %q, %v; want %q", name, size, resp.Status, body, err, want)
+				}
+			}
+		}
+	}
+}
+
+// TestManyFirstRequests: hundreds of Services used for the first time at once.
+func TestManyFirstRequests(t *testing.T) {
+	web := webServer(t, "10.244.0.1:8080", "web")
+	var services []service
+	for i := range 200 {
+		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{web}})
+	}
+	r := newRig(t, nodeOf(t, services...))
+	start := time.Now()
+	var wait sync.WaitGroup
+	for _, s := range services {
+		wait.Go(func() {
+			if err := wants(s.frontend, "web"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	t.Logf("200 first requests in %v", time.Since(start))
+	if got := len(r.server.Status().InUse); got != len(services) {
+		t.Errorf("%d frontends in use, want %d", got, len(services))
+	}
+}

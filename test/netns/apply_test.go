@@ -17,6 +17,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
 	"github.com/nodevoy/nodevoy/test/netns/space"
+	"github.com/nodevoy/nodevoy/test/scenario"
 )
 
 // ways are both mechanisms on both backends, on unnumbered veths.
@@ -54,10 +55,8 @@ func ours(text string) string {
 func TestReadBack(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
 		w := newWorldApplied(t, s)
-		var sets string
 		for i := range w.plan.Families {
 			f := &w.plan.Families[i]
-			sets += withoutReasons(f.RenderSets())
 			for _, c := range f.Chains {
 				want := "-N " + c.Name + "\n"
 				for _, r := range c.Rules {
@@ -67,25 +66,66 @@ func TestReadBack(t *testing.T) {
 					t.Errorf("%s %s (-plan +kernel):\n%s", c.Table, c.Name, d)
 				}
 			}
-			rendered := lines(withoutReasons(f.RenderRules()))
-			saved := lines(ours(rulesOnly(w.Run(command(s.backend, f.Family) + "-save"))))
-			rendered = slices.DeleteFunc(rendered, func(l string) bool { return strings.HasPrefix(l, "*") || l == "COMMIT" })
-			if d := cmp.Diff(rendered, saved); d != "" {
-				t.Errorf("rules of %s (-plan +kernel):\n%s", f.Family, d)
-			}
 			if first := w.Run(command(s.backend, f.Family) + " -t " + f.Jumps[0].Table + " -S PREROUTING 1"); !strings.Contains(first, "NODEVOY-PREROUTING") {
 				t.Errorf("the first rule of PREROUTING is %s", first)
 			}
 		}
-		if d := cmp.Diff(lines(sets), lines(ours(setsOnly(w.Run("ipset save"))))); d != "" {
-			t.Errorf("sets (-plan +kernel):\n%s", d)
+		var rules, sets string
+		for i := range w.plan.Families {
+			rules += w.plan.Families[i].RenderRules()
+			sets += w.plan.Families[i].RenderSets()
 		}
+		w.checkReadBack(rules, sets)
 		found, err := w.applier.Drift(t.Context(), w.plan)
 		w.must(err)
 		if len(found) > 0 {
 			t.Errorf("drift right after Apply: %v", found)
 		}
 	})
+}
+
+// checkReadBack compares rendered rules and sets with what iptables-save and
+// ipset save show of nodevoy's.
+func (w *world) checkReadBack(rules, sets string) {
+	w.t.Helper()
+	want := slices.DeleteFunc(lines(withoutReasons(rules)), func(l string) bool { return strings.HasPrefix(l, "*") || l == "COMMIT" })
+	var have string
+	for _, f := range family.All() {
+		have += ours(rulesOnly(w.Run(command(w.cfg.Backend, f) + "-save")))
+	}
+	if d := cmp.Diff(want, lines(have)); d != "" {
+		w.t.Errorf("rules (-rendered +kernel):\n%s", d)
+	}
+	if d := cmp.Diff(lines(withoutReasons(sets)), lines(ours(setsOnly(w.Run("ipset save"))))); d != "" {
+		w.t.Errorf("sets (-rendered +kernel):\n%s", d)
+	}
+}
+
+// TestScenarios: the goldens of every scenario are what the kernel then holds.
+func TestScenarios(t *testing.T) {
+	files, err := scenario.All("../scenario/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+			s, err := scenario.Load(path, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Run(s.Name+"-"+string(b), func(t *testing.T) {
+				w := &world{Node: space.New(t), t: t, cfg: s.Redirect, plan: s.Plan}
+				w.cfg.Backend = b
+				a := newApplier(t, w.cfg)
+				w.must(a.Apply(t.Context(), w.plan))
+				w.checkReadBack(s.Golden(scenario.RulesSection), s.Golden(scenario.SetsSection))
+				w.must(a.Cleanup(t.Context()))
+				if left := w.Run("ipset save") + ours(w.Run("nft list ruleset")+w.Run("iptables-legacy-save")+w.Run("ip address")); left != "" {
+					t.Errorf("left after Cleanup: %s", left)
+				}
+			})
+		}
+	}
 }
 
 // lines are those of a text, sorted.

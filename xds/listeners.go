@@ -45,11 +45,14 @@ func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listen
 		Freebind:         wrapperspb.Bool(true),
 		TcpKeepalive:     tcpKeepalive(),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+		// Finds the destination in conntrack or, if the socket is transparent,
+		// in the socket: without it, Envoy takes its own address for it.
+		ListenerFilters: []*listenerv3.ListenerFilter{
+			listenerFilter("original_dst", pack(&originaldstv3.OriginalDst{})),
+		},
 	}
 	if cfg.Transparent {
 		l.Transparent = wrapperspb.Bool(true)
-	} else {
-		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("original_dst", pack(&originaldstv3.OriginalDst{})))
 	}
 	switch class {
 	case model.ClassHTTP:

@@ -173,7 +173,7 @@ func TestNothingLeft(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			w := newWorld(t, v)
 			before := w.everything(t)
-			w.start(t)
+			w.start(t, "--mechanism", v.mechanism)
 			check(t, w.agent.Stop(endLimit))
 			check(t, w.envoy.Stop(endLimit))
 			check(t, w.node.Cleanup(limit(t)))

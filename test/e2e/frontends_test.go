@@ -70,7 +70,7 @@ func TestServiceMadeAgain(t *testing.T) {
 		if r.Failed > 0 || r.First > 300*time.Millisecond {
 			t.Errorf("round %d, by Envoy: first after %s, %v", round, r.First, r.Errors)
 		}
-		w.allThroughEnvoy(t, r, true)
+		w.allThroughEnvoy(t, r)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestServiceMadeAgain(t *testing.T) {
 // cluster IP, or does no longer.
 func (w *world) untilFrontend(t *testing.T, ip string, want bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	check(t, lab.Until(ctx, "the frontend "+ip, func() error {
 		_, err := w.node.Run(ctx, "ipset", "test", "nodevoy-http4", ip+",tcp:80")
@@ -110,5 +110,5 @@ func TestBackendsChange(t *testing.T) {
 		}))
 		t.Logf("%d backends in use after %s", len(pods), time.Since(from))
 	}
-	w.allThroughEnvoy(t, stop(t, "HTTP/1.1", load), true)
+	w.allThroughEnvoy(t, stop(t, "HTTP/1.1", load))
 }

@@ -31,7 +31,7 @@ func (w *world) startTraffic(t *testing.T) traffic {
 		"TCP":                       {Protocol: echo.TCP, Target: web4 + ":7000"},
 		"TCP, new connections":      {Protocol: echo.TCP, Target: web4 + ":7000", Connections: 4, Fresh: true},
 	} {
-		spec.Rate = 40
+		spec.Rate, spec.Timeout = 40, 3*time.Second
 		loads[what] = must(w.client.Load(spec))(t)
 	}
 	for what, load := range loads {
@@ -73,7 +73,7 @@ func TestAgentRestarts(t *testing.T) {
 				w.untilSettled(t)
 			}
 			for what, r := range loads.stop(t) {
-				w.allThroughEnvoy(t, r, true)
+				w.allThroughEnvoy(t, r)
 				t.Logf("%s: %d requests, %d connections, max %s", what, r.Requests, r.Connections, r.Max)
 			}
 			if n := must(w.envoy.Stat(limit(t), "cluster_manager.cluster_removed"))(t); n != 0 {
@@ -124,8 +124,8 @@ func TestAgentKilled(t *testing.T) {
 	}
 	w.untilPath(t, time.Second, false)
 	results := loads.stop(t)
-	w.allThroughEnvoy(t, results["HTTP/1.1, kept alive"], true)
-	w.allThroughEnvoy(t, results["gRPC"], true)
+	w.allThroughEnvoy(t, results["HTTP/1.1, kept alive"])
+	w.allThroughEnvoy(t, results["gRPC"])
 }
 
 // TestBothKilled kills agent and Envoy: new connections succeed once the
@@ -204,7 +204,7 @@ func TestEnvoyKilled(t *testing.T) {
 // waitFor is lab.Until with a time limit.
 func waitFor(t *testing.T, within time.Duration, check func() error) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	return lab.Until(ctx, t.Name(), check)
 }

@@ -71,7 +71,7 @@ func measure(t *testing.T, services int) footprint {
 	if r.Failed > 0 {
 		t.Errorf("%d of 300 requests failed: %v", r.Failed, r.Errors)
 	}
-	w.allThroughEnvoy(t, r, true)
+	w.allThroughEnvoy(t, r)
 	f.rules = len(must(w.node.OwnRules(limit(t)))(t))
 	f.envoyRSS = must(w.envoy.RSS())(t)
 	agentRSS := must(w.agent.RSS())(t)

@@ -48,7 +48,7 @@ func (w *world) checkRequests(t *testing.T, ip string) {
 				t.Errorf("%s: %s got %d of 300 requests, want 80 to 120", what, pod.Name, n)
 			}
 		}
-		w.allThroughEnvoy(t, r, true)
+		w.allThroughEnvoy(t, r)
 	}
 }
 
@@ -66,7 +66,7 @@ func (w *world) checkConnections(t *testing.T, ip string) {
 		if r.Failed > 0 || r.Connections != 60 || len(r.Pods) != 3 {
 			t.Errorf("%s: %d failed, %d connections, pods %v: %v", what, r.Failed, r.Connections, r.Pods, r.Errors)
 		}
-		w.allThroughEnvoy(t, r, true)
+		w.allThroughEnvoy(t, r)
 		if c.protocol != echo.TCP && c.protocol != echo.GRPCStream {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,7 +100,7 @@ func (n *Node) Cleanup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if left := append(rules, sets...); len(left) > 0 {
+	if left := slices.Concat(rules, sets); len(left) > 0 {
 		return fmt.Errorf("left behind on %s after cleanup:\n  %s", n.Name, strings.Join(left, "\n  "))
 	}
 	return nil
@@ -150,8 +151,13 @@ func podSet(ip netip.Addr) string {
 func (n *Node) OwnRules(ctx context.Context) ([]string, error) {
 	var lines []string
 	commands := [][]string{
-		{"iptables-nft-save"}, {"ip6tables-nft-save"}, {"iptables-legacy-save"}, {"ip6tables-legacy-save"},
-		{"ip", "-4", "rule"}, {"ip", "-6", "rule"}, {"ip", "addr", "show", "dev", "lo"},
+		{"iptables-nft-save"},
+		{"ip6tables-nft-save"},
+		{"iptables-legacy-save"},
+		{"ip6tables-legacy-save"},
+		{"ip", "-4", "rule"},
+		{"ip", "-6", "rule"},
+		{"ip", "addr", "show", "dev", "lo"},
 	}
 	for _, argv := range commands {
 		out, err := n.Run(ctx, argv...)

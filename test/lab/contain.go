@@ -113,8 +113,12 @@ func contain(setup Setup) (int, error) {
 	if setup.Started != nil {
 		setup.Started(cmd.Process.Pid)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		// How it ended is in the process state.
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	if code, ok := watch(cmd.Process, kept, interrupted, ended); ok {
 		return code, nil
 	}
@@ -123,7 +127,7 @@ func contain(setup Setup) (int, error) {
 
 // watch waits until the laboratory has ended, or until it says that it is to
 // be kept: then ok is true and code is what it wants to exit with.
-func watch(lab *os.Process, kept *os.File, interrupted <-chan os.Signal, ended <-chan error) (code int, ok bool) {
+func watch(lab *os.Process, kept *os.File, interrupted <-chan os.Signal, ended <-chan struct{}) (code int, ok bool) {
 	keeping := make(chan byte, 1)
 	go func() {
 		var b [1]byte

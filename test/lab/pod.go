@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -126,19 +128,26 @@ func (p *Pod) Run(ctx context.Context, argv ...string) (string, error) {
 
 // Call makes the calls of a spec from the pod and waits for their result.
 func (p *Pod) Call(ctx context.Context, spec echo.Spec) (echo.Result, error) {
+	result, _, err := p.CallCPU(ctx, spec)
+	return result, err
+}
+
+// CallCPU is Call that also returns the processor time that the client used.
+func (p *Pod) CallCPU(ctx context.Context, spec echo.Spec) (echo.Result, time.Duration, error) {
 	text, err := json.Marshal(spec)
 	if err != nil {
-		return echo.Result{}, err
+		return echo.Result{}, 0, err
 	}
-	out, err := p.Run(ctx, "/proc/self/exe", echo.Command, "call", string(text))
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", echo.Command, "call", string(text))
+	out, err := p.ns.finish(cmd)
 	if err != nil {
-		return echo.Result{}, err
+		return echo.Result{}, 0, err
 	}
 	var got struct{ Result echo.Result }
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
-		return echo.Result{}, fmt.Errorf("parse result %q: %w", out, err)
+		return echo.Result{}, 0, fmt.Errorf("parse result %q: %w", out, err)
 	}
-	return got.Result, nil
+	return got.Result, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
 // Remove ends the pod's processes, its namespace and its object.

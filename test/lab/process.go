@@ -49,13 +49,20 @@ func (n *namespace) start(output string, argv ...string) (*Process, error) {
 // its standard output. Its error has what it wrote to standard error.
 func (n *namespace) run(ctx context.Context, text string, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(text)
+	return n.finish(cmd)
+}
+
+// finish runs a command in the namespace to its end and returns its standard
+// output. The error has what it wrote to standard error.
+func (n *namespace) finish(cmd *exec.Cmd) (string, error) {
 	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &errs
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := n.do(cmd.Start); err != nil {
-		return "", fmt.Errorf("start %s in %s: %w", argv[0], n.name, err)
+		return "", fmt.Errorf("start %s in %s: %w", cmd.Args[0], n.name, err)
 	}
 	if err := cmd.Wait(); err != nil {
-		return out.String(), fmt.Errorf("run %s in %s: %w: %s", strings.Join(argv, " "), n.name, err, bytes.TrimSpace(errs.Bytes()))
+		return out.String(), fmt.Errorf("run %s in %s: %w: %s", strings.Join(cmd.Args, " "), n.name, err, bytes.TrimSpace(errs.Bytes()))
 	}
 	return out.String(), nil
 }

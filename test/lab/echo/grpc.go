@@ -158,10 +158,16 @@ func (c *grpcConn) close() {
 // retryCounter counts the attempts that repeat an earlier one.
 type retryCounter struct{ n *atomic.Int64 }
 
-func (retryCounter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (retryCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (retryCounter) HandleConn(context.Context, stats.ConnStats)                       {}
+// TagRPC does nothing.
+func (retryCounter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
+// TagConn does nothing.
+func (retryCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn does nothing.
+func (retryCounter) HandleConn(context.Context, stats.ConnStats) {}
+
+// HandleRPC counts an attempt that the library makes by itself.
 func (r retryCounter) HandleRPC(_ context.Context, s stats.RPCStats) {
 	if begin, ok := s.(*stats.Begin); ok && begin.IsTransparentRetryAttempt {
 		r.n.Add(1)

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures what nodevoy adds to a request: the same requests, to
+// the same backends, on the same node, in turns from a pod that isn't enrolled,
+// by kube-proxy's DNAT, and from one that is, by Envoy. Read the ratios: client,
+// servers and Envoy share the processors of one machine.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/nodevoy/nodevoy/test/lab"
+)
+
+// config is what the flags say.
+type config struct {
+	output  string
+	rounds  int
+	seconds float64
+	conns   int
+}
+
+func main() {
+	os.Exit(lab.Main(lab.Setup{}, run))
+}
+
+func run() int {
+	var cfg config
+	flag.StringVar(&cfg.output, "o", "table", "table or json")
+	flag.IntVar(&cfg.rounds, "rounds", 5, "times that each measurement is made; the median counts")
+	flag.Float64Var(&cfg.seconds, "seconds", 3, "length of each measurement")
+	flag.IntVar(&cfg.conns, "connections", 16, "connections kept alive by the client")
+	flag.Parse()
+	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "bench: want -o table or json, and -rounds, -seconds and -connections above 0")
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	rows, err := measure(ctx, cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	if cfg.output == "json" {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(struct {
+			CPUs   int     `json:"cpus"`
+			Rounds int     `json:"rounds"`
+			Rows   []*row  `json:"rows"`
+			Length float64 `json:"seconds"`
+		}{runtime.NumCPU(), cfg.rounds, rows, cfg.seconds})
+		if err != nil {
+			return 1
+		}
+		return 0
+	}
+	fmt.Printf("\n%d CPUs, %d connections kept alive, 1 KB answers, median of %d rounds of %s each\n\n",
+		runtime.NumCPU(), cfg.conns, cfg.rounds, time.Duration(cfg.seconds*float64(time.Second)))
+	printTable(rows)
+	return 0
+}

@@ -33,6 +33,9 @@ type Applier struct {
 	members map[string][]ipset.Member
 	// rules has the rules that each family was last seen to have in place.
 	rules map[family.Family]string
+	// checked has the generation of the tables in which Drift last found each
+	// family's rules in place.
+	checked map[family.Family]uint32
 	// swept is set once nothing of another plan's shape is left.
 	swept bool
 	// checks counts Drift calls.
@@ -60,6 +63,7 @@ func NewFor(cfg Config, k Kernel, log *zap.Logger) *Applier {
 		sources: &sources{sets: k.Urgent, engaged: map[family.Family]Set{}},
 		members: map[string][]ipset.Member{},
 		rules:   map[family.Family]string{},
+		checked: map[family.Family]uint32{},
 	}
 }
 
@@ -70,6 +74,7 @@ func (a *Applier) Forget() {
 	defer a.mu.Unlock()
 	clear(a.members)
 	clear(a.rules)
+	clear(a.checked)
 	a.swept = false
 }
 

@@ -29,11 +29,9 @@ const (
 // returns them all; doing it twice is no error.
 func (a *Applier) Cleanup(ctx context.Context) error {
 	errs := []error{a.Release()}
+	a.Forget()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	clear(a.members)
-	clear(a.rules)
-	a.swept = false
 	for _, t := range a.kernel.Tables {
 		errs = append(errs, a.removeHooks(ctx, t, nil))
 	}

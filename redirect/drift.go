@@ -61,11 +61,31 @@ func (a *Applier) Drift(ctx context.Context, plan *Plan) ([]Drift, error) {
 	return found, errors.Join(errs...)
 }
 
+// driftRules compares chains and jumps, unless nothing at all has changed in
+// the tables since they were last found in place.
 func (a *Applier) driftRules(ctx context.Context, f *FamilyPlan) ([]Drift, error) {
 	tables, err := a.kernel.tables(a.cfg.Backend, f.Family)
 	if err != nil {
 		return nil, err
 	}
+	generation, err := tables.Generation()
+	if err != nil {
+		return nil, err
+	}
+	if generation != 0 && generation == a.checked[f.Family] && a.rules[f.Family] == f.RenderRules() {
+		return nil, nil
+	}
+	delete(a.checked, f.Family)
+	found, err := compareRules(ctx, tables, f)
+	if len(found) == 0 && err == nil {
+		// The generation from before the look: what came meanwhile is looked
+		// at the next time.
+		a.checked[f.Family] = generation
+	}
+	return found, err
+}
+
+func compareRules(ctx context.Context, tables Tables, f *FamilyPlan) ([]Drift, error) {
 	var found []Drift
 	for _, c := range f.Chains {
 		have, err := tables.List(ctx, c.Table, c.Name)

@@ -36,6 +36,7 @@ type Tables interface {
 	List(ctx context.Context, table, chain string) ([]string, error)
 	Restore(ctx context.Context, text string) error
 	Test(ctx context.Context, text string) error
+	Generation() (uint32, error)
 }
 
 // Network is what redirection needs of addresses and routes. See route.Network.

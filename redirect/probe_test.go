@@ -110,17 +110,23 @@ func TestProbe(t *testing.T) {
 		},
 		{
 			"no IPv6", func(_ *bench, f *facts) { f.sysctl = map[string]string{"net/ipv6/conf/lo/disable_ipv6": ""} },
-			DNAT, iptables.NFT, "", []family.Family{family.V4}, "IPv6 is left alone: the kernel was started without it",
+			DNAT, iptables.NFT, "",
+			[]family.Family{family.V4},
+			"IPv6 is left alone: the kernel was started without it",
 		},
 		{
 			"IPv6 disabled", func(_ *bench, f *facts) { f.sysctl = map[string]string{"net/ipv6/conf/lo/disable_ipv6": "1"} },
-			DNAT, iptables.NFT, "", []family.Family{family.V4}, "IPv6 is left alone: it is disabled on lo",
+			DNAT, iptables.NFT, "",
+			[]family.Family{family.V4},
+			"IPv6 is left alone: it is disabled on lo",
 		},
 		{
 			"no ip6tables", func(b *bench, _ *facts) {
 				b.tables = slices.DeleteFunc(b.tables, func(f *iptables.Fake) bool { return f.Family() == family.V6 })
 			},
-			DNAT, iptables.NFT, "", []family.Family{family.V4}, "IPv6 is left alone: ipv6 nft tables: command not found",
+			DNAT, iptables.NFT, "",
+			[]family.Family{family.V4},
+			"IPv6 is left alone: ipv6 nft tables: command not found",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

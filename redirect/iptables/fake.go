@@ -24,7 +24,8 @@ type Fake struct {
 	family  family.Family
 	mu      sync.Mutex
 	// tables has chains by table, and a chain's rules as "-A CHAIN ..." lines.
-	tables map[string]map[string][]string
+	tables     map[string]map[string][]string
+	generation uint32
 }
 
 // NewFake makes a kernel without rules.
@@ -41,7 +42,7 @@ func NewFake(b Backend, f family.Family) *Fake {
 			t[table][c] = nil
 		}
 	}
-	return &Fake{backend: b, family: f, tables: t}
+	return &Fake{backend: b, family: f, tables: t, generation: 1}
 }
 
 // Backend is the backend it was made for.
@@ -62,6 +63,16 @@ func (f *Fake) List(ctx context.Context, table, chain string) ([]string, error) 
 		return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", f.family, f.backend, chain, table, ErrNotFound)
 	}
 	return slices.Clone(rules), nil
+}
+
+// Generation is as Tables.Generation.
+func (f *Fake) Generation() (uint32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.backend != NFT {
+		return 0, nil
+	}
+	return f.generation, nil
 }
 
 // References counts the rules that refer to an ipset.
@@ -108,6 +119,7 @@ func (f *Fake) feed(ctx context.Context, text string, write bool) error {
 		case line == "COMMIT":
 			if err = f.check(draft); err == nil && write {
 				f.tables[table] = draft
+				f.generation++
 			}
 		case draft == nil:
 			err = fmt.Errorf("%q is outside of a table", line)

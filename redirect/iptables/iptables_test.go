@@ -25,6 +25,8 @@ type kernel interface {
 	List(ctx context.Context, table, chain string) ([]string, error)
 	Restore(ctx context.Context, text string) error
 	Test(ctx context.Context, text string) error
+	Generation() (uint32, error)
+	Backend() iptables.Backend
 }
 
 // on runs a contract on the fake, and on both real backends and families.
@@ -102,6 +104,40 @@ func TestJumps(t *testing.T) {
 		// Duplicates out and one in, in first place, in one step.
 		restore(t, k, "*nat", "-D PREROUTING -p tcp -j OWN", "-D PREROUTING -p tcp -j OWN", "-I PREROUTING 1 -p tcp -j OWN", "COMMIT")
 		holds(t, k, "PREROUTING", "-A PREROUTING -p tcp -j OWN", "-A PREROUTING -j FOREIGN")
+	})
+}
+
+// TestGeneration: it is the same as long as nothing changes, and another after
+// any change; legacy tables have none.
+func TestGeneration(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
+		seen := map[uint32]bool{}
+		for _, line := range []string{"-A OWN -j RETURN", "-I PREROUTING 1 -j OWN", "-D PREROUTING -j OWN"} {
+			restore(t, k, "*nat", line, "COMMIT")
+			before, err := k.Generation()
+			if err != nil {
+				t.Fatal(err)
+			}
+			holds(t, k, "OWN", "-A OWN -j RETURN")
+			after, err := k.Generation()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before != after {
+				t.Errorf("generation %d became %d without a change", before, after)
+			}
+			if k.Backend() == iptables.Legacy {
+				if before != 0 {
+					t.Errorf("legacy tables have generation %d", before)
+				}
+				continue
+			}
+			if before == 0 || seen[before] {
+				t.Errorf("after %q: generation %d, seen before: %v", line, before, seen)
+			}
+			seen[before] = true
+		}
 	})
 }
 

@@ -3,6 +3,7 @@
 package iptables
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -54,6 +55,33 @@ func nftChain(f family.Family, table, chain string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("look for nf_tables chain: %w", err)
+}
+
+// generationID is NFTA_GEN_ID.
+const generationID = 1
+
+// Generation is a number that changes with every change of the tables, whoever
+// makes it; 0 when the backend has no such number.
+func (t *Tables) Generation() (uint32, error) {
+	if t.backend != NFT {
+		return 0, nil
+	}
+	replies, err := nftables(unix.NFT_MSG_GETGEN, 0, 0)
+	if err != nil {
+		return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
+	}
+	for _, r := range replies {
+		attrs, err := nl.ParseRouteAttr(r[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type&attributeMask == generationID && len(a.Value) == 4 {
+				return binary.BigEndian.Uint32(a.Value), nil
+			}
+		}
+	}
+	return 0, nil
 }
 
 // nftables sends one request to nf_tables, on a socket of its own.

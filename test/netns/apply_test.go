@@ -207,14 +207,17 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
+// manyPods is how many there are in thousands.
+const manyPods = 100
+
 // thousands is a view with many frontends, of one family.
-func thousands(frontends, pods int) *model.Node {
+func thousands(frontends int) *model.Node {
 	n := &model.Node{}
 	for i := range frontends {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80)
 		n.Frontends = append(n.Frontends, model.Frontend{Address: at, Class: model.Class(i % 3), Backends: []model.Backend{{}}})
 	}
-	for i := range pods {
+	for i := range manyPods {
 		n.Pods = append(n.Pods, model.Pod{Enrolled: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 2)})}})
 	}
 	return n
@@ -233,7 +236,7 @@ func TestRuleCount(t *testing.T) {
 		}
 		var counts []int
 		for _, services := range []int{10, 10000} {
-			w.must(w.applier.Apply(t.Context(), redirect.Compile(thousands(services, 100), w.cfg)))
+			w.must(w.applier.Apply(t.Context(), redirect.Compile(thousands(services), w.cfg)))
 			counts = append(counts, count())
 		}
 		if counts[0] != counts[1] || counts[0] != w.plan.RuleCount() {

@@ -10,11 +10,8 @@ import (
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
-// The node of the benchmarks.
-const (
-	benchFrontends = 10000
-	benchPods      = 100
-)
+// benchFrontends is how many the node of the benchmarks has.
+const benchFrontends = 10000
 
 func ok(b *testing.B, err error) {
 	b.Helper()
@@ -29,7 +26,7 @@ func BenchmarkFirstApply(b *testing.B) {
 		b.Run(string(backend), func(b *testing.B) {
 			space.New(b)
 			cfg := config(redirect.DNAT, backend)
-			plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+			plan := redirect.Compile(thousands(benchFrontends), cfg)
 			for b.Loop() {
 				a := newApplier(b, cfg)
 				ok(b, a.Apply(b.Context(), plan))
@@ -45,7 +42,7 @@ func BenchmarkFirstApply(b *testing.B) {
 func BenchmarkTakeOver(b *testing.B) {
 	space.New(b)
 	cfg := config(redirect.DNAT, iptables.NFT)
-	plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+	plan := redirect.Compile(thousands(benchFrontends), cfg)
 	ok(b, newApplier(b, cfg).Apply(b.Context(), plan))
 	for b.Loop() {
 		a := newApplier(b, cfg)
@@ -58,7 +55,7 @@ func BenchmarkTakeOver(b *testing.B) {
 func BenchmarkOneChange(b *testing.B) {
 	space.New(b)
 	cfg := config(redirect.DNAT, iptables.NFT)
-	plans := []*redirect.Plan{redirect.Compile(thousands(benchFrontends, benchPods), cfg), redirect.Compile(thousands(benchFrontends-1, benchPods), cfg)}
+	plans := []*redirect.Plan{redirect.Compile(thousands(benchFrontends), cfg), redirect.Compile(thousands(benchFrontends-1), cfg)}
 	a := newApplier(b, cfg)
 	ok(b, a.Apply(b.Context(), plans[0]))
 	i := 0
@@ -71,7 +68,7 @@ func BenchmarkOneChange(b *testing.B) {
 
 // BenchmarkCompile is the pure part.
 func BenchmarkCompile(b *testing.B) {
-	n := thousands(benchFrontends, benchPods)
+	n := thousands(benchFrontends)
 	for b.Loop() {
 		redirect.Compile(n, redirect.Default())
 	}
@@ -84,7 +81,7 @@ func BenchmarkDrift(b *testing.B) {
 			b.Run(string(m)+"-"+string(backend), func(b *testing.B) {
 				space.New(b)
 				cfg := config(m, backend)
-				plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+				plan := redirect.Compile(thousands(benchFrontends), cfg)
 				a := newApplier(b, cfg)
 				ok(b, a.Apply(b.Context(), plan))
 				for b.Loop() {
@@ -101,7 +98,7 @@ func BenchmarkRefresh(b *testing.B) {
 	space.New(b)
 	cfg := config(redirect.DNAT, iptables.NFT)
 	a := newApplier(b, cfg)
-	ok(b, a.Apply(b.Context(), redirect.Compile(thousands(benchFrontends, benchPods), cfg)))
+	ok(b, a.Apply(b.Context(), redirect.Compile(thousands(benchFrontends), cfg)))
 	for b.Loop() {
 		ok(b, a.Refresh(b.Context()))
 	}
@@ -111,7 +108,7 @@ func BenchmarkRefresh(b *testing.B) {
 func BenchmarkRelease(b *testing.B) {
 	space.New(b)
 	cfg := config(redirect.DNAT, iptables.NFT)
-	plan := redirect.Compile(thousands(benchFrontends, benchPods), cfg)
+	plan := redirect.Compile(thousands(benchFrontends), cfg)
 	a := newApplier(b, cfg)
 	for b.Loop() {
 		b.StopTimer()

@@ -110,7 +110,7 @@ func Load(path, scratch string) (*Scenario, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s.Node = model.Build(inputs, model.DefaultOptions())
-	s.Problems = append(problems, s.Node.Problems...)
+	s.Problems = slices.Concat(problems, s.Node.Problems)
 	s.configure()
 	s.Plan = redirect.Compile(s.Node, s.Redirect)
 	return s, nil

@@ -106,9 +106,11 @@ func New(t testing.TB) *Node {
 		_ = ns.Close()
 	})
 	n.up("lo")
-	for _, s := range []string{"net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1", "net/ipv4/conf/all/rp_filter=1", "net/ipv6/conf/default/accept_dad=0",
+	for _, s := range []string{
+		"net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1", "net/ipv4/conf/all/rp_filter=1", "net/ipv6/conf/default/accept_dad=0",
 		// Refusals by ICMP at once, however many there are.
-		"net/ipv4/icmp_ratelimit=0", "net/ipv6/icmp/ratelimit=0"} {
+		"net/ipv4/icmp_ratelimit=0", "net/ipv6/icmp/ratelimit=0",
+	} {
 		n.Sysctl(s)
 	}
 	n.uplink()
@@ -188,7 +190,7 @@ func (n *Node) up(link string) {
 // Until waits for check to return nil, and ends the test when it doesn't in time.
 func Until(t testing.TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -68,6 +69,9 @@ func listen(own func(net.Listener), name string, at netip.AddrPort, transparent 
 	return nil
 }
 
+// goodbye asks the listener to close the connection.
+const goodbye = "goodbye"
+
 func answer(c *net.TCPConn, name string) {
 	defer func() { _ = c.Close() }()
 	to, err := original(c)
@@ -75,7 +79,7 @@ func answer(c *net.TCPConn, name string) {
 		to = err.Error()
 	}
 	lines := bufio.NewScanner(c)
-	for lines.Scan() {
+	for lines.Scan() && lines.Text() != goodbye {
 		if _, err := fmt.Fprintf(c, "%s %s\n", name, to); err != nil {
 			return
 		}
@@ -117,20 +121,27 @@ type Conn struct {
 }
 
 // Dial connects from the pod.
-func (p *Pod) Dial(to netip.AddrPort) (*Conn, error) {
+func (p *Pod) Dial(to netip.AddrPort) (*Conn, error) { return p.DialFrom(to, 0) }
+
+// DialFrom connects from a port of the pod; 0 for any.
+func (p *Pod) DialFrom(to netip.AddrPort, port int) (*Conn, error) {
 	var c *Conn
 	err := p.Do(func() (err error) {
-		c, err = dial(to)
+		c, err = dial(to, port)
 		return err
 	})
 	return c, err
 }
 
 // Dial connects from the node itself, and must be called by the test's goroutine.
-func (n *Node) Dial(to netip.AddrPort) (*Conn, error) { return dial(to) }
+func (n *Node) Dial(to netip.AddrPort) (*Conn, error) { return dial(to, 0) }
 
-func dial(to netip.AddrPort) (*Conn, error) {
-	c, err := net.DialTimeout("tcp", to.String(), talkTimeout)
+func dial(to netip.AddrPort, port int) (*Conn, error) {
+	dialer := net.Dialer{Timeout: talkTimeout}
+	if port != 0 {
+		dialer.LocalAddr = &net.TCPAddr{Port: port}
+	}
+	c, err := dialer.Dial("tcp", to.String())
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +158,17 @@ func (c *Conn) Ask() (string, error) {
 	}
 	line, err := c.lines.ReadString('\n')
 	return strings.TrimSpace(line), err
+}
+
+// Goodbye lets the listener close the connection first.
+func (c *Conn) Goodbye() error {
+	if _, err := fmt.Fprintln(c.conn, goodbye); err != nil {
+		return err
+	}
+	if _, err := c.lines.ReadByte(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the listener didn't close: %w", err)
+	}
+	return c.conn.Close()
 }
 
 // Close closes the connection.

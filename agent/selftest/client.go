@@ -66,7 +66,7 @@ func (c Client) Run(ctx context.Context, out io.Writer) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	last := errors.New("no attempt was finished")
+	last, said := errors.New("no attempt was finished"), ""
 	for attempt := 1; ; attempt++ {
 		answers, err := c.attempt(ctx)
 		if err == nil && answers.backends() < c.Backends {
@@ -79,6 +79,10 @@ func (c Client) Run(ctx context.Context, out io.Writer) error {
 		}
 		if ctx.Err() == nil {
 			last = err
+		}
+		// The same words once a second would bury the first of them.
+		if last.Error() != said {
+			said = last.Error()
 			if err := errors.Join(answers.report(out), say(out, "attempt %d: %v\n", attempt, last)); err != nil {
 				return err
 			}

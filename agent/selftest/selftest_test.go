@@ -106,6 +106,9 @@ func TestClientWaitsForRedirection(t *testing.T) {
 	if want := "attempt 4\n"; !strings.HasSuffix(out.String(), want) {
 		t.Errorf("want the report to end with %q:\n%s", want, out.String())
 	}
+	if n := strings.Count(out.String(), ErrNotRedirected.Error()); n != 1 {
+		t.Errorf("the reason is given %d times, want once:\n%s", n, out.String())
+	}
 }
 
 func TestSameBackendFromTwoAddressesIsOne(t *testing.T) {

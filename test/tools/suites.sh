@@ -17,6 +17,7 @@ report() {
 interrupted() {
   trap '' INT TERM HUP
   if [ -n "$running" ]; then
+    results+=("$(printf '%-6s %7d  %s' cut $(($(date +%s) - start)) "$suite")")
     kill -TERM -- "-$running" 2>/dev/null
     for _ in $(seq 50); do
       kill -0 -- "-$running" 2>/dev/null || break

@@ -3,11 +3,11 @@
 package xds
 
 import (
+	"net/netip"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -42,11 +42,11 @@ func columns() []column {
 }
 
 // httpAccessLog writes a line for each request, but not for those made to the
-// listener itself.
-func httpAccessLog(cfg Config) []*accesslogv3.AccessLog {
+// listener itself, at the address own.
+func httpAccessLog(cfg Config, own netip.AddrPort) []*accesslogv3.AccessLog {
 	logs := accessLog(cfg, func(c column) string { return c.http })
 	for _, l := range logs {
-		l.Filter = redirectedOnly(cfg)
+		l.Filter = redirectedOnly(own)
 	}
 	return logs
 }
@@ -92,25 +92,14 @@ func jsonLine(value func(column) string) *corev3.SubstitutionFormatString {
 	}
 }
 
-// redirectedOnly leaves out requests to the listeners' own addresses. Their
+// redirectedOnly leaves out requests to the listener's own address. Their
 // destination header is still there when the line is written, as they reach no
-// upstream; for all others it is gone, and the header of another value or none
-// passes.
-func redirectedOnly(cfg Config) *accesslogv3.AccessLogFilter {
-	var all []*accesslogv3.AccessLogFilter
-	for _, own := range cfg.ownAddresses() {
-		all = append(all, &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-			HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
-				Name: destinationHeader,
-				HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-					MatchPattern: &matcherv3.StringMatcher_Exact{Exact: own},
-				}},
-				InvertMatch:               true,
-				TreatMissingHeaderAsEmpty: true,
-			}},
-		}})
-	}
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
-		AndFilter: &accesslogv3.AndFilter{Filters: all},
+// upstream; for all others it is gone.
+func redirectedOnly(own netip.AddrPort) *accesslogv3.AccessLogFilter {
+	header := headerIs(destinationHeader, own.String())
+	header.InvertMatch = true
+	header.TreatMissingHeaderAsEmpty = true
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
+		HeaderFilter: &accesslogv3.HeaderFilter{Header: header},
 	}}
 }

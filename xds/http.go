@@ -3,6 +3,8 @@
 package xds
 
 import (
+	"net/netip"
+
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
@@ -36,13 +38,13 @@ func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
 }
 
 // connectionManager passes requests on as they came. Each setting that is not
-// about routing turns off something that Envoy would do to them by default.
-func connectionManager(cfg Config, class model.Class) *hcmv3.HttpConnectionManager {
-	routes := ads()
+// about routing turns off something that Envoy would do to them by default. own
+// is the address of the listener.
+func connectionManager(cfg Config, class model.Class, own netip.AddrPort) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: class.String(),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			ConfigSource: routes, RouteConfigName: routeName,
+			ConfigSource: ads(), RouteConfigName: routeName,
 		}},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
 			extension("destination", pack(earlyMutation())),
@@ -53,7 +55,7 @@ func connectionManager(cfg Config, class model.Class) *hcmv3.HttpConnectionManag
 			}})),
 			httpFilter("router", pack(&routerv3.Router{SuppressEnvoyHeaders: true})),
 		},
-		AccessLog: httpAccessLog(cfg),
+		AccessLog: httpAccessLog(cfg, own),
 
 		HttpProtocolOptions:       downstream1Options(),
 		Http2ProtocolOptions:      http2Options(),

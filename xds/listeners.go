@@ -36,10 +36,11 @@ func Listeners(cfg Config) []*listenerv3.Listener {
 }
 
 func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listener {
+	own := cfg.listenerAddress(addr, class)
 	l := &listenerv3.Listener{
 		Name:       listenerName(class, addr),
 		StatPrefix: listenerName(class, addr),
-		Address:    address(cfg.listenerAddress(addr, class)),
+		Address:    address(own),
 		// The address appears on the node when redirection is prepared, which
 		// may be after Envoy was told of it.
 		Freebind:         wrapperspb.Bool(true),
@@ -57,11 +58,11 @@ func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listen
 	switch class {
 	case model.ClassHTTP:
 		// A request that was not redirected meets the routes' own answer to it.
-		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, class)}
+		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, class, own)}
 	case model.ClassTCP:
 		l.FilterChains = []*listenerv3.FilterChain{closingChain(addr), tcpChain(cfg, class)}
 	default:
-		http := httpChain(cfg, class)
+		http := httpChain(cfg, class, own)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
 		l.FilterChains = []*listenerv3.FilterChain{closingChain(addr), http, tcpChain(cfg, class)}
 		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", pack(&inspectorv3.HttpInspector{})))
@@ -87,10 +88,10 @@ func closingChain(addr netip.Addr) *listenerv3.FilterChain {
 }
 
 // httpChain speaks HTTP/1 and HTTP/2.
-func httpChain(cfg Config, class model.Class) *listenerv3.FilterChain {
+func httpChain(cfg Config, class model.Class, own netip.AddrPort) *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{
 		Name:    "http",
-		Filters: []*listenerv3.Filter{networkFilter("http", pack(connectionManager(cfg, class)))},
+		Filters: []*listenerv3.Filter{networkFilter("http", pack(connectionManager(cfg, class, own)))},
 	}
 }
 

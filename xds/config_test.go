@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// testConfig is a whole configuration, as an agent makes it.
+func testConfig() Config {
+	cfg := Default()
+	cfg.NodeID = "node-a"
+	cfg.Address4 = netip.MustParseAddr("169.254.64.15")
+	cfg.Address6 = netip.MustParseAddr("fd6e:6f64:6576:6f79::15")
+	cfg.Ports = Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	return cfg
+}
+
+func TestConfigValidate(t *testing.T) {
+	if err := testConfig().Validate(); err != nil {
+		t.Fatalf("a good configuration: %v", err)
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"no node id":         {func(c *Config) { c.NodeID = "" }, "node id: empty"},
+		"no socket":          {func(c *Config) { c.Socket = "" }, `xds socket ""`},
+		"relative socket":    {func(c *Config) { c.AdminSocket = "a.sock" }, `admin socket "a.sock"`},
+		"long socket":        {func(c *Config) { c.Socket = "/" + strings.Repeat("x", 100) }, "at most"},
+		"no address":         {func(c *Config) { c.Address4, c.Address6 = netip.Addr{}, netip.Addr{} }, "neither an IPv4 nor an IPv6"},
+		"families mixed up":  {func(c *Config) { c.Address4 = c.Address6 }, "not IPv4"},
+		"mapped address":     {func(c *Config) { c.Address6 = netip.MustParseAddr("::ffff:1.2.3.4") }, "not a plain IPv6"},
+		"zone":               {func(c *Config) { c.Address6 = netip.MustParseAddr("fe80::1%eth0") }, "not a plain IPv6"},
+		"every address":      {func(c *Config) { c.Address4 = netip.IPv4Unspecified() }, "want one address"},
+		"no port":            {func(c *Config) { c.Ports.Detect = 0 }, "port of the detect listener: 0"},
+		"one port for two":   {func(c *Config) { c.Ports.TCP = c.Ports.HTTP }, "also that of http"},
+		"unknown access log": {func(c *Config) { c.AccessLog = "xml" }, `access log "xml"`},
+		"no timeout":         {func(c *Config) { c.DiscoveryTimeout = 0 }, "discovery timeout"},
+		"negative timeout":   {func(c *Config) { c.ConnectTimeout = -time.Second }, "connect timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			c.change(&cfg)
+			if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+	// Everything that is wrong is said at once.
+	err := Config{}.Validate()
+	for _, want := range []string{"node id", "xds socket", "admin socket", "listener addresses", "port of the tcp", "access log", "detect timeout"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the empty configuration: %v, want also %q", err, want)
+		}
+	}
+}

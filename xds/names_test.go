@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestClusterNames(t *testing.T) {
+	for name, want := range map[string]clusterName{
+		"10.96.0.10:80":                {frontend: netip.MustParseAddrPort("10.96.0.10:80")},
+		"[fd00::1]:80":                 {frontend: netip.MustParseAddrPort("[fd00::1]:80")},
+		"HTTP/1.1 http 10.96.0.10:80":  {frontend: netip.MustParseAddrPort("10.96.0.10:80"), absolute: true},
+		"HTTP/1.1 http [fd00::1]:8080": {frontend: netip.MustParseAddrPort("[fd00::1]:8080"), absolute: true},
+	} {
+		if got, ok := parseClusterName(name); !ok || got != want {
+			t.Errorf("%q is read as %+v, %v; want %+v", name, got, ok, want)
+		}
+		if got := want.String(); got != name {
+			t.Errorf("%+v is written as %q, want %q", want, got, name)
+		}
+	}
+	for _, name := range []string{
+		"", "none", "xds", "10.96.0.10", "10.96.0.10:", "10.96.0.10:080", "010.96.0.10:80", "10.96.0.10:65536",
+		"fd00::1:80", "[FD00::1]:80", "[fd00:0::1]:80", " 10.96.0.10:80", "HTTP/1.1 http ", "HTTP/2 http 10.96.0.10:80", "HTTP/1.1 https 10.96.0.10:80",
+	} {
+		if got, ok := parseClusterName(name); ok {
+			t.Errorf("%q is read as %+v, want it refused", name, got)
+		}
+	}
+}
+
+// FuzzClusterName: what is read is written the same, so that no two names
+// stand for one frontend.
+func FuzzClusterName(f *testing.F) {
+	f.Add("10.96.0.10:80")
+	f.Add("HTTP/1.1 http [fd00::1]:80")
+	f.Fuzz(func(t *testing.T, name string) {
+		if n, ok := parseClusterName(name); ok && n.String() != name {
+			t.Errorf("%q is read as %+v, which is written %q", name, n, n)
+		}
+	})
+}

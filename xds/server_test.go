@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+)
+
+func TestOnDisconnect(t *testing.T) {
+	ended := make(chan struct{}, 10)
+	s, stop := startServer(t, OnDisconnect(func() { ended <- struct{}{} }))
+	s.Publish(testNode())
+	one, two := connect(t, s), connect(t, s)
+	eventually(t, func() error {
+		if n := s.Status().Streams; n != 2 {
+			return fmt.Errorf("%d streams", n)
+		}
+		return nil
+	})
+	one.close()
+	eventually(t, func() error {
+		if n := s.Status().Streams; n != 1 {
+			return fmt.Errorf("%d streams", n)
+		}
+		return nil
+	})
+	if len(ended) != 0 {
+		t.Error("called while one is left")
+	}
+	two.close()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("not called after the last")
+	}
+	connect(t, s)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if len(ended) != 0 {
+		t.Error("called because the server stopped")
+	}
+}
+
+// TestChanged: whoever waits for a change is told of each.
+func TestChanged(t *testing.T) {
+	s, _ := startServer(t)
+	told := func(what string) {
+		t.Helper()
+		select {
+		case <-s.Changed():
+		case <-time.After(5 * time.Second):
+			t.Fatalf("not told of %s", what)
+		}
+	}
+	s.Publish(testNode())
+	c := connect(t, s)
+	told("a connection")
+	c.subscribe(kindListener, nil)
+	c.ack(c.next(), "")
+	told("an acceptance")
+	c.subscribe(kindRoute, nil, routeName)
+	c.ack(c.next(), "bad")
+	told("a refusal")
+	c.close()
+	told("the end")
+}
+
+// TestUnservedKinds: what is never served is never answered, and harms nothing.
+func TestUnservedKinds(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode())
+	c := connect(t, s)
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", ResourceNamesSubscribe: []string{"x"}})
+	c.silent()
+}
+
+func TestNothingIsLeftRunning(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, stop := startServer(t)
+	s.Publish(testNode(web("10.244.1.1")))
+	c := connect(t, s)
+	c.ready(s)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	c.close()
+	for range c.inbox {
+	}
+}
+
+func TestNewServerRefusesBadConfiguration(t *testing.T) {
+	if _, err := NewServer(Config{}, zap.NewNop()); err == nil {
+		t.Error("an empty configuration is taken")
+	}
+}

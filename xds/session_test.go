@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func TestOnDemand(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(web("10.244.1.1")))
+	c := connect(t, s)
+	c.ready(s)
+	c.subscribe(kindCluster, nil, webName)
+	c.expect(kindCluster, []string{webName}, nil)
+	c.subscribe(kindEndpoints, nil, webName)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	if diff := cmp.Diff([]string{webName}, s.Status().InUse); diff != "" {
+		t.Errorf("in use (-want +got):\n%s", diff)
+	}
+	// Another name does not bring the first again.
+	c.subscribe(kindCluster, nil, "10.96.0.99:80")
+	c.expect(kindCluster, nil, []string{"10.96.0.99:80"})
+	// Asked for once more, it is answered once more.
+	c.subscribe(kindCluster, nil, webName)
+	c.expect(kindCluster, []string{webName}, nil)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	// The same published again says nothing.
+	s.Publish(testNode(web("10.244.1.1")))
+	c.silent()
+	// A change is sent alone.
+	s.Publish(testNode(web("10.244.1.1", "10.244.1.2")))
+	c.expect(kindEndpoints, []string{webName}, nil)
+	c.silent()
+	if diff := cmp.Diff([]string{webName}, s.Status().InUse); diff != "" {
+		t.Errorf("in use (-want +got):\n%s", diff)
+	}
+}
+
+func TestUnknownNamesComeAndGo(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode())
+	c := connect(t, s)
+	for k, names := range map[kind][]string{
+		kindCluster: {"10.96.0.10:80", "none"}, kindEndpoints: {"10.96.0.10:80"}, kindRoute: {"other"}, kindListener: {"other"},
+	} {
+		c.subscribe(k, nil, names...)
+		c.expect(k, nil, names)
+	}
+	for range 3 {
+		s.Publish(testNode(web("10.244.1.1")))
+		c.expect(kindCluster, []string{webName}, nil)
+		c.expect(kindEndpoints, []string{webName}, nil)
+		s.Publish(testNode())
+		c.expect(kindCluster, nil, []string{webName})
+		c.expect(kindEndpoints, nil, []string{webName})
+		c.silent()
+	}
+}
+
+func TestReconnect(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(web("10.244.1.1")))
+	c := connect(t, s)
+	held := map[kind]map[string]string{}
+	for _, ask := range []struct {
+		k     kind
+		names []string
+	}{{kindListener, nil}, {kindRoute, []string{routeName}}, {kindCluster, []string{webName}}, {kindEndpoints, []string{webName}}} {
+		c.subscribe(ask.k, nil, ask.names...)
+		resp := c.next()
+		c.ack(resp, "")
+		held[ask.k] = map[string]string{}
+		for _, r := range resp.GetResources() {
+			held[ask.k][r.GetName()] = r.GetVersion()
+		}
+	}
+	c.close()
+	again := connect(t, s)
+	again.subscribe(kindListener, held[kindListener])
+	again.subscribe(kindRoute, held[kindRoute], routeName)
+	again.subscribe(kindCluster, held[kindCluster], webName)
+	again.subscribe(kindEndpoints, held[kindEndpoints], webName)
+	again.silent()
+	eventually(t, func() error {
+		if st := s.Status(); !st.Settled || !st.ListenersAcked || len(st.InUse) != 1 {
+			return fmt.Errorf("not settled: %+v", st)
+		}
+		return nil
+	})
+	// A client that holds more than there is loses it, and one that holds
+	// something else gets what there is.
+	again.close()
+	third := connect(t, s)
+	third.subscribe(kindCluster, map[string]string{webName: "old", "10.96.0.99:80": "v"}, webName, "10.96.0.99:80")
+	third.expect(kindCluster, []string{webName}, []string{"10.96.0.99:80"})
+}
+
+func TestRefusal(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(web("10.244.1.1")))
+	c := connect(t, s)
+	c.ready(s)
+	c.subscribe(kindCluster, nil, webName)
+	resp := c.next()
+	if st := s.Status(); st.Settled || st.Pending != 1 || st.Oldest.IsZero() {
+		t.Errorf("with a response not answered: %+v", st)
+	}
+	c.ack(resp, "no good")
+	eventually(t, func() error {
+		if st := s.Status(); !st.Settled || st.NackCount != 1 {
+			return fmt.Errorf("after the refusal: %+v", st)
+		}
+		return nil
+	})
+	st := s.Status()
+	want := []Nack{{At: st.Nacks[0].At, Type: "cluster", Names: []string{webName}, Detail: "no good"}}
+	if diff := cmp.Diff(want, st.Nacks); diff != "" || st.Nacks[0].At.IsZero() {
+		t.Errorf("refusals (-want +got):\n%s", diff)
+	}
+	for range 5 {
+		s.Publish(testNode(web("10.244.1.1")))
+		c.silent()
+	}
+	// Another kind goes on, and so does this one when it changes.
+	c.subscribe(kindEndpoints, nil, webName)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	s.Publish(testNode())
+	c.expect(kindCluster, nil, []string{webName})
+	c.expect(kindEndpoints, nil, []string{webName})
+	eventually(t, func() error {
+		want := KindStatus{Type: "cluster", Responses: 2, Acks: 1, Nacks: 1}
+		if got := s.Status().Kinds[kindCluster]; got != want {
+			return fmt.Errorf("figures %+v, want %+v", got, want)
+		}
+		return nil
+	})
+}
+
+func TestRefusalsAreBounded(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode())
+	c := connect(t, s)
+	c.subscribe(kindListener, nil)
+	c.next()
+	for i := range maxNacks + 10 {
+		name := fmt.Sprintf("x%d", i)
+		c.subscribe(kindCluster, nil, name)
+		c.ack(c.next(), name)
+	}
+	eventually(t, func() error {
+		if st := s.Status(); st.NackCount != maxNacks+10 {
+			return fmt.Errorf("%d refusals", st.NackCount)
+		}
+		return nil
+	})
+	st := s.Status()
+	if len(st.Nacks) != maxNacks || st.Nacks[maxNacks-1].Detail != fmt.Sprintf("x%d", maxNacks+9) {
+		t.Errorf("%d refusals are kept, the last %+v", len(st.Nacks), st.Nacks[len(st.Nacks)-1])
+	}
+	if st.ListenersAcked || st.Settled {
+		t.Errorf("listeners that were not answered: %+v", st)
+	}
+}
+
+// TestAssignmentAfterCluster: every cluster that is sent is followed by its
+// assignment, in whatever order the two are asked for and change.
+func TestAssignmentAfterCluster(t *testing.T) {
+	var timeout atomic.Int64
+	s, _ := startServer(t, Override(func(_ string, m proto.Message) {
+		if c, ok := m.(*clusterv3.Cluster); ok {
+			c.ConnectTimeout = durationpb.New(time.Second + time.Duration(timeout.Load()))
+		}
+	}))
+	node := testNode(web("10.244.1.1"))
+	s.Publish(node)
+	c := connect(t, s)
+	// As on a new stream: the assignment may be asked for first.
+	c.subscribe(kindEndpoints, map[string]string{webName: "old"}, webName)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(kindCluster, map[string]string{webName: "old"}, webName)
+	c.expect(kindCluster, []string{webName}, nil)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	// Changed while the cluster before has not been answered.
+	timeout.Add(1)
+	s.Publish(node)
+	cluster, assignment := c.next(), c.next()
+	c.check(cluster, kindCluster, []string{webName}, nil)
+	c.check(assignment, kindEndpoints, []string{webName}, nil)
+	timeout.Add(1)
+	s.Publish(node)
+	c.ack(assignment, "")
+	third := c.next()
+	c.check(third, kindEndpoints, []string{webName}, nil)
+	c.ack(third, "")
+	c.ack(cluster, "")
+	c.expect(kindCluster, []string{webName}, nil)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	c.silent()
+}

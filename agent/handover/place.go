@@ -8,12 +8,10 @@
 package handover
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,12 +23,13 @@ const Slots = 8
 // ErrSuperseded says that another generation owns the kernel's rules.
 var ErrSuperseded = errors.New("a newer generation has taken over")
 
-// Files in the shared directory, and the one in the generation's own.
+// Files in the shared directory, and the two in the generation's own.
 const (
 	ownerFile = "owner.json"
 	lastFile  = "last.json"
 	lockFile  = "kernel.lock"
 	placeFile = "place.json"
+	runFile   = "agent.lock"
 )
 
 // claim is what a generation writes about itself.
@@ -42,9 +41,10 @@ type claim struct {
 
 // Place is one generation's place on the node, held until Close.
 type Place struct {
-	dir  string
-	me   claim
-	held *os.File
+	dir string
+	me  claim
+	// run locks the generation's own directory, held its slot.
+	run, held *os.File
 }
 
 // Join takes a place in the shared directory. An agent that was restarted
@@ -57,42 +57,53 @@ func Join(sharedDir, runDir string, usable func(slot int) bool) (*Place, error) 
 			return nil, fmt.Errorf("make directory: %w", err)
 		}
 	}
-	p := &Place{dir: sharedDir}
-	err := p.locked(func() error { return p.settle(filepath.Join(runDir, placeFile), usable) })
+	run, err := lock(filepath.Join(runDir, runFile), unix.F_OFD_SETLK)
 	if err != nil {
-		return nil, fmt.Errorf("take a place in %s: %w", sharedDir, err)
+		return nil, err
+	}
+	if run == nil {
+		return nil, fmt.Errorf("another agent runs in %s", runDir)
+	}
+	p := &Place{dir: sharedDir, run: run}
+	err = p.locked(func() error { return p.settle(filepath.Join(runDir, placeFile), usable) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("take a place in %s: %w", sharedDir, err), run.Close())
 	}
 	return p, nil
 }
 
-// settle finds the former place, or the first free slot after all others.
+// settle finds the former place, or another one. The former slot may be gone:
+// while neither agent nor Envoy of this generation ran, it looked free.
 func (p *Place) settle(own string, usable func(slot int) bool) error {
 	former, err := read(own)
 	if err != nil {
 		return err
 	}
-	if former != nil {
-		p.me = *former
-		held, err := p.tryLock(former.Slot)
-		if err != nil {
-			return err
-		}
-		if held == nil {
-			return fmt.Errorf("slot %d is held by another process", former.Slot)
-		}
-		p.held = held
-		return nil
-	}
-	last, err := read(filepath.Join(p.dir, lastFile))
+	order, err := p.latest()
 	if err != nil {
 		return err
 	}
-	order := 1
-	if last != nil {
-		order = last.Order + 1
+	if former == nil {
+		return p.choose(own, order+1, usable)
+	}
+	if p.held, err = lock(p.slotFile(former.Slot), unix.F_OFD_SETLK); err != nil {
+		return err
+	}
+	if p.held == nil {
+		return p.choose(own, former.Order, usable)
+	}
+	p.me = *former
+	return p.noteLatest(order)
+}
+
+// choose takes the first slot that is free.
+func (p *Place) choose(own string, order int, usable func(slot int) bool) error {
+	latest, err := p.latest()
+	if err != nil {
+		return err
 	}
 	for slot := range Slots {
-		held, err := p.tryLock(slot)
+		held, err := lock(p.slotFile(slot), unix.F_OFD_SETLK)
 		if err != nil {
 			return err
 		}
@@ -106,9 +117,34 @@ func (p *Place) settle(own string, usable func(slot int) bool) error {
 			continue
 		}
 		p.me, p.held = claim{Slot: slot, Order: order}, held
-		return errors.Join(write(filepath.Join(p.dir, lastFile), p.me), write(own, p.me))
+		return errors.Join(p.noteLatest(latest), write(own, p.me))
 	}
 	return fmt.Errorf("all %d slots are taken", Slots)
+}
+
+// latest is the order of the latest generation known, 0 for none. Either file
+// may be lost; a newcomer that counted from 1 again would wait for ever for an
+// owner that seems newer.
+func (p *Place) latest() (int, error) {
+	order := 0
+	for _, name := range []string{lastFile, ownerFile} {
+		c, err := read(filepath.Join(p.dir, name))
+		if err != nil {
+			return 0, err
+		}
+		if c != nil {
+			order = max(order, c.Order)
+		}
+	}
+	return order, nil
+}
+
+// noteLatest lets later generations know of this one; latest is what they know.
+func (p *Place) noteLatest(latest int) error {
+	if p.me.Order <= latest {
+		return nil
+	}
+	return write(filepath.Join(p.dir, lastFile), p.me)
 }
 
 // Slot is the number of this generation's listener ports, from 0.
@@ -180,9 +216,16 @@ func (p *Place) Mine() bool {
 	return err == nil && owner != nil && *owner == p.me
 }
 
+// Superseded says whether a newer generation owns the kernel's rules, and lives.
+// An older owner, which this generation has not taken over from, doesn't count.
+func (p *Place) Superseded() bool {
+	mine, err := p.mayTake()
+	return err == nil && !mine
+}
+
 // Close gives the place up.
 func (p *Place) Close() error {
-	if err := p.held.Close(); err != nil {
+	if err := errors.Join(p.held.Close(), p.run.Close()); err != nil {
 		return fmt.Errorf("leave slot %d: %w", p.me.Slot, err)
 	}
 	return nil
@@ -203,82 +246,7 @@ func (p *Place) alive(slot int) (bool, error) {
 	if slot == p.me.Slot {
 		return false, nil // Held by this process: whoever wrote it is gone.
 	}
-	held, err := p.tryLock(slot)
-	if err != nil {
-		return false, err
-	}
-	if held == nil {
-		return true, nil
-	}
-	return false, held.Close()
+	return taken(p.slotFile(slot))
 }
 
 func (p *Place) owner() (*claim, error) { return read(filepath.Join(p.dir, ownerFile)) }
-
-// tryLock returns the slot's locked file, nil when another process holds it.
-func (p *Place) tryLock(slot int) (*os.File, error) {
-	return lock(filepath.Join(p.dir, "slot-"+strconv.Itoa(slot)+".lock"), unix.LOCK_EX|unix.LOCK_NB)
-}
-
-// locked runs f while no other generation runs anything through its Place.
-func (p *Place) locked(f func() error) (err error) {
-	held, err := lock(filepath.Join(p.dir, lockFile), unix.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, held.Close()) }()
-	return f()
-}
-
-// lock opens and flocks a file; nil without an error when LOCK_NB found it
-// taken. The kernel drops the lock when the process ends, however it ends.
-func lock(path string, how int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), how)
-		switch {
-		case err == nil:
-			return f, nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return nil, f.Close()
-		}
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-	}
-}
-
-// read returns what a file claims, nil when there is none or it was cut short
-// by a crash.
-func read(path string) (*claim, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read claim: %w", err)
-	}
-	c := new(claim)
-	if json.Unmarshal(text, c) != nil || c.Slot < 0 || c.Slot >= Slots {
-		return nil, nil
-	}
-	return c, nil
-}
-
-// write replaces a claim in one step.
-func write(path string, c claim) error {
-	text, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("encode claim: %w", err)
-	}
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write claim: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("replace claim: %w", err)
-	}
-	return nil
-}

@@ -119,3 +119,89 @@ func TestDamagedOwnerIsNobody(t *testing.T) {
 	}
 	leave(t, p)
 }
+
+func TestOneAgentInARunDirectory(t *testing.T) {
+	own := t.TempDir()
+	p := join(t, t.TempDir(), own)
+	if _, err := Join(t.TempDir(), own, anySlot); err == nil {
+		t.Error("two agents share a run directory")
+	}
+	leave(t, p)
+}
+
+// While neither the agent nor the Envoy of a generation ran, its slot looked
+// free and another one took it.
+func TestRestartFindsFormerSlotTaken(t *testing.T) {
+	shared, own := t.TempDir(), t.TempDir()
+	first := join(t, shared, own)
+	leave(t, first)
+	newer := join(t, shared, t.TempDir())
+	if newer.Slot() != first.Slot() {
+		t.Fatalf("slot %d, want the freed %d", newer.Slot(), first.Slot())
+	}
+	again := join(t, shared, own)
+	if again.Slot() == newer.Slot() {
+		t.Errorf("two generations in slot %d", again.Slot())
+	}
+	if !took(t, newer.Take) || took(t, again.Take) {
+		t.Error("a restart made the older generation the newer one")
+	}
+	leave(t, again)
+	again = join(t, shared, own)
+	if again.Slot() == newer.Slot() {
+		t.Error("the new place was not kept")
+	}
+	leave(t, again)
+	leave(t, newer)
+}
+
+// A generation that came after the count was lost must not take itself for the
+// oldest.
+func TestLostCountKeepsTheOrder(t *testing.T) {
+	for _, lost := range []string{lastFile, ownerFile} {
+		shared := t.TempDir()
+		for range 3 {
+			leave(t, join(t, shared, t.TempDir()))
+		}
+		old := join(t, shared, t.TempDir())
+		took(t, old.Take)
+		if err := os.Remove(filepath.Join(shared, lost)); err != nil {
+			t.Fatal(err)
+		}
+		fresh := join(t, shared, t.TempDir())
+		if !took(t, fresh.Take) || took(t, old.Take) {
+			t.Errorf("without %s the newer generation does not take over", lost)
+		}
+		leave(t, fresh)
+		leave(t, old)
+	}
+}
+
+// Looking whether a generation lives must never make another one believe that
+// it does.
+func TestLookingHoldsNothing(t *testing.T) {
+	shared := t.TempDir()
+	path := filepath.Join(shared, "slot-0.lock")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if is, err := taken(path); err != nil || is {
+					t.Errorf("a lock that nobody holds is taken: %v, error %v", is, err)
+					return
+				}
+			}
+		}
+	}()
+	for range 2000 {
+		if is, err := taken(path); err != nil || is {
+			t.Fatalf("a lock that is only looked at is taken: %v, error %v", is, err)
+		}
+	}
+	close(stop)
+	<-stopped
+}

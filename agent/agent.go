@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/drain"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -39,7 +40,7 @@ type Agent struct {
 	cfg    Config
 	log    *zap.Logger
 	kernel guarded
-	drain  *drainer
+	envoy  *drain.Envoy
 	state  *atomic.Pointer[State]
 	parts  []runner
 	// stopping is set once the agent itself is ending.
@@ -75,17 +76,13 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: log, state: &atomic.Pointer[State]{},
-		kernel: guarded{Applier: applier, place: place}, drain: newDrainer(cfg.XDS.AdminSocket),
+		kernel: guarded{Applier: applier, place: place, leaving: &atomic.Bool{}}, envoy: drain.New(cfg.XDS.AdminSocket),
 	}
 	return a, a.wire(findings)
 }
 
 // wire makes the parts that run.
 func (a *Agent) wire(findings redirect.Findings) error {
-	server, err := xds.NewServer(a.cfg.XDS, a.log.Named("xds"), xds.OnDisconnect(a.envoyGone))
-	if err != nil {
-		return err
-	}
 	src, tell, err := a.newSource()
 	if err != nil {
 		return err
@@ -94,10 +91,20 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	prober := newProber(proberAddress(a.cfg.Redirect))
 	l := &loop{
-		cfg: a.cfg, findings: findings, source: src, envoy: server, kernel: a.kernel,
+		cfg: a.cfg, findings: findings, source: src, kernel: a.kernel, resume: a.envoy.Resume,
 		prober: prober, metrics: newMetrics(registry), log: a.log.Named("loop"), state: a.state, tell: tell,
 	}
-	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry}
+	server, err := xds.NewServer(a.cfg.XDS, a.log.Named("xds"), xds.OnDisconnect(func() {
+		// An agent that ends leaves the pods redirected: Envoy goes on without it.
+		if !a.stopping.Load() {
+			l.envoyGone()
+		}
+	}))
+	if err != nil {
+		return err
+	}
+	l.envoy = server
+	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
 	view := func(all bool) debug.View {
 		s := a.state.Load()
 		return s.view(all, s.stuck(time.Now(), a.cfg.StuckAfter))
@@ -135,15 +142,21 @@ func (a *Agent) newSource() (runnableSource, func(model.Problem), error) {
 }
 
 // Run works until ctx ends or a part fails. Rules stay in the kernel, to expire
-// unless the next agent takes them over, except when removal was asked for.
+// unless the next agent takes them over, except when the agent was told to stop
+// and removal was asked for. After a failure it is started again: its rules, and
+// Envoy, had better go on.
 func (a *Agent) Run(ctx context.Context) error {
-	g, gctx := errgroup.WithContext(ctx)
-	// Before any part can see that the end has come, so that the end of
-	// Envoy's stream, which follows, is not taken for the end of Envoy.
+	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g.Go(func() error {
-		<-gctx.Done()
+		select {
+		case <-failed.Done():
+		case <-ctx.Done():
+			a.yield(failed)
+		}
+		// Before any part can see that the end has come, so that the end of
+		// Envoy's stream, which follows, is not taken for the end of Envoy.
 		a.stopping.Store(true)
 		end()
 		return nil
@@ -152,27 +165,41 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return part(run) })
 	}
 	err := g.Wait()
-	if a.cfg.CleanupOnExit {
-		err = errors.Join(err, a.leave(context.WithoutCancel(ctx)))
+	if a.cfg.CleanupOnExit && ctx.Err() != nil {
+		err = errors.Join(err, a.clean(context.WithoutCancel(ctx)))
 	}
 	return errors.Join(err, a.kernel.place.Close())
 }
 
-// leave gives the node back: new connections first, then Envoy's connections
-// time to end, then every rule. A newer generation's rules are left alone.
-func (a *Agent) leave(ctx context.Context) error {
+// yield gives new connections back to kube-proxy, and those that Envoy has time
+// to end. Envoy still learns of changes meanwhile: what it holds may outlive its
+// backends.
+func (a *Agent) yield(ctx context.Context) {
+	if !a.cfg.CleanupOnExit {
+		return
+	}
+	a.kernel.leaving.Store(true)
 	if err := a.kernel.Release(); err != nil && !errors.Is(err, handover.ErrSuperseded) {
 		a.log.Error("pods not released, they expire by themselves", zap.Error(err))
 	}
-	if a.cfg.DrainTimeout > 0 {
-		drain, cancel := context.WithTimeout(ctx, a.cfg.DrainTimeout)
-		left, err := a.drain.run(drain)
-		cancel()
-		a.log.Info("envoy drained", zap.Int("connectionsLeft", left), zap.Error(err))
+	if a.cfg.DrainTimeout == 0 {
+		return
 	}
-	clean, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainTimeout)
 	defer cancel()
-	err := a.kernel.Cleanup(clean)
+	left, err := a.envoy.Run(ctx)
+	if err != nil {
+		a.log.Warn("envoy not drained", zap.Error(err))
+		return
+	}
+	a.log.Info("envoy drained", zap.Int("connectionsLeft", left))
+}
+
+// clean removes every rule. A newer generation's are left alone.
+func (a *Agent) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	err := a.kernel.Cleanup(ctx)
 	if errors.Is(err, handover.ErrSuperseded) {
 		a.log.Info("the kernel is left to a newer agent")
 		return nil
@@ -182,16 +209,4 @@ func (a *Agent) leave(ctx context.Context) error {
 	}
 	a.log.Info("the kernel is as it was")
 	return nil
-}
-
-// envoyGone stops redirecting as soon as the last Envoy's stream ends. It runs
-// on the stream's goroutine, so that nothing the loop does delays it. An agent
-// that ends leaves the pods redirected: Envoy goes on without it.
-func (a *Agent) envoyGone() {
-	if a.stopping.Load() {
-		return
-	}
-	if err := a.kernel.Release(); err != nil && !errors.Is(err, handover.ErrSuperseded) {
-		a.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
@@ -109,6 +110,13 @@ func (c Config) Resolved() Config {
 	return c
 }
 
+// clash says whether two different ports are the same in two slots. Two Envoys
+// would then share connections of different classes.
+func clash(a, b uint16) bool {
+	apart := max(a, b) - min(a, b)
+	return apart != 0 && apart%slotStep == 0 && apart < handover.Slots*slotStep
+}
+
 // Validate checks every setting and returns all that is wrong with them.
 func (c Config) Validate() error {
 	var errs []error
@@ -129,8 +137,15 @@ func (c Config) Validate() error {
 	if top := max(c.Redirect.Ports.TCP, c.Redirect.Ports.HTTP, c.Redirect.Ports.Detect); int(top)+handover.Slots*slotStep > 65535 {
 		bad("listener port %d leaves no room for the ports of %d generations, %d apart", top, handover.Slots, slotStep)
 	}
+	if p := c.Redirect.Ports; clash(p.TCP, p.HTTP) || clash(p.HTTP, p.Detect) || clash(p.TCP, p.Detect) {
+		bad("listener ports %d, %d, %d: one generation's would be another's, whose ports are %d higher", p.TCP, p.HTTP, p.Detect, slotStep)
+	}
 	if c.MetricsAddress != "" {
-		if _, _, err := net.SplitHostPort(c.MetricsAddress); err != nil {
+		_, port, err := net.SplitHostPort(c.MetricsAddress)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			bad("--metrics-address %q: %w", c.MetricsAddress, err)
 		}
 	}

@@ -4,6 +4,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect"
@@ -15,6 +17,9 @@ import (
 type guarded struct {
 	*redirect.Applier
 	place *handover.Place
+	// leaving is set once the agent gives the node back: nothing is applied any
+	// more.
+	leaving *atomic.Bool
 }
 
 // Withdraw removes what is no more, if this generation owns the rules or
@@ -29,7 +34,17 @@ func (g guarded) Apply(ctx context.Context, plan *redirect.Plan) error {
 	if !g.place.Mine() {
 		g.Forget()
 	}
-	return g.place.Take(func() error { return g.Applier.Apply(ctx, plan) })
+	return g.place.Take(func() error {
+		if g.leaving.Load() {
+			return redirect.ErrReleased
+		}
+		err := g.Applier.Apply(ctx, plan)
+		if g.leaving.Load() {
+			// The release that came first may have been before Apply began.
+			return errors.Join(redirect.ErrReleased, g.Applier.Release())
+		}
+		return err
+	})
 }
 
 // Release stops redirecting, unless another generation redirects. It does not
@@ -43,6 +58,9 @@ func (g guarded) Release() error {
 func (g guarded) Engaged() bool {
 	return g.Applier.Engaged() && g.place.Mine()
 }
+
+// Superseded says whether a newer generation owns the rules and lives.
+func (g guarded) Superseded() bool { return g.place.Superseded() }
 
 // Refresh renews the switch, if this generation owns the rules.
 func (g guarded) Refresh(ctx context.Context) error {

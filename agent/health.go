@@ -13,14 +13,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
 )
 
-// bindPatience is how long the address of metrics and health may be taken by
-// an older agent that drains; longer than any sensible grace period.
-const bindPatience = 2 * time.Minute
+const (
+	// bindInterval is the pause between two tries to open the address.
+	bindInterval = time.Second
+	// bindPatience is how long the address may be taken before that is worth a
+	// word, and then another: longer than an older agent should take to drain.
+	bindPatience = 2 * time.Minute
+)
 
 // stuck says what has not moved for too long; empty when nothing is stuck. An
 // Envoy that is not there is no reason to restart the agent, and no reason here.
@@ -39,11 +44,16 @@ func (s *State) stuck(now time.Time, limit time.Duration) string {
 	return ""
 }
 
-// ready says why the agent is not doing its work; empty when it is.
+// ready says why the agent is not doing its work; empty when it is. One that a
+// newer agent has taken over from stands by, which is all it has to do: were it
+// unready, a rolling update would delete it at once, before the newer one has
+// been ready for as long as it has to be.
 func (s *State) ready() string {
 	switch {
 	case s == nil:
 		return "no round yet"
+	case s.Phase == PhaseSuperseded:
+		return ""
 	case s.Phase != PhaseRedirecting:
 		return string(s.Phase) + ": " + s.Reason
 	case s.ApplyErr != "":
@@ -58,6 +68,7 @@ type healthServer struct {
 	state      *atomic.Pointer[State]
 	stuckAfter time.Duration
 	registry   *prometheus.Registry
+	log        *zap.Logger
 }
 
 // run serves until ctx ends; with an empty address it only waits.
@@ -73,26 +84,27 @@ func (h *healthServer) run(ctx context.Context) error {
 	return debug.Serve(ctx, ln, h.handler())
 }
 
-// listen waits for the address while an older agent on this node drains. It
+// listen waits for the address while somebody else has it: usually an older
+// agent on this node, which may stand by for as long as a rollout takes. It
 // returns nil without an error when ctx ended meanwhile.
 func (h *healthServer) listen(ctx context.Context) (net.Listener, error) {
-	patience := time.After(bindPatience)
-	retry := time.NewTicker(time.Second)
+	retry := time.NewTicker(bindInterval)
 	defer retry.Stop()
+	patience := time.NewTicker(bindPatience)
+	defer patience.Stop()
 	for {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.address)
 		if err == nil {
 			return ln, nil
 		}
-		err = fmt.Errorf("listen for metrics and health: %w", err)
 		if !errors.Is(err, unix.EADDRINUSE) {
-			return nil, err
+			return nil, fmt.Errorf("listen for metrics and health: %w", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, nil
-		case <-patience:
-			return nil, err
+		case <-patience.C:
+			h.log.Warn("metrics and health are not served: another process has the address", zap.Error(err))
 		case <-retry.C:
 		}
 	}

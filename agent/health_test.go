@@ -22,14 +22,14 @@ func TestHealth(t *testing.T) {
 		state                *State
 		ready, live, because string
 	}{
-		"nothing yet":         {nil, "503", "200", "no round yet"},
-		"redirecting":         {&State{At: now, Phase: PhaseRedirecting, Envoy: connected}, "200", "200", ""},
-		"no Envoy":            {&State{At: now, Phase: PhaseWaiting, Reason: "no Envoy", PendingSince: now.Add(-time.Hour)}, "503", "200", "no Envoy"},
-		"failing":             {&State{At: now, Phase: PhaseRedirecting, ApplyErr: "no room", Envoy: connected}, "503", "200", "no room"},
-		"stuck on a change":   {&State{At: now, Phase: PhaseWaiting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "503", "unanswered"},
-		"loop does not move":  {&State{At: now.Add(-time.Hour), Phase: PhaseRedirecting, Envoy: connected}, "200", "503", "not moved"},
-		"a change just came":  {&State{At: now, Phase: PhaseRedirecting, Envoy: connected, PendingSince: now}, "200", "200", ""},
-		"superseded is alive": {&State{At: now, Phase: PhaseSuperseded, Reason: "newer", Envoy: connected}, "503", "200", "newer"},
+		"nothing yet":          {nil, "503", "200", "no round yet"},
+		"redirecting":          {&State{At: now, Phase: PhaseRedirecting, Envoy: connected}, "200", "200", ""},
+		"no Envoy":             {&State{At: now, Phase: PhaseWaiting, Reason: "no Envoy", PendingSince: now.Add(-time.Hour)}, "503", "200", "no Envoy"},
+		"failing":              {&State{At: now, Phase: PhaseRedirecting, ApplyErr: "no room", Envoy: connected}, "503", "200", "no room"},
+		"stuck on a change":    {&State{At: now, Phase: PhaseWaiting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "503", "unanswered"},
+		"loop does not move":   {&State{At: now.Add(-time.Hour), Phase: PhaseRedirecting, Envoy: connected}, "200", "503", "not moved"},
+		"a change just came":   {&State{At: now, Phase: PhaseRedirecting, Envoy: connected, PendingSince: now}, "200", "200", ""},
+		"superseded stands by": {&State{At: now, Phase: PhaseSuperseded, Reason: "newer", Envoy: connected}, "200", "200", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := &atomic.Pointer[State]{}

@@ -42,6 +42,8 @@ type redirector interface {
 	Refresh(ctx context.Context) error
 	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
 	Engaged() bool
+	// Superseded says whether a newer agent on this node owns the rules.
+	Superseded() bool
 }
 
 // The loop's clocks.
@@ -50,6 +52,12 @@ const (
 	driftInterval = 2 * time.Second
 	// retryInterval is the pause after a failed apply.
 	retryInterval = time.Second
+	// answerPatience is how long a rebuild waits for Envoy to answer the last one.
+	// Envoy would be sent nothing meanwhile, and were each answer to find the
+	// next change published, nothing would ever be applied.
+	answerPatience = time.Second
+	// answerPoll is how often it looks; usually Envoy's answer wakes the loop.
+	answerPoll = 5 * time.Millisecond
 	// probeFailures in a row, one a second, end redirection: a hung Envoy is
 	// left well before the dead man's switch would.
 	probeFailures = 3
@@ -71,20 +79,26 @@ type loop struct {
 	// tell says to the owner of an object what is wrong with it; may be nil.
 	tell func(model.Problem)
 	told map[model.Problem]bool
+	// resume ends the draining of an Envoy that is there already; may be nil.
+	resume func(context.Context) error
 
 	node *model.Node
 	plan *redirect.Plan
 	// unapplied is set from a change until the kernel holds the plan.
-	unapplied bool
-	// superseded is set while a newer agent on this node owns the rules.
-	superseded   bool
+	unapplied    bool
 	pendingSince time.Time
 	applied      time.Time
 	applyErr     error
-	drift        int
-	probed       probeResult
-	failures     int
-	nacks        int
+	// retryAt is when a failed apply is due again.
+	retryAt   time.Time
+	published time.Time
+	// refreshDue is set when a refresh found no proof that Envoy works.
+	refreshDue bool
+	drift      int
+	driftErr   string
+	probed     probeResult
+	failures   int
+	nacks      int
 }
 
 // run works until ctx ends. It returns nil then, and never otherwise: what
@@ -110,12 +124,16 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			continue
 		case <-debounce:
+			if l.unanswered() {
+				debounce = time.After(answerPoll)
+				continue
+			}
 			debounce = nil
 			l.rebuild(ctx)
 		case <-l.envoy.Changed():
 			l.noteNacks()
 		case r := <-l.prober.results:
-			l.noteProbe(r)
+			l.noteProbe(ctx, r)
 		case <-refresh.C:
 			l.refresh(ctx)
 		case <-drift.C:
@@ -125,6 +143,13 @@ func (l *loop) run(ctx context.Context) error {
 		l.advance(ctx)
 		l.publishState()
 	}
+}
+
+// unanswered says whether a change had better wait, because Envoy is still busy
+// with the one before.
+func (l *loop) unanswered() bool {
+	st := l.envoy.Status()
+	return st.Connected && !st.Settled && time.Since(l.published) < answerPatience
 }
 
 // rebuild makes the node's view anew, takes out of the kernel what is no more,
@@ -137,44 +162,37 @@ func (l *loop) rebuild(ctx context.Context) {
 	l.plan = redirect.Compile(l.node, l.cfg.Redirect)
 	done(nil)
 	l.tellProblems()
-	l.unapplied = true
-	if err := l.timed(ctx, "prepare", l.kernel.Prepare); err != nil {
-		l.applyErr = err
-		l.log.Error("kernel not prepared", zap.Error(err))
-	}
+	l.unapplied, l.retryAt = true, time.Time{}
+	l.prepare(ctx)
 	if first {
-		l.adopt()
+		l.adopt(ctx)
 	}
 	if err := l.timed(ctx, "withdraw", l.kernel.Withdraw); serious(err) != nil {
-		l.applyErr = err
-		l.log.Error("stale members not withdrawn", zap.Error(err))
+		l.noteError("stale members not withdrawn", err)
 	}
 	done = l.metrics.stage("publish")
 	l.envoy.Publish(l.node)
+	l.published = time.Now()
 	done(nil)
 	l.metrics.observeNode(l.node)
 }
 
-// tellProblems passes on the problems that the last round did not have.
-func (l *loop) tellProblems() {
-	now := make(map[model.Problem]bool, len(l.node.Problems))
-	for _, p := range l.node.Problems {
-		now[p] = true
-		if l.told[p] {
-			continue
-		}
-		l.log.Warn("object can't be used as written", zap.String("kind", p.Kind), zap.String("namespace", p.Namespace),
-			zap.String("name", p.Name), zap.String("field", p.Field), zap.String("detail", p.Detail))
-		if l.tell != nil {
-			l.tell(p)
-		}
+// prepare puts into the kernel what Envoy's listeners need.
+func (l *loop) prepare(ctx context.Context) {
+	if err := l.timed(ctx, "prepare", l.kernel.Prepare); err != nil {
+		l.noteError("kernel not prepared", err)
 	}
-	l.told = now
 }
 
 // adopt decides about what an earlier agent left in the kernel: it stays while
-// its Envoy answers, and stops redirecting at once when none does.
-func (l *loop) adopt() {
+// its Envoy answers, and stops redirecting at once when none does. An Envoy that
+// the earlier agent left draining is told to go on.
+func (l *loop) adopt(ctx context.Context) {
+	if l.resume != nil {
+		if err := l.resume(ctx); err != nil {
+			l.log.Error("envoy may still drain and close connections early", zap.Error(err))
+		}
+	}
 	if err := l.prober.try(); err != nil {
 		l.log.Info("no envoy answers yet", zap.Error(err))
 		l.release("no Envoy answers")
@@ -186,24 +204,31 @@ func (l *loop) advance(ctx context.Context) {
 	if l.plan == nil {
 		return
 	}
-	if !l.unapplied && l.kernel.Engaged() {
+	if l.kernel.Superseded() {
+		// The newer agent applies what there is.
+		l.unapplied, l.pendingSince, l.applyErr = true, time.Time{}, nil
+		return
+	}
+	if (!l.unapplied && l.kernel.Engaged()) || time.Now().Before(l.retryAt) {
 		return
 	}
 	if why := l.blocked(); why != "" {
 		return
 	}
+	was := l.kernel.Engaged()
 	err := l.timed(ctx, "apply", l.kernel.Apply)
 	if passing(err) {
 		return
 	}
 	if err != nil {
-		if l.applyErr == nil || l.applyErr.Error() != err.Error() {
-			l.log.Error("plan not applied", zap.Error(err))
+		l.noteError("plan not applied", err)
+		l.retryAt = time.Now().Add(retryInterval)
+		if l.pendingSince.IsZero() {
+			l.pendingSince = time.Now()
 		}
-		l.applyErr = err
 		return
 	}
-	if l.applyErr != nil || l.applied.IsZero() {
+	if l.applyErr != nil || !was {
 		l.log.Info("redirecting", zap.Int("pods", l.plan.EnrolledIPs()), zap.Int("frontends", len(l.node.Frontends)))
 	}
 	l.unapplied, l.applyErr, l.applied, l.pendingSince = false, nil, time.Now(), time.Time{}
@@ -230,16 +255,37 @@ func (l *loop) blocked() string {
 
 // noteProbe records a request through Envoy's listener, and stops redirecting
 // after several failures in a row.
-func (l *loop) noteProbe(r probeResult) {
+func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 	l.probed = r
 	if r.err == nil {
 		l.failures = 0
+		if l.refreshDue {
+			l.refresh(ctx)
+		}
 		return
 	}
 	l.failures++
 	l.metrics.probeFailures.Inc()
 	if l.failures >= probeFailures && l.kernel.Engaged() {
 		l.release(r.err.Error())
+	}
+	// An older agent that cleaned up took the listeners' address along, which
+	// was as much ours.
+	if l.plan != nil {
+		l.prepare(ctx)
+	}
+}
+
+// envoyGone stops redirecting as soon as the last Envoy's stream ends. It is
+// for the stream's goroutine, so that nothing the loop does delays it.
+func (l *loop) envoyGone() {
+	was := l.kernel.Engaged()
+	if err := serious(l.kernel.Release()); err != nil {
+		l.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
+	}
+	if was {
+		l.metrics.releases.Inc()
+		l.log.Warn("redirection stopped", zap.String("why", "envoy is gone"))
 	}
 }
 
@@ -257,9 +303,15 @@ func (l *loop) release(why string) {
 	}
 }
 
-// refresh renews the dead man's switch, only with proof that Envoy works.
+// refresh renews the dead man's switch, only with proof that Envoy works: else
+// it is due as soon as there is proof.
 func (l *loop) refresh(ctx context.Context) {
-	if !l.kernel.Engaged() || !l.envoy.Status().Connected || l.probed.err != nil {
+	l.refreshDue = false
+	if !l.kernel.Engaged() || !l.envoy.Status().Connected {
+		return
+	}
+	if l.probed.err != nil {
+		l.refreshDue = true
 		return
 	}
 	done := l.metrics.stage("refresh")
@@ -280,10 +332,8 @@ func (l *loop) checkDrift(ctx context.Context) {
 	if passing(err) {
 		return
 	}
-	if err != nil {
-		l.log.Error("rules not checked", zap.Error(err))
-		return
-	}
+	l.noteDriftError(err)
+	// What one family lacks is mended though the other can't be read.
 	for _, d := range found {
 		l.log.Warn("drift found, repairing", zap.String("kind", d.Kind), zap.String("name", d.Name), zap.String("detail", d.Detail))
 	}
@@ -295,24 +345,11 @@ func (l *loop) checkDrift(ctx context.Context) {
 	l.unapplied, l.pendingSince = true, time.Now()
 }
 
-// noteNacks logs and counts what Envoy refused since the last look.
-func (l *loop) noteNacks() {
-	st := l.envoy.Status()
-	fresh := st.NackCount - l.nacks
-	l.nacks = st.NackCount
-	for _, n := range st.Nacks[max(0, len(st.Nacks)-fresh):] {
-		l.metrics.nacks.WithLabelValues(n.Type).Inc()
-		l.log.Error("envoy refused configuration, its last good state stays in force",
-			zap.String("type", n.Type), zap.String("detail", n.Detail))
-	}
-}
-
 // timed runs one step on the plan and records it under the stage's name.
 func (l *loop) timed(ctx context.Context, stage string, step func(context.Context, *redirect.Plan) error) error {
 	done := l.metrics.stage(stage)
 	err := step(ctx, l.plan)
 	done(serious(err))
-	l.superseded = errors.Is(err, handover.ErrSuperseded)
 	return err
 }
 
@@ -328,32 +365,4 @@ func serious(err error) error {
 		return nil
 	}
 	return err
-}
-
-// publishState lets everybody see where the loop stands.
-func (l *loop) publishState() {
-	s := &State{
-		At: time.Now(), Phase: PhaseStarting, Reason: "Kubernetes objects are not all read yet",
-		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: l.envoy.Status(),
-		Problems: l.source.Problems(), Applied: l.applied,
-		PendingSince: l.pendingSince, DriftRepaired: l.drift,
-	}
-	if l.probed.err != nil {
-		s.ProbeErr = l.probed.err.Error()
-	}
-	if l.applyErr != nil {
-		s.ApplyErr = l.applyErr.Error()
-	}
-	if l.node != nil {
-		s.Problems = append(s.Problems[:len(s.Problems):len(s.Problems)], l.node.Problems...)
-		s.Phase, s.Reason = PhaseRedirecting, ""
-		if !l.kernel.Engaged() {
-			s.Phase, s.Reason = PhaseWaiting, l.blocked()
-		}
-		if l.superseded {
-			s.Phase, s.Reason = PhaseSuperseded, handover.ErrSuperseded.Error()
-		}
-	}
-	l.state.Store(s)
-	l.metrics.observeState(s)
 }

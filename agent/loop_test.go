@@ -15,7 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,11 +38,16 @@ type bench struct {
 	applyErr  error
 	refresh   error
 	drift     []redirect.Drift
+	driftErr  error
 	probeErr  error
 	changed   chan struct{}
 	envoy     chan struct{}
 	published *model.Node
 	loop      *loop
+	logs      *observer.ObservedLogs
+	// latency is Envoy's; busy and more are for its answers. See slowly.
+	latency    time.Duration
+	busy, more bool
 }
 
 func (b *bench) note(s string) {
@@ -78,6 +84,7 @@ func (e fakeEnvoy) Publish(n *model.Node) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.published = n
+	e.send()
 }
 
 func (e fakeEnvoy) Status() xds.Status {
@@ -115,7 +122,13 @@ func (k fakeKernel) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, er
 	defer k.mu.Unlock()
 	d := k.drift
 	k.drift = nil
-	return d, nil
+	return d, k.driftErr
+}
+
+func (k fakeKernel) Superseded() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return errors.Is(k.applyErr, handover.ErrSuperseded)
 }
 
 func (k fakeKernel) Engaged() bool {
@@ -155,12 +168,13 @@ func oneService() model.Inputs {
 func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
+		core, logs := observer.New(zap.InfoLevel)
+		b := &bench{logs: logs, changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
 		cfg := DefaultConfig()
 		cfg.NodeName = "node-a"
 		b.loop = &loop{
 			cfg: cfg.Resolved(), source: fakeSource{b}, envoy: fakeEnvoy{b}, kernel: fakeKernel{b},
-			metrics: newMetrics(prometheus.NewRegistry()), log: zaptest.NewLogger(t), state: &atomic.Pointer[State]{},
+			metrics: newMetrics(prometheus.NewRegistry()), log: zap.New(core), state: &atomic.Pointer[State]{},
 			prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func() error {
 				b.mu.Lock()
 				defer b.mu.Unlock()
@@ -282,7 +296,8 @@ func TestDeafListenerEndsRedirection(t *testing.T) {
 			t.Errorf("a deaf listener did not end redirection: %q", got)
 		}
 		time.Sleep(time.Minute)
-		if got := b.took(); len(got) > 0 {
+		// The address may be what is missing, and is all that may be touched.
+		if got := b.took(); len(got) == 0 || slices.ContainsFunc(got, func(s string) bool { return s != "prepare" }) {
 			t.Errorf("with a deaf listener the loop did %q", got)
 		}
 		b.mu.Lock()

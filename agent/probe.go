@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -107,8 +109,12 @@ func ask(client *http.Client, url string) (err error) {
 	return nil
 }
 
-// proberAddress is the host:port of Envoy's HTTP listener.
+// proberAddress is the host:port of Envoy's HTTP listener, of IPv6 only where
+// there is no other.
 func proberAddress(cfg redirect.Config) string {
+	if !slices.Contains(cfg.Families, family.V4) {
+		return netip.AddrPortFrom(cfg.Address6, cfg.Ports.HTTP).String()
+	}
 	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP).String()
 }
 

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// probeSays sets what Envoy's listener answers from now on.
+func (b *bench) probeSays(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probeErr = err
+}
+
+// applySays sets what becomes of applying from now on.
+func (b *bench) applySays(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.applyErr = err
+}
+
+// slowly makes Envoy take this long for each answer. What is published while it
+// is busy is sent after that.
+func (b *bench) slowly(latency time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.latency = latency
+}
+
+// send is a publication on its way to a slow Envoy. The caller holds the lock.
+func (b *bench) send() {
+	if b.latency == 0 {
+		return
+	}
+	b.status.Settled = false
+	if b.busy {
+		b.more = true
+		return
+	}
+	b.busy = true
+	time.AfterFunc(b.latency, b.answered)
+}
+
+func (b *bench) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = false
+	if b.more {
+		b.more = false
+		b.send()
+		return
+	}
+	b.status.Settled = true
+	select {
+	case b.envoy <- struct{}{}:
+	default:
+	}
+}
+
+// TestBadAnswerAtRenewal: the switch must not run out because each time it was
+// to be renewed one request had just got lost.
+func TestBadAnswerAtRenewal(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		renewals := 0
+		for range 60 {
+			// One bad answer, then one good, again and again.
+			b.probeSays(errors.New("lost"))
+			time.Sleep(probeInterval)
+			b.probeSays(nil)
+			time.Sleep(probeInterval)
+			for _, did := range b.took() {
+				if did == "refresh" {
+					renewals++
+				}
+			}
+		}
+		if renewals < 11 {
+			t.Errorf("%d renewals in 2 minutes, want 12 at a timeout of 30 s", renewals)
+		}
+	})
+}
+
+// TestEndOfStreamIsCounted: Envoy's end stops redirection past the loop, and is
+// told and counted all the same; so is the return.
+func TestEndOfStreamIsCounted(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.loop.envoyGone()
+		b.set(xds.Status{})
+		if got := b.took(); !slices.Contains(got, "release") {
+			t.Errorf("the loop did %q", got)
+		}
+		if n := testutil.ToFloat64(b.loop.metrics.releases); n != 1 {
+			t.Errorf("counted %v times, want once", n)
+		}
+		b.loop.envoyGone()
+		if n := testutil.ToFloat64(b.loop.metrics.releases); n != 1 {
+			t.Errorf("an end with nothing redirected was counted: %v", n)
+		}
+		b.connect()
+		time.Sleep(2 * time.Second)
+		for message, want := range map[string]int{"redirection stopped": 1, "redirecting": 2} {
+			if got := b.logs.FilterMessage(message).Len(); got != want {
+				t.Errorf("%q was logged %d times, want %d", message, got, want)
+			}
+		}
+	})
+}
+
+// TestConstantChangeIsApplied: where each change is published before Envoy has
+// answered the one before, what is new still gets into the kernel.
+func TestConstantChangeIsApplied(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.slowly(60 * time.Millisecond)
+		for range 100 {
+			b.change()
+			time.Sleep(25 * time.Millisecond)
+		}
+		applied, published := 0, 0
+		for _, did := range b.took() {
+			switch did {
+			case "apply":
+				applied++
+			case "publish":
+				published++
+			}
+		}
+		if applied < 10 || published < 10 {
+			t.Errorf("100 changes in 2.5 s: %d published, %d applied", published, applied)
+		}
+	})
+}
+
+// TestSilentEnvoyHoldsChangesBriefly: an Envoy that does not answer holds up
+// nobody's removal for long.
+func TestSilentEnvoyHoldsChangesBriefly(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.slowly(time.Hour)
+		b.change()
+		time.Sleep(100 * time.Millisecond)
+		b.took()
+		b.change()
+		time.Sleep(answerPatience + 100*time.Millisecond)
+		if got := b.took(); !slices.Contains(got, "withdraw") {
+			t.Errorf("the loop did %q", got)
+		}
+	})
+}
+
+// TestFailedApplyIsNotTriedAtEveryEvent: each try may start programs.
+func TestFailedApplyIsNotTriedAtEveryEvent(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.applySays(errors.New("no room"))
+		b.change()
+		time.Sleep(100 * time.Millisecond)
+		b.took()
+		for range 100 {
+			b.connect()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := len(b.took()); n < 1 || n > 2 {
+			t.Errorf("%d tries in a second, want 1 or 2", n)
+		}
+		if got := b.logs.FilterMessage("plan not applied").Len(); got != 1 {
+			t.Errorf("the same error was logged %d times, want once", got)
+		}
+	})
+}
+
+// TestOneFamilyUnreadable: what is found in one family is mended while the
+// other can't be read, which is told once.
+func TestOneFamilyUnreadable(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.mu.Lock()
+		b.drift = []redirect.Drift{{Kind: redirect.DriftJump, Name: "IPv4 nat PREROUTING"}}
+		b.driftErr = errors.New("list IPv6 nat PREROUTING: broken")
+		b.mu.Unlock()
+		time.Sleep(10 * driftInterval)
+		if got := b.took(); !slices.Contains(got, "apply") {
+			t.Errorf("after drift the loop did %q", got)
+		}
+		if got := b.logs.FilterMessage("rules not checked").Len(); got != 1 {
+			t.Errorf("the same error was logged %d times, want once", got)
+		}
+	})
+}
+
+// TestSupersededStandsBy: for as long as a newer agent works this one is ready
+// and not stuck, whatever changes; when that one is gone it takes back.
+func TestSupersededStandsBy(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		b.mu.Lock()
+		b.applyErr, b.engaged = handover.ErrSuperseded, false
+		b.mu.Unlock()
+		b.change()
+		time.Sleep(10 * time.Minute)
+		s := b.state()
+		if s.Phase != PhaseSuperseded || s.ready() != "" || s.stuck(time.Now(), time.Minute) != "" {
+			t.Errorf("phase %q, not ready %q, stuck %q", s.Phase, s.ready(), s.stuck(time.Now(), time.Minute))
+		}
+		b.applySays(nil)
+		time.Sleep(2 * time.Second)
+		if s := b.state(); s.Phase != PhaseRedirecting {
+			t.Errorf("phase %q after the newer agent is gone", s.Phase)
+		}
+	})
+}
+
+// TestDrainingEnvoyIsResumed: what an earlier agent told Envoy is taken back
+// before anything is redirected to it.
+func TestDrainingEnvoyIsResumed(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		resumed := 0
+		b.loop.resume = func(context.Context) error {
+			resumed++
+			if diary := b.took(); slices.Contains(diary, "apply") {
+				t.Errorf("resumed after %q", diary)
+			}
+			return nil
+		}
+		b.redirecting(t)
+		if resumed != 1 {
+			t.Errorf("resumed %d times, want once", resumed)
+		}
+	})
+}

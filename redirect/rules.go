@@ -53,6 +53,10 @@ func (b ruleBook) dnat() ([]Chain, []Jump) {
 // tproxy leaves packets as they are and gives them to Envoy's transparent
 // socket. They bypass conntrack, so that no nat hook of any kube-proxy, of
 // whatever priority, can translate them: TPROXY alone doesn't prevent it.
+//
+// A limit, which dnat has not: a socket that Envoy closed keeps its packets for
+// the minute of TIME_WAIT. Once pods are released, a new connection of the very
+// same ports finds it in its way until then.
 func (b ruleBook) tproxy() ([]Chain, []Jump) {
 	bits := fmt.Sprintf("0x%x/0x%x", b.cfg.Mark, b.cfg.Mark)
 	divert := Chain{Table: "raw", Name: chainDivert}

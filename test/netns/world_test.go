@@ -231,6 +231,13 @@ func (w *world) kubeProxy(s setting) {
 	}
 }
 
+// podRange has all pods. As flannel does, the stand-in for kube-proxy also
+// masquerades what comes to pods from elsewhere: replies of Envoy's that look
+// like that must not be touched.
+func podRange(f family.Family) string {
+	return map[family.Family]string{family.V4: "10.1.0.0/24", family.V6: "fd01::/64"}[f]
+}
+
 func iptablesProxy(f family.Family) string {
 	var b strings.Builder
 	b.WriteString("*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n")
@@ -242,6 +249,7 @@ func iptablesProxy(f family.Family) string {
 	}
 	// Replies between pods of one bridge come back here only if they must.
 	fmt.Fprintf(&b, "-A POSTROUTING -d %s -m conntrack --ctstate DNAT -j MASQUERADE\n", at(f, backend).Addr())
+	fmt.Fprintf(&b, "-A POSTROUTING ! -s %s -d %s -j MASQUERADE\n", podRange(f), podRange(f))
 	fmt.Fprintf(&b, "COMMIT\n*filter\n:KUBE-SERVICES - [0:0]\n-A FORWARD -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n-A KUBE-SERVICES -d %s -j REJECT\nCOMMIT\n", at(f, idle).Addr())
 	return b.String()
 }
@@ -264,6 +272,7 @@ func nftProxy(f family.Family) string {
   chain nat-postrouting {
     type nat hook postrouting priority 100; policy accept;
     ct status dnat masquerade
+    %[1]s saddr != %[4]s %[1]s daddr %[4]s masquerade
   }
   chain filter-forward {
     type filter hook forward priority -110; policy accept;
@@ -274,7 +283,7 @@ func nftProxy(f family.Family) string {
     %[1]s daddr %[3]s reject
   }
 }
-`, ip, translate.String(), at(f, idle).Addr())
+`, ip, translate.String(), at(f, idle).Addr(), podRange(f))
 }
 
 // reached is what a pod, or the node for nil, reaches at a place, in a few words.

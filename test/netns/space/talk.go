@@ -168,6 +168,14 @@ func (c *Conn) Goodbye() error {
 	if _, err := c.lines.ReadByte(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the listener didn't close: %w", err)
 	}
+	return nil
+}
+
+// Reset ends the connection so that the client's port is free at once.
+func (c *Conn) Reset() error {
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return err
+	}
 	return c.conn.Close()
 }
 

@@ -54,6 +54,7 @@ type Source struct {
 type watch struct {
 	kind     string
 	informer cache.SharedIndexInformer
+	handler  cache.ResourceEventHandlerRegistration
 	failures atomic.Uint64
 	lastErr  atomic.Pointer[error]
 }
@@ -91,7 +92,7 @@ func (s *Source) prepare(w *watch) error {
 	}); err != nil {
 		return err
 	}
-	_, err := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	handler, err := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { s.look() },
 		UpdateFunc: func(before, after any) {
 			if !equal(before, after) {
@@ -100,6 +101,7 @@ func (s *Source) prepare(w *watch) error {
 		},
 		DeleteFunc: func(any) { s.look() },
 	})
+	w.handler = handler
 	return err
 }
 
@@ -121,7 +123,9 @@ func (s *Source) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	checkers := make([]cache.DoneChecker, 0, len(s.watches))
 	for _, w := range s.watches {
-		checkers = append(checkers, w.informer.HasSyncedChecker())
+		// The handler's, not the cache's: what the first list brought is then
+		// told already, and does not start a second round.
+		checkers = append(checkers, w.handler.HasSyncedChecker())
 		group.Go(func() error {
 			w.informer.RunWithContext(ctx)
 			return nil

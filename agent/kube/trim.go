@@ -20,7 +20,7 @@ const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 // reads. What is kept, beside name, namespace, UID, resourceVersion and the
 // labels named below:
 //
-//	Namespace      creation and deletion times
+//	Namespace      creation and deletion times, every label: any may be selected by
 //	Node           status.addresses
 //	Pod            creation and deletion times, nodeName, hostNetwork, phase, IPs
 //	Service        creation time, all of spec that says where it is reached and
@@ -29,7 +29,9 @@ const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 func trim(object any, interned *interner) {
 	switch o := object.(type) {
 	case *corev1.Namespace:
-		*o = corev1.Namespace{ObjectMeta: meta(&o.ObjectMeta, interned, model.RedirectLabel)}
+		labels := o.Labels
+		*o = corev1.Namespace{ObjectMeta: meta(&o.ObjectMeta, interned)}
+		o.Labels = labels
 	case *corev1.Node:
 		*o = corev1.Node{
 			ObjectMeta: meta(&o.ObjectMeta, interned, corev1.LabelTopologyRegion, corev1.LabelTopologyZone),

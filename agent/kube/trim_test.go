@@ -48,6 +48,12 @@ func lean(name string, labels ...string) metav1.ObjectMeta {
 	return m
 }
 
+// labelled sets an object's labels.
+func labelled(ns *corev1.Namespace, labels map[string]string) *corev1.Namespace {
+	ns.Labels = labels
+	return ns
+}
+
 func TestTrim(t *testing.T) {
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	ingress := corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}}
@@ -60,11 +66,11 @@ func TestTrim(t *testing.T) {
 			have: &corev1.Namespace{
 				ObjectMeta: fat("n", model.RedirectLabel), Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"x"}},
 			},
-			want: &corev1.Namespace{ObjectMeta: lean("n", model.RedirectLabel)},
+			want: labelled(&corev1.Namespace{ObjectMeta: lean("n")}, fat("n", model.RedirectLabel).Labels),
 		},
 		{
 			name: "no label that matters",
-			have: &corev1.Namespace{ObjectMeta: fat("n")}, want: &corev1.Namespace{ObjectMeta: lean("n")},
+			have: &corev1.Service{ObjectMeta: fat("n")}, want: &corev1.Service{ObjectMeta: lean("n"), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{}}},
 		},
 		{
 			name: "node",

@@ -63,12 +63,12 @@ func (b *builder) enrolled(pod *corev1.Pod, namespaces map[string]string) (bool,
 		return true, "own label " + RedirectLabel + "=" + RedirectEnabled
 	case !known:
 		return false, "namespace does not exist (deleted, or not seen yet)"
-	case namespace == RedirectEnabled:
-		return true, "namespace label " + RedirectLabel + "=" + RedirectEnabled
 	case namespace == RedirectDisabled:
 		return false, "namespace label " + RedirectLabel + "=" + RedirectDisabled
+	case namespace == RedirectEnabled:
+		return true, "namespace label " + b.opts.NamespaceSelector.String()
 	default:
-		return false, "namespace is not labelled " + RedirectLabel + "=" + RedirectEnabled
+		return false, "namespace is not labelled " + b.opts.NamespaceSelector.String()
 	}
 }
 
@@ -90,7 +90,8 @@ func (b *builder) localPods() []*corev1.Pod {
 	return local
 }
 
-// namespaceLabels is the redirect label of every known namespace.
+// namespaceLabels says of every known namespace whether it opts its pods in
+// (RedirectEnabled), out (RedirectDisabled), or neither.
 func (b *builder) namespaceLabels() map[string]string {
 	labels := make(map[string]string, len(b.in.Namespaces))
 	for _, ns := range b.in.Namespaces {
@@ -100,6 +101,12 @@ func (b *builder) namespaceLabels() map[string]string {
 		value, invalid := redirectLabel(ns.Labels)
 		if invalid {
 			b.problems.add(kindNamespace, &ns.ObjectMeta, labelField, invalidLabel(ns.Labels))
+		}
+		if value != RedirectDisabled {
+			value = ""
+			if b.opts.NamespaceSelector.matches(ns.Labels) {
+				value = RedirectEnabled
+			}
 		}
 		labels[ns.Name] = value
 	}

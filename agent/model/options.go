@@ -27,6 +27,10 @@ type Options struct {
 	// ExcludedNamespaces are never touched: their pods are not enrolled,
 	// whatever the labels say, and their Services are left to kube-proxy.
 	ExcludedNamespaces []string
+	// NamespaceSelector says by its labels which namespaces opt their pods in.
+	// A namespace with RedirectDisabled is out all the same. The zero value is
+	// the label RedirectEnabled.
+	NamespaceSelector Selector
 }
 
 // DefaultOptions are the options of an agent that was told nothing.

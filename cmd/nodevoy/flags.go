@@ -47,6 +47,7 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	m := &cfg.Model
 	f.StringSliceVar(&m.ExcludedNamespaces, "excluded-namespaces", m.ExcludedNamespaces, "namespaces whose Services and pods are never touched")
+	f.Var(textVar(&m.NamespaceSelector), "namespace-selector", "label selector of the namespaces whose pods are opted in")
 	f.Var(portsVar{&m.OpaquePorts}, "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
 }
 

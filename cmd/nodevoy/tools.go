@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 
 func newBootstrap() *cobra.Command {
 	cfg := agent.DefaultConfig()
+	output := ""
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the configuration file that the node's Envoy starts with",
@@ -33,11 +35,19 @@ func newBootstrap() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if output != "" {
+				// Envoy may run as another user, and nothing in it is secret.
+				if err := os.WriteFile(output, text, 0o644); err != nil {
+					return fmt.Errorf("write the bootstrap: %w", err)
+				}
+				return nil
+			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
 	}
 	nodeFlags(cmd.Flags(), &cfg)
+	cmd.Flags().StringVar(&output, "output", output, "file to write instead of standard output")
 	return cmd
 }
 

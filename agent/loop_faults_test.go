@@ -80,9 +80,9 @@ func TestBadAnswerAtRenewal(t *testing.T) {
 		for range 60 {
 			// One bad answer, then one good, again and again.
 			b.probeSays(errors.New("lost"))
-			time.Sleep(probeInterval)
+			pass(probeInterval)
 			b.probeSays(nil)
-			time.Sleep(probeInterval)
+			pass(probeInterval)
 			for _, did := range b.took() {
 				if did == "refresh" {
 					renewals++
@@ -113,7 +113,7 @@ func TestEndOfStreamIsCounted(t *testing.T) {
 			t.Errorf("an end with nothing redirected was counted: %v", n)
 		}
 		b.connect()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		for message, want := range map[string]int{"redirection stopped": 1, "redirecting": 2} {
 			if got := b.logs.FilterMessage(message).Len(); got != want {
 				t.Errorf("%q was logged %d times, want %d", message, got, want)
@@ -130,7 +130,7 @@ func TestConstantChangeIsApplied(t *testing.T) {
 		b.slowly(60 * time.Millisecond)
 		for range 100 {
 			b.change()
-			time.Sleep(25 * time.Millisecond)
+			pass(25 * time.Millisecond)
 		}
 		applied, published := 0, 0
 		for _, did := range b.took() {
@@ -154,10 +154,10 @@ func TestSilentEnvoyHoldsChangesBriefly(t *testing.T) {
 		b.redirecting(t)
 		b.slowly(time.Hour)
 		b.change()
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		b.took()
 		b.change()
-		time.Sleep(answerPatience + 100*time.Millisecond)
+		pass(answerPatience + 100*time.Millisecond)
 		if got := b.took(); !slices.Contains(got, "withdraw") {
 			t.Errorf("the loop did %q", got)
 		}
@@ -170,11 +170,11 @@ func TestFailedApplyIsNotTriedAtEveryEvent(t *testing.T) {
 		b.redirecting(t)
 		b.applySays(errors.New("no room"))
 		b.change()
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		b.took()
 		for range 100 {
 			b.connect()
-			time.Sleep(10 * time.Millisecond)
+			pass(10 * time.Millisecond)
 		}
 		if n := len(b.took()); n < 1 || n > 2 {
 			t.Errorf("%d tries in a second, want 1 or 2", n)
@@ -194,7 +194,7 @@ func TestOneFamilyUnreadable(t *testing.T) {
 		b.drift = []redirect.Drift{{Kind: redirect.DriftJump, Name: "IPv4 nat PREROUTING"}}
 		b.driftErr = errors.New("list IPv6 nat PREROUTING: broken")
 		b.mu.Unlock()
-		time.Sleep(10 * driftInterval)
+		pass(10 * driftInterval)
 		if got := b.took(); !slices.Contains(got, "apply") {
 			t.Errorf("after drift the loop did %q", got)
 		}
@@ -213,13 +213,13 @@ func TestSupersededStandsBy(t *testing.T) {
 		b.applyErr, b.engaged = handover.ErrSuperseded, false
 		b.mu.Unlock()
 		b.change()
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		s := b.state()
 		if s.Phase != PhaseSuperseded || s.ready() != "" || s.stuck(time.Now(), time.Minute) != "" {
 			t.Errorf("phase %q, not ready %q, stuck %q", s.Phase, s.ready(), s.stuck(time.Now(), time.Minute))
 		}
 		b.applySays(nil)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if s := b.state(); s.Phase != PhaseRedirecting {
 			t.Errorf("phase %q after the newer agent is gone", s.Phase)
 		}

@@ -196,6 +196,9 @@ func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
 	})
 }
 
+// pass lets time pass, in the bubble's own.
+func pass(d time.Duration) { time.Sleep(d) }
+
 func (b *bench) change() { b.changed <- struct{}{} }
 
 // set changes Envoy's status and wakes the loop.

@@ -36,6 +36,8 @@ func TestExitCodes(t *testing.T) {
 		{"agent --node-name n --route-table 254", exitUsage, "254"},
 		{"agent --node-name n --run-dir run", exitUsage, "run"},
 		{"agent --node-name n --metrics-address nowhere", exitUsage, "nowhere"},
+		{"agent --node-name n --metrics-address :99999", exitUsage, "99999"},
+		{"agent --node-name n --listener-port-http 15011", exitUsage, "15011"},
 		{"agent --node-name n --stuck-after 1ms", exitUsage, "1ms"},
 		{"agent --node-name n --debounce 1h", exitUsage, "1h"},
 		{"agent --node-name n --drain-timeout -1s", exitUsage, "-1s"},

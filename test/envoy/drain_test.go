@@ -73,8 +73,10 @@ func TestDrain(t *testing.T) {
 	}
 	count(0)
 	one, two := keepAlive(t, web), keepAlive(t, web)
-	if one.ask() || one.ask() || two.ask() {
-		t.Error("Envoy closes connections before it drains")
+	for _, k := range []*keptAlive{one, one, two} {
+		if k.ask() {
+			t.Fatal("Envoy closes connections before it drains")
+		}
 	}
 	count(2)
 
@@ -112,8 +114,11 @@ func TestDrain(t *testing.T) {
 	if err := envoy.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if three := keepAlive(t, web); three.ask() || three.ask() {
-		t.Error("Envoy still drains after the next agent has come")
+	three := keepAlive(t, web)
+	for range 2 {
+		if three.ask() {
+			t.Fatal("Envoy still drains after the next agent has come")
+		}
 	}
 }
 

@@ -219,7 +219,7 @@ func TestListenersDoNotFollowServices(t *testing.T) {
 }
 
 // TestBadText: what a user wrote that is not UTF-8 stops nothing.
-func TestBadText(t *testing.T) {
+func TestBadText(*testing.T) {
 	bad := "\xff\xfe"
 	f := &model.Frontend{
 		Port:     model.ServicePort{Namespace: bad, Service: bad, PortName: bad},

@@ -24,7 +24,7 @@ import (
 const (
 	// idlePing and pingPatience bound how long a stream to an Envoy that hangs
 	// is believed in. Envoy answers pings on its main thread.
-	idlePing, pingPatience = 5 * time.Second, 10 * time.Second
+	idlePing, pingPatience = 5 * time.Second, 5 * time.Second
 	// stopGrace is how long streams may take to end when the server stops.
 	stopGrace = time.Second
 	// maxRequest is the size of a request in bytes: a reconnecting Envoy names

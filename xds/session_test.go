@@ -55,10 +55,12 @@ func TestUnknownNamesComeAndGo(t *testing.T) {
 		c.subscribe(k, nil, names...)
 		c.expect(k, nil, names)
 	}
+	c.silent() // By now all answers are in, so that all kinds are pushed.
 	for range 3 {
 		s.Publish(testNode(web("10.244.1.1")))
 		c.expect(kindCluster, []string{webName}, nil)
 		c.expect(kindEndpoints, []string{webName}, nil)
+		c.silent()
 		s.Publish(testNode())
 		c.expect(kindCluster, nil, []string{webName})
 		c.expect(kindEndpoints, nil, []string{webName})
@@ -133,6 +135,7 @@ func TestRefusal(t *testing.T) {
 	// Another kind goes on, and so does this one when it changes.
 	c.subscribe(kindEndpoints, nil, webName)
 	c.expect(kindEndpoints, []string{webName}, nil)
+	c.silent()
 	s.Publish(testNode())
 	c.expect(kindCluster, nil, []string{webName})
 	c.expect(kindEndpoints, nil, []string{webName})
@@ -189,6 +192,7 @@ func TestAssignmentAfterCluster(t *testing.T) {
 	c.subscribe(kindCluster, map[string]string{webName: "old"}, webName)
 	c.expect(kindCluster, []string{webName}, nil)
 	c.expect(kindEndpoints, []string{webName}, nil)
+	c.silent()
 	// Changed while the cluster before has not been answered.
 	timeout.Add(1)
 	s.Publish(node)

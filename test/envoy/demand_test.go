@@ -119,11 +119,7 @@ func TestServiceComesAndGoes(t *testing.T) {
 	for round := range 5 {
 		r.server.Publish(with)
 		took := eventually(t, 500*time.Millisecond, func() error {
-			code, body, err := get(address)
-			if err != nil || code != http.StatusOK {
-				return fmt.Errorf("round %d: %d %q, %v", round, code, body, err)
-			}
-			return nil
+			return wants(address, "web-0")
 		})
 		t.Logf("round %d: usable after %v", round, took)
 		r.server.Publish(without)

@@ -4,7 +4,6 @@ package envoy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -27,12 +24,13 @@ import (
 
 // h2Client speaks HTTP/2 with prior knowledge.
 func h2Client() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		},
-	}}
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Protocols: clearHTTP2()}}
+}
+
+func clearHTTP2() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // TestHTTP2 sends headers, trailers and bodies by HTTP/2, and sees that they
@@ -104,7 +102,9 @@ func h2Server(t *testing.T, address string, handler http.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: h2c.NewHandler(handler, &http2.Server{MaxConcurrentStreams: 1 << 20})}
+	protocols := clearHTTP2()
+	protocols.SetHTTP1(true)
+	server := &http.Server{Handler: handler, Protocols: protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1 << 20}}
 	go func() { _ = server.Serve(l) }() // Ends with Close, by an error that says so.
 	t.Cleanup(func() { _ = server.Close() })
 	return l.Addr().String()

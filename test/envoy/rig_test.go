@@ -84,10 +84,7 @@ func newRig(t *testing.T, node *model.Node) *rig {
 // newRigWith is newRig with something changed.
 func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("/run", "rig")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	r := &rig{t: t, dir: dir, cfg: testConfig(dir)}
 	if with.change != nil {
 		with.change(&r.cfg)

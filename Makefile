@@ -49,7 +49,7 @@ test: ## every suite below, one after another, with a summary
 lint: ## vet, formatting and the house style
 	test/tools/lint.sh
 
-unit: race-deps ## unit and scenario tests
+unit: race-deps deps ## unit and scenario tests
 	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
 
 netns: race-deps deps ## rules, sets and routes on the real kernel, in network namespaces
@@ -71,7 +71,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	test/tools/fuzz.sh $(FUZZTIME)
 
 bench: build envoy deps ## benchmarks, and the cost of a request with and without nodevoy
-	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./agent/... ./redirect/... ./xds/... | tee .cache/bench.txt
+	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./agent/... ./redirect/... ./xds/... ./test/netns/... | tee .cache/bench.txt
 	go tool -modfile=test/tools/go.mod benchstat .cache/bench.txt
 	go test -count=1 -timeout=20m -v ./test/bench/...
 

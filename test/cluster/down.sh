@@ -11,7 +11,7 @@ shopt -s nullglob
 for file in "$RUN"/*/holder; do
   holder=$(cat "$file")
   # The number may be another process's by now: it is ours if it names our files.
-  if tr '\0' ' ' <"/proc/$holder/cmdline" 2>/dev/null | grep -qE "$here/|127.0.0.1:$API_PORT"; then
+  if grep -qaF -e "$here/" -e "$BIN/" "/proc/$holder/cmdline" 2>/dev/null; then
     kill -KILL "$holder"
     wait_for 10 "process $holder to end" bash -c "! kill -0 $holder"
   fi

@@ -85,10 +85,11 @@ for node in $NODES; do hold "$node" "$here/node.sh" "$node"; done
 for node in $NODES; do attach "$node"; done
 for node in $NODES; do route "$node"; done
 mkdir -p "$RUN/gate/log"
-setsid gate -listen "127.0.0.1:$API_PORT" -netns "/proc/$(cat "$RUN/control-plane/holder")/ns/net" \
+setsid "$BIN/gate" -listen "127.0.0.1:$API_PORT" -netns "/proc/$(cat "$RUN/control-plane/holder")/ns/net" \
   -to 127.0.0.1:6443 >"$RUN/gate/log/gate" 2>&1 </dev/null &
 echo $! >"$RUN/gate/holder"
 disown
+wait_for 5 "port $API_PORT of the machine" grep -q listening "$RUN/gate/log/gate"
 say "network and certificates"
 
 export KUBECONFIG=$RUN/kubeconfig/admin

@@ -39,6 +39,7 @@ func run(listen, namespace, to string) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", listen, err)
 	}
+	fmt.Println("listening on", listener.Addr())
 	for {
 		client, err := listener.Accept()
 		if err != nil {

@@ -9,6 +9,13 @@ export PATH=$BIN:/usr/sbin:/sbin:$PATH
 
 export NODES=${NODES:-node-a node-b}
 export KUBE_PROXY_MODE=${KUBE_PROXY_MODE:-iptables} # or nftables
+# How pods are joined to their node: by a `bridge`, or each by a veth of its own and
+# a route, `ptp`. TPROXY, which kube-proxy's nftables mode asks for, loses packets on
+# a bridge whose traffic passes iptables.
+case $KUBE_PROXY_MODE in
+  nftables) export CNI=${CNI:-ptp} ;;
+  *) export CNI=${CNI:-bridge} ;;
+esac
 # The API server's port on the machine's loopback, the one thing outside the namespaces.
 export API_PORT=${API_PORT:-16443}
 

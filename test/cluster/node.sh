@@ -14,7 +14,7 @@ hostname "$NODE"
 make_root
 pretend_sysctls
 
-render cni.conflist >/etc/cni/net.d/10-bridge.conflist
+render "cni-$CNI.conflist" >/etc/cni/net.d/10-pods.conflist
 render containerd.toml >/etc/containerd/config.toml
 render kubelet.yaml >/etc/kubernetes/kubelet.yaml
 render kube-proxy.yaml >/etc/kubernetes/kube-proxy.yaml

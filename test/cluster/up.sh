@@ -107,7 +107,7 @@ wait_for 60 "the default ServiceAccount" kubectl -n default get serviceaccount d
 kubectl -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null
 say "DNS"
 cat <<TEXT
-The cluster is up, kube-proxy in $KUBE_PROXY_MODE mode. To use it:
+The cluster is up: kube-proxy in $KUBE_PROXY_MODE mode, pods by $CNI. To use it:
   export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH
 To enter a node: test/cluster/enter.sh ${NODES%% *} iptables-save
 TEXT

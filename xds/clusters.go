@@ -20,9 +20,10 @@ import (
 const (
 	// backOffBase and backOffMax pace the retries of what was not sent.
 	backOffBase, backOffMax = 5 * time.Millisecond, 50 * time.Millisecond
-	// endpointsTimeout is the belt for a cluster whose endpoints do not come:
-	// the agent is on the same node and has them at hand.
-	endpointsTimeout = time.Second
+	// endpointsTimeout is the belt for a cluster whose endpoints do not come,
+	// while those before stay in use. It is above the discovery timeout: a new
+	// cluster would begin without any, and answer that it has none.
+	endpointsTimeout = 5 * time.Second
 	// protocolOptions is the name Envoy knows a cluster's HTTP options by.
 	protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )

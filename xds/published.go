@@ -80,9 +80,12 @@ func newPublished(cfg Config, node *model.Node, before *published) *published {
 // listenerNames are those of all listeners, sorted.
 func (p *published) listenerNames() []string {
 	var names []string
-	for _, l := range Listeners(p.cfg) {
-		names = append(names, l.GetName())
+	for _, class := range model.Classes() {
+		for _, addr := range p.cfg.addresses() {
+			names = append(names, listenerName(class, addr))
+		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -19,6 +19,9 @@ import (
 // resource has it, so the name is sent as soon as it comes to be.
 const absent = ""
 
+// everything is the name by which a client asks for all there is of a kind.
+const everything = "*"
+
 // session is one ADS stream: what its Envoy asked for, was sent and answered.
 // The library's delta server speaks the protocol and calls the session, as its
 // cache and its callbacks, from one goroutine; the Server calls it when
@@ -50,6 +53,10 @@ type subscription struct {
 	// owed are names that the client is waiting to hear about, even if
 	// nothing changed.
 	owed map[string]struct{}
+	// upTo is the publication that all names were last compared with. Until
+	// the next one only the owed names can have anything new: what a request
+	// costs does not grow with the names in use.
+	upTo int
 }
 
 // sent is a response on its way.
@@ -85,25 +92,34 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 	}, nil
 }
 
-// watch takes over the client's wishes from a request.
+// watch takes over the client's wishes from a request. The library keeps names
+// and versions, too, but writes to the names without our lock, and wants the
+// versions copied for each response: so these are our own.
 func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
 	t.request, t.out = req, out
-	t.wildcard, t.names = sub.IsWildcard(), sub.SubscribedResources()
-	t.told = sub.ReturnedResources()
+	t.wildcard = sub.IsWildcard()
 	if !t.started {
 		t.started = true
+		t.names = map[string]struct{}{}
+		t.told = map[string]string{}
+		maps.Copy(t.told, req.GetInitialResourceVersions())
 		t.acked = maps.Clone(t.told)
 		t.owed = map[string]struct{}{}
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
+		if name == everything {
+			continue
+		}
+		t.names[name] = struct{}{}
 		if _, held := req.GetInitialResourceVersions()[name]; !held {
 			t.owed[name] = struct{}{}
 		}
 	}
-	for name := range t.owed {
-		if _, wanted := t.names[name]; !wanted {
-			delete(t.owed, name)
-		}
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		delete(t.names, name)
+		delete(t.told, name)
+		delete(t.acked, name)
+		delete(t.owed, name)
 	}
 }
 
@@ -112,70 +128,61 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 func (s *session) push() {
 	for k := range kindCount {
 		t := &s.subs[k]
-		if t.request == nil {
+		if t.request == nil || len(t.out) == cap(t.out) {
+			// A full channel can't be: it has room for two responses of each
+			// kind, and each has one on its way at most. Sending would block.
 			continue
 		}
-		resp := s.compose(k)
-		if resp == nil {
-			continue
-		}
-		select {
-		case t.out <- resp:
+		if resp := s.compose(k); resp != nil {
+			t.out <- resp
 			t.queued++
-			t.told = resp.NextVersionMap
 			t.request, t.out = nil, nil
-		default:
-			// Can't be: the library's channel has room for a response of each
-			// kind, and each kind has one on its way at most. Were it so, the
-			// watch stays open for the next push.
 		}
 	}
 }
 
-// compose makes the response that brings the client up to date with one kind;
-// nil if it is.
+// compose makes the response that brings the client up to date with one kind,
+// and takes it for told; nil if there is nothing to tell.
 func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
-	t := &s.subs[k]
-	if s.server.current == nil {
+	t, p := &s.subs[k], s.server.current
+	if p == nil {
 		return nil
 	}
-	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.typeURL(), SystemVersionInfo: s.server.generation()}
-	var next map[string]string
-	change := func(name, version string) {
-		if next == nil {
-			next = maps.Clone(t.told)
-		}
-		next[name] = version
-		delete(t.owed, name)
-	}
-	for _, name := range s.wanted(k) {
+	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.typeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
+	for _, name := range s.unsure(k) {
 		told, known := t.told[name]
 		_, owed := t.owed[name]
-		switch r := s.server.current.resource(k, name); {
+		switch r := p.resource(k, name); {
 		case r == nil && (!known || told != absent || owed):
 			msg.RemovedResources = append(msg.RemovedResources, name)
-			change(name, absent)
+			t.told[name] = absent
 		case r != nil && (told != r.version || owed):
 			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.version, Resource: r.body})
-			change(name, r.version)
+			t.told[name] = r.version
 			if k == kindCluster {
 				s.owe(name)
 			}
 		}
 	}
-	if next == nil {
+	clear(t.owed)
+	t.upTo = s.server.publications
+	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 {
 		return nil
 	}
-	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: next}
+	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}
 }
 
-// wanted are the names a client wants to hear about, sorted.
-func (s *session) wanted(k kind) []string {
+// unsure are the names of a kind about which there may be something to tell,
+// sorted.
+func (s *session) unsure(k kind) []string {
 	t := &s.subs[k]
-	if !t.wildcard {
+	switch {
+	case t.upTo == s.server.publications:
+		return sortedKeys(t.owed)
+	case !t.wildcard:
 		return sortedKeys(t.names)
 	}
-	names := sortedKeys(t.told)
+	names := append(sortedKeys(t.told), sortedKeys(t.owed)...)
 	if k == kindListener {
 		names = append(names, s.server.current.listenerNames()...)
 	}
@@ -270,6 +277,3 @@ func (s *session) accepted() bool {
 	}
 	return s.subs[kindRoute].acked[routeName] == p.resource(kindRoute, routeName).version
 }
-
-// generation numbers what is published, for reading in dumps only.
-func (s *Server) generation() string { return strconv.Itoa(s.publications) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -209,4 +210,45 @@ func TestAssignmentAfterCluster(t *testing.T) {
 	c.expect(kindCluster, []string{webName}, nil)
 	c.expect(kindEndpoints, []string{webName}, nil)
 	c.silent()
+}
+
+// TestUnsubscribe: what a client wants no more is not sent, and counts as in
+// use no more; wanted again, it is sent again.
+func TestUnsubscribe(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(web("10.244.1.1")))
+	c := connect(t, s)
+	c.subscribe(kindEndpoints, nil, webName)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(kindCluster, nil, webName)
+	c.expect(kindCluster, []string{webName}, nil)
+	c.expect(kindEndpoints, []string{webName}, nil)
+	for _, k := range []kind{kindCluster, kindEndpoints} {
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.typeURL(), ResourceNamesUnsubscribe: []string{webName}})
+	}
+	c.silent()
+	s.Publish(testNode(web("10.244.1.2")))
+	c.silent()
+	if got := s.Status().InUse; len(got) != 0 {
+		t.Errorf("in use: %v", got)
+	}
+	c.subscribe(kindCluster, nil, webName)
+	c.expect(kindCluster, []string{webName}, nil)
+}
+
+// TestEverything: listeners come without being named, by either way to say so.
+func TestEverything(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode())
+	all := []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}
+	for _, names := range [][]string{nil, {everything}} {
+		c := connect(t, s)
+		c.subscribe(kindListener, nil, names...)
+		c.expect(kindListener, all, nil)
+		c.close()
+	}
+	// What a client holds beyond that is removed.
+	c := connect(t, s)
+	c.subscribe(kindListener, map[string]string{"old": "v"})
+	c.expect(kindListener, all, []string{"old"})
 }

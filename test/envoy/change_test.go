@@ -52,7 +52,7 @@ func TestClusterOnlyChange(t *testing.T) {
 		t.Logf("live after %v", took)
 		mustGet(t, address, "web-0")
 	}
-	// The belt did not have to hold: a second is also its length.
+	// The belt did not have to hold.
 	if n := r.stat("cluster.shop/web/main.init_fetch_timeout"); n != 0 {
 		t.Errorf("Envoy waited for endpoints %d times until it had enough", n)
 	}

@@ -73,7 +73,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 bench: build envoy deps ## benchmarks, and the cost of a request with and without nodevoy
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./agent/... ./redirect/... ./xds/... ./test/netns/... | tee .cache/bench.txt
 	go tool -modfile=test/tools/go.mod benchstat .cache/bench.txt
-	go test -count=1 -timeout=20m -v ./test/bench/...
+	go build -o .cache/bench ./test/bench
+	.cache/bench
 
 build: ## build bin/nodevoy
 	$(GO_BUILD) -o bin/ ./cmd/...

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -149,12 +150,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	var last *State
 	g.Go(func() error {
 		select {
 		case <-failed.Done():
 		case <-ctx.Done():
 			a.yield(failed)
 		}
+		last = a.state.Load()
 		// Before any part can see that the end has come, so that the end of
 		// Envoy's stream, which follows, is not taken for the end of Envoy.
 		a.stopping.Store(true)
@@ -167,8 +170,28 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	if a.cfg.CleanupOnExit && ctx.Err() != nil {
 		err = errors.Join(err, a.clean(context.WithoutCancel(ctx)))
+	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last); serious(narrowErr) != nil {
+		err = errors.Join(err, fmt.Errorf("withdraw unused frontends: %w", narrowErr))
 	}
 	return errors.Join(err, a.kernel.place.Close())
+}
+
+// narrow leaves in the kernel only the frontends that Envoy knows: until the
+// next agent is there, nobody can tell it of others, and their connections are
+// better off with kube-proxy.
+func (a *Agent) narrow(ctx context.Context, last *State) error {
+	if last == nil || last.Node == nil {
+		return nil
+	}
+	known := make(map[string]bool, len(last.Envoy.InUse))
+	for _, name := range last.Envoy.InUse {
+		known[name] = true
+	}
+	node := *last.Node
+	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f model.Frontend) bool {
+		return !known[f.Address.String()]
+	})
+	return a.kernel.Withdraw(ctx, redirect.Compile(&node, a.cfg.Redirect))
 }
 
 // yield gives new connections back to kube-proxy, and those that Envoy has time

@@ -77,7 +77,8 @@ func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	cfg := DefaultConfig()
 	cfg.CleanupOnExit, cfg.DrainTimeout = true, 10*time.Second
 	a := &Agent{
-		cfg: cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
+		state: &atomic.Pointer[State]{},
+		cfg:   cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
 		kernel: guarded{Applier: redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), place: place, leaving: &atomic.Bool{}},
 	}
 	if redirecting {

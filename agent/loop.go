@@ -88,7 +88,10 @@ type loop struct {
 	unapplied    bool
 	pendingSince time.Time
 	applied      time.Time
-	applyErr     error
+	// read is when every object was read for the first time, redirecting when
+	// the kernel last began to redirect.
+	read, redirecting time.Time
+	applyErr          error
 	// retryAt is when a failed apply is due again.
 	retryAt   time.Time
 	published time.Time
@@ -157,6 +160,10 @@ func (l *loop) unanswered() bool {
 // Envoy has it.
 func (l *loop) rebuild(ctx context.Context) {
 	first := l.plan == nil
+	if first {
+		l.read = time.Now()
+		l.log.Info("all objects are read")
+	}
 	done := l.metrics.stage("build")
 	l.node = model.Build(l.source.Inputs(), l.cfg.Model)
 	l.plan = redirect.Compile(l.node, l.cfg.Redirect)
@@ -229,6 +236,7 @@ func (l *loop) advance(ctx context.Context) {
 		return
 	}
 	if l.applyErr != nil || !was {
+		l.redirecting = time.Now()
 		l.log.Info("redirecting", zap.Int("pods", l.plan.EnrolledIPs()), zap.Int("frontends", len(l.node.Frontends)))
 	}
 	l.unapplied, l.applyErr, l.applied, l.pendingSince = false, nil, time.Now(), time.Time{}

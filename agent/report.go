@@ -67,7 +67,7 @@ func (l *loop) publishState() {
 	s := &State{
 		At: time.Now(), Phase: PhaseStarting, Reason: "Kubernetes objects are not all read yet",
 		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: l.envoy.Status(),
-		Problems: l.source.Problems(), Applied: l.applied,
+		Problems: l.source.Problems(), Applied: l.applied, ObjectsRead: l.read, Redirecting: l.redirecting,
 		PendingSince: l.pendingSince, DriftRepaired: l.drift,
 	}
 	if l.probed.err != nil {

@@ -43,6 +43,9 @@ type State struct {
 	Problems []model.Problem
 	// ProbeErr is why the last request through Envoy's own listener failed.
 	ProbeErr string
+	// ObjectsRead is when every object was known for the first time, and
+	// Redirecting when redirection last began; zero if never.
+	ObjectsRead, Redirecting time.Time
 	// Applied is when the kernel last held the whole plan; zero if never.
 	Applied time.Time
 	// ApplyErr is why the last try to apply failed; empty after a success.

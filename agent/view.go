@@ -17,7 +17,7 @@ func (s *State) view(all bool, stuck string) debug.View {
 		return debug.View{Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: s.ready()}
 	}
 	v := debug.View{
-		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince),
+		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
 		NotReady: s.ready(), Stuck: stuck,
 		Envoy: debug.Envoy{
 			Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,

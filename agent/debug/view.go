@@ -21,6 +21,10 @@ type View struct {
 	Stuck    string `json:"stuck,omitempty"`
 	// PendingSince is when the oldest change came that is not in force yet.
 	PendingSince *time.Time `json:"pendingSince,omitempty"`
+	// ObjectsRead is when every object was known for the first time, and
+	// RedirectingSince when redirection last began.
+	ObjectsRead      *time.Time `json:"objectsRead,omitempty"`
+	RedirectingSince *time.Time `json:"redirectingSince,omitempty"`
 	Envoy        Envoy      `json:"envoy"`
 	Redirect     Redirect   `json:"redirect"`
 	Pods         []Pod      `json:"pods"`

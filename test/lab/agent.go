@@ -58,7 +58,9 @@ func (n *Node) StatusText(ctx context.Context, flags ...string) (string, error) 
 // Status is what `nodevoy status -o json` prints, as far as tests use it.
 type Status struct {
 	Phase string
-	Envoy struct {
+	// ObjectsRead and RedirectingSince are when that first, and last, was so.
+	ObjectsRead, RedirectingSince time.Time
+	Envoy                         struct {
 		Connected  bool
 		Unanswered int
 		Nacks      int

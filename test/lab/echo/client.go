@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -48,6 +49,12 @@ type Spec struct {
 	Delay time.Duration `json:"delay,omitempty"`
 	// Trace prints every request as a Record, as it ends.
 	Trace bool `json:"trace,omitempty"`
+	// Attached ends the run when standard input ends, for clients that are
+	// started where no signal reaches them.
+	Attached bool `json:"attached,omitempty"`
+	// Slow is how long a request may take before it is listed in the result;
+	// 0 lists none but the failed ones.
+	Slow time.Duration `json:"slow,omitempty"`
 }
 
 func (s Spec) question() question { return question{size: s.Size, delay: s.Delay} }
@@ -77,7 +84,7 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		ctx, cancel = context.WithTimeout(ctx, spec.Duration)
 		defer cancel()
 	}
-	r := &run{spec: spec, start: time.Now(), result: newTally()}
+	r := &run{spec: spec, start: time.Now(), result: newTally(spec.Slow)}
 	if spec.Trace {
 		r.trace = json.NewEncoder(os.Stdout)
 	}
@@ -165,6 +172,13 @@ func (r *run) record(due time.Time, fresh bool, answer Answer, err error) {
 func runAndPrint(spec Spec) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if spec.Attached {
+		go func() {
+			// However it ends, nobody listens any more.
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
 	result, err := Run(ctx, spec)
 	if err != nil {
 		return err

@@ -139,3 +139,43 @@ func TestRunNeedsAnEnd(t *testing.T) {
 		t.Error("a run without an end was accepted")
 	}
 }
+
+// TestOutliersAreListed has requests that are slower than the spec calls slow.
+func TestOutliersAreListed(t *testing.T) {
+	s := &server{pod: "ns/pod"}
+	addr := listen(t, func(l net.Listener) { _ = s.serveTCP(l) })
+	for slow, want := range map[time.Duration]int{0: 0, time.Minute: 0, time.Millisecond: 3} {
+		spec := Spec{Protocol: TCP, Target: addr, Requests: 3, Delay: 5 * time.Millisecond, Slow: slow}
+		got, err := Run(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Outliers) != want {
+			t.Errorf("slow is %s: %d outliers, want %d", slow, len(got.Outliers), want)
+		}
+	}
+}
+
+// TestEndingServerFinishes ends a server that works on a request: the answer
+// comes, and then nobody listens any more.
+func TestEndingServerFinishes(t *testing.T) {
+	ending, served := make(chan struct{}), make(chan error, 1)
+	s := &server{pod: "ns/pod", ending: ending}
+	addr := listen(t, func(l net.Listener) { served <- s.serveHTTP(l) })
+	c, err := dialHTTP1(t.Context(), Spec{Protocol: HTTP1, Target: addr, Delay: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	time.AfterFunc(100*time.Millisecond, func() { close(ending) })
+	if _, err := c.do(limit); err != nil {
+		t.Errorf("the request under way: %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if _, err := dialHTTP1(t.Context(), Spec{Protocol: HTTP1, Target: addr}); err == nil {
+		t.Error("a server that has ended takes connections")
+	}
+}

@@ -43,16 +43,22 @@ type Result struct {
 	// Elapsed is the length of the run; PerSecond is successes over it.
 	Elapsed   time.Duration `json:"elapsed"`
 	PerSecond float64       `json:"perSecond"`
+	// Outliers are the first of the requests that failed or were slow.
+	Outliers []Record `json:"outliers,omitempty"`
 }
+
+// maxOutliers is how many requests a result lists.
+const maxOutliers = 40
 
 // tally adds up records.
 type tally struct {
 	result Result
 	took   []time.Duration
+	slow   time.Duration
 }
 
-func newTally() *tally {
-	return &tally{result: Result{Pods: map[string]int{}, Peers: map[string]int{}, Errors: map[string]int{}}}
+func newTally(slow time.Duration) *tally {
+	return &tally{slow: slow, result: Result{Pods: map[string]int{}, Peers: map[string]int{}, Errors: map[string]int{}}}
 }
 
 func (t *tally) add(rec Record) {
@@ -63,6 +69,9 @@ func (t *tally) add(rec Record) {
 	r.Requests++
 	if rec.Fresh {
 		r.Connections++
+	}
+	if (rec.Error != "" || t.slow > 0 && rec.Took > t.slow) && len(r.Outliers) < maxOutliers {
+		r.Outliers = append(r.Outliers, rec)
 	}
 	if rec.Error != "" {
 		r.Failed++

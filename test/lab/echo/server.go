@@ -4,26 +4,39 @@ package echo
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 )
 
+// grace is how long requests under way have to end once a server is told to stop.
+const grace = 20 * time.Second
+
 // server answers for one pod.
-type server struct{ pod, node string }
+type server struct {
+	pod, node string
+	// ending is closed when the server is to finish what it has and end.
+	ending <-chan struct{}
+}
 
 // Serve listens on all ports, on every address of both families, prints one
-// line when it does, and answers until the process is killed.
+// line when it does, and answers until SIGTERM; then it takes no more
+// connections, finishes what it was asked over HTTP and gRPC, and returns.
 func Serve(pod, node string) error {
-	s := &server{pod: pod, node: node}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s := &server{pod: pod, node: node, ending: ctx.Done()}
 	var group errgroup.Group
 	for port, serve := range map[int]func(net.Listener) error{
 		HTTPPort: s.serveHTTP,
@@ -38,6 +51,18 @@ func Serve(pod, node string) error {
 	}
 	fmt.Println(pod, "is listening")
 	return group.Wait()
+}
+
+// until serves until that fails or the server is ending, and then shuts down.
+func (s *server) until(serve, shutdown func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- serve() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.ending:
+		return shutdown()
+	}
 }
 
 // answer waits as long as the question says and fills in an answer.
@@ -80,19 +105,30 @@ func (s *server) serveHTTP(listener net.Listener) error {
 			_, _ = w.Write(append(text, '\n'))
 		}),
 	}
-	return srv.Serve(listener)
+	return s.until(func() error { return srv.Serve(listener) }, func() error {
+		limit, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		return srv.Shutdown(limit)
+	})
 }
 
 // serveGRPC answers the service of grpc.go.
 func (s *server) serveGRPC(listener net.Listener) error {
 	srv := grpc.NewServer()
 	srv.RegisterService(serviceDesc(), s)
-	return srv.Serve(listener)
+	return s.until(func() error { return srv.Serve(listener) }, func() error {
+		srv.GracefulStop()
+		return nil
+	})
 }
 
 // serveTCP answers one line of JSON to every line, and half-closes when the
 // client has.
 func (s *server) serveTCP(listener net.Listener) error {
+	return s.until(func() error { return s.acceptTCP(listener) }, listener.Close)
+}
+
+func (s *server) acceptTCP(listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {

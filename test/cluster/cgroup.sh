@@ -51,12 +51,15 @@ cgroup_members() {
   done | grep -vx 0
 }
 
+# cgroup_gone [PATH]: removes what is below /$CGROUP, or below PATH of it, and says
+# whether it is gone.
 cgroup_gone() {
-  local root left=0
+  local root dir left=0
   for root in $(cgroup_roots); do
-    [ -d "$root/$CGROUP" ] || continue
-    find "$root/$CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null
-    [ ! -d "$root/$CGROUP" ] || left=1
+    dir=$root/$CGROUP${1:+/$1}
+    [ -d "$dir" ] || continue
+    find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null
+    [ ! -d "$dir" ] || left=1
   done
   return $left
 }

@@ -25,7 +25,7 @@ export PODS4=10.244 PODS6=fd00:244
 export SERVICES=10.96.0.0/16,fd00:96::/112
 export API_SERVICE=10.96.0.1 DNS_SERVICE=10.96.0.10
 export API_SERVER=$LAN4.1
-export CGROUP=nodevoy-cluster
+export CGROUP=${CGROUP:-nodevoy-cluster}
 
 # The index of a node in NODES, from 1.
 node_index() {

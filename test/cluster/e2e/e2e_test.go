@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestIptables is everything, with kube-proxy in its default mode. The parts
+// follow one another on one cluster.
+func TestIptables(t *testing.T) {
+	c := start(t, "iptables")
+	c.demo(t)
+	t.Run("install and uninstall", c.installAndUninstall)
+	c.install(t)
+	c.label(t, "enabled")
+	c.everyNode(t)
+	t.Run("helm test", c.helmTestPasses)
+	t.Run("permissions", c.permissions)
+	t.Run("nothing lost", c.nothingLost)
+	t.Run("helm test of a broken Envoy", c.helmTestFails)
+	t.Run("reboot", c.reboot)
+	t.Run("agents killed", c.agentsKilled)
+}
+
+// TestNftables is what depends on kube-proxy's mode.
+func TestNftables(t *testing.T) {
+	c := start(t, "nftables")
+	c.demo(t)
+	t.Run("install and uninstall", c.installAndUninstall)
+	c.install(t)
+	c.label(t, "enabled")
+	c.everyNode(t)
+	t.Run("helm test", c.helmTestPasses)
+	t.Run("nothing lost", c.nothingLost)
+	t.Run("reboot", c.reboot)
+	t.Run("agents killed", c.agentsKilled)
+}
+
+// installAndUninstall goes the way of a user who tries nodevoy and gives it up.
+func (c *cluster) installAndUninstall(t *testing.T) {
+	before := c.before(t)
+	c.install(t)
+	from, stranger := c.client(t, nodeA), c.pods(t, "stranger")[0]
+	if err := c.direct(from); err != nil {
+		t.Errorf("redirected without being asked: %v", err)
+	}
+	c.label(t, "enabled")
+	c.everyNode(t)
+	for _, node := range nodes() {
+		// Envoy writes its log some seconds late.
+		eventually(t, 20*time.Second, func() error { return c.logged(t, node, c.pods(t, "echo")) })
+	}
+	if err := c.direct(stranger); err != nil {
+		t.Errorf("the pod that is opted out: %v", err)
+	}
+	c.label(t, "-")
+	unlabelled := time.Now()
+	eventually(t, 20*time.Second, func() error { return c.direct(from) })
+	if took := time.Since(unlabelled); took > 2*time.Second {
+		t.Errorf("calls bypassed Envoy %s after the label was gone, want 2 s at most", took)
+	}
+	c.label(t, "enabled")
+	c.everyNode(t)
+	c.uninstall(t)
+	if err := c.direct(from); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+	c.since(t, before)
+	c.label(t, "-")
+}
+
+func (c *cluster) helmTestPasses(t *testing.T) {
+	code, said := c.helmTest(t)
+	if code != 0 || !strings.Contains(said, "redirected: 2 backends") {
+		t.Errorf("helm test ended with %d:\n%s", code, said)
+	}
+}
+
+// helmTestFails stops both Envoys as a debugger would: they hold their sockets
+// and never answer.
+func (c *cluster) helmTestFails(t *testing.T) {
+	for _, node := range nodes() {
+		c.signal(t, node, "STOP", envoyProcess)
+	}
+	from := c.client(t, nodeA)
+	eventually(t, 30*time.Second, func() error { return c.direct(from) })
+	code, said := c.helmTest(t)
+	if code == 0 || !strings.Contains(said, "not redirected") {
+		t.Errorf("helm test of a broken Envoy ended with %d:\n%s", code, said)
+	}
+	for _, node := range nodes() {
+		c.signal(t, node, "CONT", envoyProcess)
+	}
+	c.everyNode(t)
+	c.helmTestPasses(t)
+}
+
+// echoSettled says whether the servers are no more than they should be.
+func (c *cluster) echoSettled(t *testing.T) error {
+	t.Helper()
+	names := c.kubectl(t, "-n", "demo", "get", "pods", "-l", "app=echo", "-o", "jsonpath={.items[*].metadata.name}")
+	if len(strings.Fields(names)) != 4 {
+		return errors.New("old servers are still ending: " + names)
+	}
+	return nil
+}

@@ -91,7 +91,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(hook) boo
 		}
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
-			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found))
+			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found), t.DropEmpty(table))
 		}
 	}
 	return errors.Join(errs...)

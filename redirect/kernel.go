@@ -37,6 +37,7 @@ type Tables interface {
 	Restore(ctx context.Context, text string) error
 	Test(ctx context.Context, text string) error
 	Generation() (uint32, error)
+	DropEmpty(table string) error
 }
 
 // Network is what redirection needs of addresses and routes. See route.Network.

@@ -75,6 +75,10 @@ func (f *Fake) Generation() (uint32, error) {
 	return f.generation, nil
 }
 
+// DropEmpty is as Tables.DropEmpty: of an empty table nothing is to be seen,
+// whether it is there or not.
+func (f *Fake) DropEmpty(string) error { return nil }
+
 // References counts the rules that refer to an ipset.
 func (f *Fake) References(set string) int {
 	f.mu.Lock()

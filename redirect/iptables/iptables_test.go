@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,7 @@ type kernel interface {
 	Restore(ctx context.Context, text string) error
 	Test(ctx context.Context, text string) error
 	Generation() (uint32, error)
+	DropEmpty(table string) error
 	Backend() iptables.Backend
 }
 
@@ -232,6 +234,63 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("PREROUTING: %q, %v; want ErrUnreadable", rules, err)
 	}
 	holds(t, k, "OWN")
+}
+
+// TestDropEmpty: nothing of anybody's goes with an empty table.
+func TestDropEmpty(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		drop := func() {
+			t.Helper()
+			if err := k.DropEmpty("nat"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drop() // No table at all.
+		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
+		drop()
+		holds(t, k, "OWN")
+		restore(t, k, "*nat", "-X OWN", "-A PREROUTING -j RETURN", "COMMIT")
+		drop()
+		holds(t, k, "PREROUTING", "-A PREROUTING -j RETURN")
+		restore(t, k, "*nat", "-D PREROUTING -j RETURN", "COMMIT")
+		drop()
+		holds(t, k, "PREROUTING")
+		restore(t, k, "*nat", ":OWN - [0:0]", "-A PREROUTING -j OWN", "COMMIT")
+		holds(t, k, "PREROUTING", "-A PREROUTING -j OWN")
+	})
+}
+
+// TestDropEmptyIsComplete: an empty table goes, and stays while a chain does
+// more than let pass, or something native is in it.
+func TestDropEmptyIsComplete(t *testing.T) {
+	for name, c := range map[string]struct {
+		also  []string
+		stays bool
+	}{
+		"empty":  {nil, false},
+		"policy": {[]string{"iptables-nft", "-t", "raw", "-P", "OUTPUT", "DROP"}, true},
+		"set":    {[]string{"nft", "add", "set", "ip", "raw", "foreign", "{", "type", "ipv4_addr;", "}"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := open(t, iptables.NFT, family.V4)
+			restore(t, k, "*raw", ":OWN - [0:0]", "-A PREROUTING -j OWN", "COMMIT", "*raw", "-D PREROUTING -j OWN", "-X OWN", "COMMIT")
+			if c.also != nil {
+				if out, err := exec.Command(c.also[0], c.also[1:]...).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+			if err := k.DropEmpty("raw"); err != nil {
+				t.Fatal(err)
+			}
+			tables, err := iptables.NFTables(family.V4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(tables, "raw") != c.stays {
+				t.Errorf("tables %q, want raw among them: %v", tables, c.stays)
+			}
+		})
+	}
 }
 
 func TestNFTables(t *testing.T) {

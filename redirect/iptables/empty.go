@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// verdictAccept is NF_ACCEPT, the policy that lets everything pass.
+const verdictAccept = 1
+
+// dropAttempts is how often a table is looked at again because somebody changed
+// some rule meanwhile.
+const dropAttempts = 5
+
+// DropEmpty removes a table in which nobody has anything: it holds no chains but
+// the kernel's own, and these no rules, and let everything pass. The nft commands
+// make it so when a table is first used and never remove it. Anything else is
+// left alone, as are the tables of the legacy backend, which the kernel keeps.
+func (t *Tables) DropEmpty(table string) error {
+	if t.backend != NFT {
+		return nil
+	}
+	var err error
+	for range dropAttempts {
+		var empty bool
+		var generation uint32
+		if generation, err = t.Generation(); err != nil {
+			return err
+		}
+		if empty, err = nftEmpty(t.family, table); err != nil || !empty {
+			return err
+		}
+		// The kernel refuses it if anything has changed since it was looked at.
+		err = nftDelete(t.family, table, generation)
+		if !errors.Is(err, unix.ERESTART) {
+			break
+		}
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove the empty %s table %s: %w", t.family, table, err)
+	}
+	return nil
+}
+
+// nftEmpty says whether a table is there and nobody has anything in it.
+func nftEmpty(f family.Family, table string) (bool, error) {
+	name := nl.ZeroTerminated(table)
+	replies, err := nftables(unix.NFT_MSG_GETTABLE, 0, f, nl.NewRtAttr(unix.NFTA_TABLE_NAME, name))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil || len(replies) != 1 {
+		return false, fmt.Errorf("look at nf_tables table %s: %w", table, err)
+	}
+	attrs, err := attributes(replies[0])
+	if err != nil {
+		return false, err
+	}
+	// What is in the table: chains, sets, objects.
+	things := number(attrs[unix.NFTA_TABLE_USE])
+	replies, err = nftables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f)
+	if err != nil {
+		return false, fmt.Errorf("list nf_tables chains: %w", err)
+	}
+	for _, r := range replies {
+		attrs, err := attributes(r)
+		if err != nil {
+			return false, err
+		}
+		if nl.BytesToString(attrs[unix.NFTA_CHAIN_TABLE]) != table {
+			continue
+		}
+		_, hooked := attrs[unix.NFTA_CHAIN_HOOK]
+		if !hooked || number(attrs[unix.NFTA_CHAIN_USE]) > 0 || number(attrs[unix.NFTA_CHAIN_POLICY]) != verdictAccept {
+			return false, nil
+		}
+		things--
+	}
+	return things == 0, nil
+}
+
+// attributes are those of a reply, by type.
+func attributes(reply []byte) (map[uint16][]byte, error) {
+	list, err := nl.ParseRouteAttr(reply[nl.SizeofNfgenmsg:])
+	if err != nil {
+		return nil, fmt.Errorf("read reply of nf_tables: %w", err)
+	}
+	attrs := make(map[uint16][]byte, len(list))
+	for _, a := range list {
+		attrs[a.Attr.Type&attributeMask] = a.Value
+	}
+	return attrs, nil
+}
+
+// number is an attribute of 32 bits, 0 for want of one.
+func number(value []byte) uint32 {
+	if len(value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(value)
+}
+
+// nftDelete removes a table with all it holds, if the generation is still the
+// one given; else it returns ERESTART.
+func nftDelete(f family.Family, table string, generation uint32) error {
+	begin := batch(unix.NFNL_MSG_BATCH_BEGIN)
+	begin.AddData(nl.NewRtAttr(unix.NFNL_BATCH_GENID, binary.BigEndian.AppendUint32(nil, generation)))
+	remove := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELTABLE, unix.NLM_F_ACK)
+	remove.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f), Version: nl.NFNETLINK_V0})
+	remove.AddData(nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table)))
+	var message []byte
+	for _, r := range []*nl.NetlinkRequest{begin, remove, batch(unix.NFNL_MSG_BATCH_END)} {
+		message = append(message, r.Serialize()...)
+	}
+	return transact(message)
+}
+
+// batch is the message that begins or ends a transaction of nf_tables.
+func batch(message int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(message, 0)
+	req.AddData(&nl.Nfgenmsg{Version: nl.NFNETLINK_V0, ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)})
+	return req
+}
+
+// transact sends a transaction and waits for the one answer it asks for, or for
+// the error that it was refused with.
+func transact(message []byte) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: waitSeconds}); err != nil {
+		return fmt.Errorf("limit netlink's wait: %w", err)
+	}
+	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("write to netlink: %w", err)
+	}
+	answer := make([]byte, unix.Getpagesize())
+	n, _, err := unix.Recvfrom(fd, answer, 0)
+	if err != nil {
+		return fmt.Errorf("read from netlink: %w", err)
+	}
+	messages, err := syscall.ParseNetlinkMessage(answer[:n])
+	if err != nil || len(messages) == 0 || messages[0].Header.Type != unix.NLMSG_ERROR || len(messages[0].Data) < 4 {
+		return fmt.Errorf("read from netlink: no answer in %d bytes: %w", n, err)
+	}
+	if code := int32(binary.NativeEndian.Uint32(messages[0].Data)); code != 0 {
+		return syscall.Errno(-code)
+	}
+	return nil
+}

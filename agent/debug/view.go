@@ -25,9 +25,9 @@ type View struct {
 	// RedirectingSince when redirection last began.
 	ObjectsRead      *time.Time `json:"objectsRead,omitempty"`
 	RedirectingSince *time.Time `json:"redirectingSince,omitempty"`
-	Envoy        Envoy      `json:"envoy"`
-	Redirect     Redirect   `json:"redirect"`
-	Pods         []Pod      `json:"pods"`
+	Envoy            Envoy      `json:"envoy"`
+	Redirect         Redirect   `json:"redirect"`
+	Pods             []Pod      `json:"pods"`
 	// Frontends are those Envoy has asked for, unless all were asked for.
 	Frontends []Frontend `json:"frontends"`
 	// FrontendCount counts all frontends of the cluster by capture class;

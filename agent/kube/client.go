@@ -30,12 +30,13 @@ const (
 const protobuf = "application/vnd.kubernetes.protobuf"
 
 // newClient makes a client from a kubeconfig file, or from the service account
-// of the pod when there is none.
-func newClient(kubeconfig string) (kubernetes.Interface, error) {
+// of the pod when there is none. What comes of its requests is seen by reach.
+func newClient(kubeconfig string, r *reach) (kubernetes.Interface, error) {
 	cfg, err := restConfig(kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("configure Kubernetes client: %w", err)
 	}
+	cfg.Wrap(r.wrap)
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make Kubernetes client: %w", err)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,9 @@ type Config struct {
 	Now func() time.Time
 }
 
+// endPatience is how long Run waits, at its end, for informers.
+const endPatience = 500 * time.Millisecond
+
 // Source is the API server's objects, as far as this node needs them.
 type Source struct {
 	cfg      Config
@@ -46,6 +50,7 @@ type Source struct {
 	watches  []*watch
 	byKind   map[string]*watch
 	recorder *recorder
+	reach    *reach
 	synced   atomic.Bool
 	changed  chan struct{}
 }
@@ -64,14 +69,15 @@ func New(cfg Config, log *zap.Logger) (*Source, error) {
 	if cfg.NodeName == "" {
 		return nil, errors.New("kube: the node's name is empty")
 	}
+	r := &reach{log: log}
 	if cfg.Client == nil {
-		client, err := newClient(cfg.Kubeconfig)
+		client, err := newClient(cfg.Kubeconfig, r)
 		if err != nil {
 			return nil, err
 		}
 		cfg.Client = client
 	}
-	s := &Source{cfg: cfg, log: log, byKind: map[string]*watch{}, changed: make(chan struct{}, 1)}
+	s := &Source{cfg: cfg, log: log, byKind: map[string]*watch{}, reach: r, changed: make(chan struct{}, 1)}
 	if cfg.Now != nil {
 		s.recorder = newRecorder(cfg, log)
 	}
@@ -121,16 +127,19 @@ func (s *Source) watchFailed(w *watch, err error) {
 // stays in force.
 func (s *Source) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	var informers sync.WaitGroup
 	checkers := make([]cache.DoneChecker, 0, len(s.watches))
 	for _, w := range s.watches {
 		// The handler's, not the cache's: what the first list brought is then
 		// told already, and does not start a second round.
 		checkers = append(checkers, w.handler.HasSyncedChecker())
-		group.Go(func() error {
-			w.informer.RunWithContext(ctx)
-			return nil
-		})
+		informers.Go(func() { w.informer.RunWithContext(ctx) })
 	}
+	group.Go(func() error {
+		<-ctx.Done()
+		awaitEnd(&informers)
+		return nil
+	})
 	if s.recorder != nil {
 		group.Go(func() error { return s.recorder.run(ctx) })
 	}
@@ -142,6 +151,20 @@ func (s *Source) Run(ctx context.Context) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// awaitEnd waits for the informers, but not for one that is in the middle of a
+// pause between two tries: client-go sleeps up to a minute without looking up.
+func awaitEnd(informers *sync.WaitGroup) {
+	ended := make(chan struct{})
+	go func() {
+		informers.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endPatience):
+	}
 }
 
 // look says that there is something new, once everything is there.
@@ -188,10 +211,13 @@ func stored[T any](w *watch) []*T {
 	return typed
 }
 
-// Problems are the kinds that could not be read yet, and why: while there are
-// any, Changed does not fire.
+// Problems are that the API server can't be reached, and the kinds that could
+// not be read yet: while there are any of these, Changed does not fire.
 func (s *Source) Problems() []model.Problem {
 	var problems []model.Problem
+	if err := s.reach.why(); err != nil {
+		problems = append(problems, model.Problem{Kind: "API server", Detail: "can't be reached: " + err.Error()})
+	}
 	for _, w := range s.watches {
 		if err := w.lastErr.Load(); err != nil && !w.informer.HasSynced() {
 			problems = append(problems, model.Problem{Kind: w.kind, Detail: (*err).Error()})

@@ -108,7 +108,9 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
 	view := func(all bool) debug.View {
 		s := a.state.Load()
-		return s.view(all, s.stuck(time.Now(), a.cfg.StuckAfter))
+		v := s.view(all, s.stuck(time.Now(), a.cfg.StuckAfter))
+		v.Node = a.cfg.NodeName
+		return v
 	}
 	a.parts = []runner{
 		src.Run, server.Run, prober.run, l.run, health.run,

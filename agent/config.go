@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -161,5 +162,7 @@ func (c Config) Validate() error {
 	if c.StuckAfter < time.Second {
 		bad("--stuck-after %s is under 1s", c.StuckAfter)
 	}
-	return errors.Join(append(errs, c.Model.Validate(), c.Redirect.Validate(), c.Resolved().XDS.Validate())...)
+	envoy := c.Resolved().XDS
+	envoy.NodeID = cmp.Or(envoy.NodeID, "missing") // which is said already
+	return errors.Join(append(errs, c.Model.Validate(), c.Redirect.Validate(), envoy.Validate())...)
 }

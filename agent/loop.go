@@ -237,7 +237,7 @@ func (l *loop) advance(ctx context.Context) {
 	}
 	if l.applyErr != nil || !was {
 		l.redirecting = time.Now()
-		l.log.Info("redirecting", zap.Int("pods", l.plan.EnrolledIPs()), zap.Int("frontends", len(l.node.Frontends)))
+		l.log.Info("redirecting", zap.Int("podAddresses", l.plan.EnrolledIPs()), zap.Int("frontends", len(l.node.Frontends)))
 	}
 	l.unapplied, l.applyErr, l.applied, l.pendingSince = false, nil, time.Now(), time.Time{}
 }

@@ -44,7 +44,7 @@ func sample(now time.Time) View {
 
 const sampleTable = `NODE     node-a
 STATE    redirecting
-ENVOY    connected for 12s, listeners accepted, 0 unanswered, 1 refused
+ENVOY    connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
 KERNEL   dnat (iptables-nft), 14 rules, applied 12s ago, drift repaired 2 times
 BECAUSE  kube-proxy writes iptables
          mechanism dnat
@@ -79,7 +79,7 @@ func TestTable(t *testing.T) {
 	if err := WriteTable(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"waiting for Envoy: no Envoy is connected\n", "ENVOY    not connected\n", "No frontend is in use yet (2 in the cluster, 1 of them left to kube-proxy; --all shows them).\n"} {
+	for _, want := range []string{"waiting for Envoy: no Envoy is connected\n", "ENVOY    not connected\n", "No frontend is in use (2 are known, 1 of them left to kube-proxy; --all shows them).\n"} {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("table lacks %q:\n%s", want, &out)
 		}

@@ -77,7 +77,7 @@ func (t *table) pods(pods []Pod) {
 func (t *table) frontends(v *View) {
 	t.line("")
 	if len(v.Frontends) == 0 {
-		t.line(fmt.Sprintf("No frontend is in use yet (%s; --all shows them).", counts(v.FrontendCount)))
+		t.line(noFrontends(v.FrontendCount))
 		t.flush()
 		return
 	}
@@ -117,7 +117,7 @@ func envoyLine(e *Envoy, now time.Time) string {
 	} else {
 		s += ", listeners NOT accepted"
 	}
-	s += fmt.Sprintf(", %d unanswered, %d refused", e.Unanswered, e.Nacks)
+	s += fmt.Sprintf(", %d updates unanswered, %d refused", e.Unanswered, e.Nacks)
 	if e.ProbeError != "" {
 		s += ", " + e.ProbeError
 	}
@@ -155,12 +155,17 @@ func backends(all []Backend) string {
 	return dash(strings.Join(names, ", "))
 }
 
-func counts(m map[string]int) string {
+// noFrontends stands for the table when there is nothing to list; count is of
+// all frontends, by class.
+func noFrontends(count map[string]int) string {
 	total := 0
-	for _, n := range m {
+	for _, n := range count {
 		total += n
 	}
-	return fmt.Sprintf("%d in the cluster, %d of them left to kube-proxy", total, m["bypass"])
+	if total == 0 {
+		return "No frontend is known."
+	}
+	return fmt.Sprintf("No frontend is in use (%d are known, %d of them left to kube-proxy; --all shows them).", total, count["bypass"])
 }
 
 func age(t, now time.Time) string { return now.Sub(t).Round(time.Second).String() }

@@ -38,7 +38,6 @@ func (s *State) view(all bool, stuck string) debug.View {
 	if s.Node == nil {
 		return v
 	}
-	v.Node = s.Node.Name
 	v.Redirect.Rules = s.Plan.RuleCount()
 	viewPods(&v, s.Node.Pods)
 	viewFrontends(&v, s, all)
@@ -98,10 +97,35 @@ func ProblemLine(p model.Problem) string {
 	if p.Namespace != "" {
 		name = p.Namespace + "/" + p.Name
 	}
-	if p.Field != "" {
-		return fmt.Sprintf("%s %s: %s: %s", p.Kind, name, p.Field, p.Detail)
+	line := p.Kind
+	for _, part := range []struct{ before, text string }{{" ", name}, {": ", p.Field}, {": ", p.Detail}} {
+		if part.text != "" {
+			line += part.before + part.text
+		}
 	}
-	return fmt.Sprintf("%s %s: %s", p.Kind, name, p.Detail)
+	return line
+}
+
+// Explain says of each pod whether it is enrolled and of each frontend where
+// its connections go, with the reason, in a line each.
+func Explain(n *model.Node) []string {
+	lines := make([]string, 0, len(n.Pods)+len(n.Frontends))
+	for _, p := range n.Pods {
+		verdict := "not enrolled"
+		if p.Enrolled {
+			verdict = "enrolled"
+		}
+		lines = append(lines, fmt.Sprintf("pod %s/%s: %s: %s", p.Namespace, p.Name, verdict, p.Reason))
+	}
+	for i := range n.Frontends {
+		f := viewFrontend(&n.Frontends[i], n.Frontends[i].Address.String(), false)
+		verdict := "class " + f.Class + ": " + f.Why
+		if f.Bypass != "" {
+			verdict = "not redirected: " + f.Bypass
+		}
+		lines = append(lines, fmt.Sprintf("frontend %s, %s: %s", f.Address, f.Service, verdict))
+	}
+	return lines
 }
 
 // moment is nil for the zero time, so that JSON leaves it out.

@@ -49,7 +49,7 @@ func newAgent() *cobra.Command {
 	f.DurationVar(&cfg.Debounce, "debounce", cfg.Debounce, "how long a change waits for others to be applied with it")
 	f.DurationVar(&cfg.StuckAfter, "stuck-after", cfg.StuckAfter, "age of an unapplied change from which /healthz fails")
 	f.BoolVar(&cfg.CleanupOnExit, "cleanup-on-exit", cfg.CleanupOnExit, "remove all rules when told to stop, instead of leaving them for the next agent")
-	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long an agent that cleans up waits for Envoy's connections to end")
+	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long an agent that cleans up waits for Envoy's connections to end; 0 for not at all")
 	f.StringVar(&cfg.HostDir, "host-dir", cfg.HostDir, "directory shared by all agents started on this node, where they take turns (default: the run directory)")
 	f.StringVar(&logLevel, "log-level", logLevel, "debug, info, warn or error")
 	f.StringVar(&logFormat, "log-format", logFormat, "json or console")

@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 // noArgs refuses arguments that are not flags, as a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown argument %q for %s", args[0], cmd.CommandPath())}
+		return usageError{fmt.Errorf("unknown argument %q for %s (see %s --help)", args[0], cmd.CommandPath(), cmd.CommandPath())}
 	}
 	return nil
 }

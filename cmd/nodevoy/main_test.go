@@ -106,7 +106,10 @@ endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, na
 	if code := run(t.Context(), []string{"render", "--node-name", "node-a", "--objects", dir}, &out, &errs); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}
-	for _, want := range []string{"10.96.0.10:80", "demo/web/http", "10.244.2.7", "demo/web-1", "NODEVOY-PREROUTING", "10.96.0.10,tcp:80", "10.244.1.5"} {
+	for _, want := range []string{
+		"# pod demo/client: enrolled: namespace label", "# frontend 10.96.0.10:80, demo/web/http: class http: port name http",
+		"10.96.0.10:80", "demo/web/http", "10.244.2.7", "demo/web-1", "NODEVOY-PREROUTING", "10.96.0.10,tcp:80", "10.244.1.5",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("output lacks %q", want)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,7 +89,10 @@ func newRender() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "Print what an agent would give Envoy and the kernel for a directory of objects",
-		Args:  noArgs,
+		Long: "Print what an agent would give Envoy and the kernel for a directory of objects,\n" +
+			"and why. What is wrong with the objects goes to standard error. The node is not\n" +
+			"looked at: auto stands for dnat and for both address families.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Objects == "" {
 				return usageError{fmt.Errorf("--objects is required")}
@@ -121,7 +125,11 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s---\n%s", text, redirect.Compile(node, cfg.Redirect).Render())
+	var why strings.Builder
+	for _, line := range agent.Explain(node) {
+		fmt.Fprintln(&why, "#", line)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s%s---\n%s", &why, text, redirect.Compile(node, cfg.Redirect).Render())
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -79,7 +80,7 @@ const kindFile = "File"
 func decode(file string, doc document) decoded {
 	var d decoded
 	text := doc.text
-	place := file + ", " + doc.at()
+	place := file + ", object from " + doc.at()
 	if !doc.json {
 		var err error
 		if text, err = yamlToJSON(doc.text); err != nil {
@@ -197,10 +198,12 @@ func (d *decoded) strict(key objectKey, place string, text []byte, value any) bo
 	}
 	for _, err := range strictErrors {
 		var field string
+		detail := err.Error()
 		if fieldError, ok := errors.AsType[kjson.FieldError](err); ok {
 			field = fieldError.FieldPath()
+			detail = strings.TrimSuffix(detail, fmt.Sprintf(" %q", field)) // once is enough
 		}
-		d.fault(key, field, err.Error(), place)
+		d.fault(key, field, detail, place)
 	}
 	return len(strictErrors) == 0
 }

@@ -94,43 +94,43 @@ metadata: {name: client, namespace: shop}
 			name:   "list with an unknown kind",
 			text:   "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}}\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n",
 			keys:   []string{"Node a"},
-			unread: []string{"Secret s: kind: v1 Secret is not read; ignored (f.yaml, line 1, items[0])"},
+			unread: []string{"Secret s: kind: v1 Secret is not read; ignored (f.yaml, object from line 1, items[0])"},
 		},
 		{
 			name:   "list with a broken item",
 			text:   "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n- {apiVersion: v1, kind: Node}\n",
-			faults: []string{"Node : metadata.name: is missing (f.yaml, line 1, items[1])"},
+			faults: []string{"Node : metadata.name: is missing (f.yaml, object from line 1, items[1])"},
 		},
 		{
 			name: "list with an unknown field", text: "apiVersion: v1\nkind: List\nitem: []\n",
-			faults: []string{`List : item: unknown field "item" (f.yaml, line 1)`},
+			faults: []string{`List : item: unknown field (f.yaml, object from line 1)`},
 		},
 		{
 			name:   "unknown kinds",
 			text:   "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec: {what: ever}\n---\n" + service,
 			keys:   []string{"Service default/web"},
-			unread: []string{"Deployment shop/web: kind: apps/v1 Deployment is not read; ignored (f.yaml, line 1)"},
+			unread: []string{"Deployment shop/web: kind: apps/v1 Deployment is not read; ignored (f.yaml, object from line 1)"},
 		},
 		{
 			name:   "known kind of another version",
 			text:   "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: web}\n",
-			unread: []string{"EndpointSlice web: kind: discovery.k8s.io/v1beta1 EndpointSlice is not read; ignored (f.yaml, line 1)"},
+			unread: []string{"EndpointSlice web: kind: discovery.k8s.io/v1beta1 EndpointSlice is not read; ignored (f.yaml, object from line 1)"},
 		},
 		{
 			name: "unknown field", text: service + "spec: {ports: [{name: http, prot: 80}]}\n",
-			faults: []string{`Service default/web: spec.ports[0].prot: unknown field "spec.ports[0].prot" (f.yaml, line 1)`},
+			faults: []string{`Service default/web: spec.ports[0].prot: unknown field (f.yaml, object from line 1)`},
 		},
 		{
 			name: "case matters", text: service + "Spec: {}\n",
-			faults: []string{`Service default/web: Spec: unknown field "Spec" (f.yaml, line 1)`},
+			faults: []string{`Service default/web: Spec: unknown field (f.yaml, object from line 1)`},
 		},
 		{
 			name: "wrong type", text: "---\n" + service + "spec: {ports: [{name: http, port: eighty}]}\n",
-			faults: []string{"Service default/web: spec.ports.port: must be a whole number, not string (f.yaml, line 2)"},
+			faults: []string{"Service default/web: spec.ports.port: must be a whole number, not string (f.yaml, object from line 2)"},
 		},
 		{
 			name: "yes is not a text in YAML", text: "\n\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {nodevoy.io/redirect: yes}}\n",
-			faults: []string{"Namespace shop: metadata.labels: must be a string, not bool (f.yaml, line 4)"},
+			faults: []string{"Namespace shop: metadata.labels: must be a string, not bool (f.yaml, object from line 4)"},
 		},
 		{
 			name: "field twice", text: service + "spec: {}\nspec: {}\n",
@@ -139,24 +139,24 @@ metadata: {name: client, namespace: shop}
 		},
 		{
 			name: "field twice in json", text: `{"apiVersion":"v1","kind":"Node","kind":"Node","metadata":{"name":"a"}}`,
-			faults: []string{`Node a: kind: duplicate field "kind" (f.yaml, line 1)`},
+			faults: []string{`Node a: kind: duplicate field (f.yaml, object from line 1)`},
 		},
 		{
 			name: "no name", text: "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop}\n",
-			faults: []string{"Service shop/: metadata.name: is missing (f.yaml, line 1)"},
+			faults: []string{"Service shop/: metadata.name: is missing (f.yaml, object from line 1)"},
 		},
 		{
 			name: "namespace of a namespace", text: "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, namespace: shop}\n",
-			faults: []string{"Namespace shop/shop: metadata.namespace: is set, but a Namespace is in no namespace (f.yaml, line 1)"},
+			faults: []string{"Namespace shop/shop: metadata.namespace: is set, but a Namespace is in no namespace (f.yaml, object from line 1)"},
 		},
-		{name: "no kind", text: "apiVersion: v1\n", faults: []string{"File f.yaml: kind: is missing (f.yaml, line 1)"}},
+		{name: "no kind", text: "apiVersion: v1\n", faults: []string{"File f.yaml: kind: is missing (f.yaml, object from line 1)"}},
 		{
 			name: "no apiVersion", text: "kind: Service\nmetadata: {name: web}\n",
-			faults: []string{"Service web: apiVersion: is missing (f.yaml, line 1)"},
+			faults: []string{"Service web: apiVersion: is missing (f.yaml, object from line 1)"},
 		},
 		{
 			name: "not an object", text: "- a\n- b\n",
-			faults: []string{"File f.yaml: : must be an object, not array (f.yaml, line 1)"},
+			faults: []string{"File f.yaml: : must be an object, not array (f.yaml, object from line 1)"},
 		},
 		{
 			name: "not YAML", text: service + "---\na: b\n\tx: [\n",

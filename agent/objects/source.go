@@ -187,7 +187,11 @@ func (s *Source) publish() {
 			continue
 		case len(f.faults) > 0:
 			first := f.faults[0]
-			s.log.Warn("objects file is broken, its last good version stays in force",
+			what := "objects file is broken, nothing of it is used"
+			if f.documents != nil {
+				what = "objects file is broken, its last good version stays in force"
+			}
+			s.log.Warn(what,
 				zap.String("file", name), zap.Int("problems", len(f.faults)),
 				zap.String("kind", first.Kind), zap.String("namespace", first.Namespace), zap.String("name", first.Name),
 				zap.String("field", first.Field), zap.String("detail", first.Detail))

@@ -201,7 +201,7 @@ func TestBrokenFileKeepsItsLastGoodVersion(t *testing.T) {
 	r.await(t, "start", state{Services: []string{"a1", "a2", "b1"}})
 
 	write(t, filepath.Join(r.dir, "a.yaml"), services("a3")+"spec: {prots: []}\n")
-	broken := []string{`Service|default|a3|spec.prots|unknown field "spec.prots" (a.yaml, line 2); the last good version of a.yaml stays in force`}
+	broken := []string{`Service|default|a3|spec.prots|unknown field (a.yaml, object from line 2); the last good version of a.yaml stays in force`}
 	r.await(t, "a broken", state{Services: []string{"a1", "a2", "b1"}, Problems: broken})
 
 	write(t, filepath.Join(r.dir, "b.yaml"), services("b2"))
@@ -230,7 +230,7 @@ func TestFileBrokenFromTheStart(t *testing.T) {
 	r := start(t, map[string]string{"a.yaml": services("a1") + "---\n\nkind: Service\n", "b.yaml": services("b1")})
 	r.await(t, "start", state{
 		Services: []string{"b1"},
-		Problems: []string{"Service|||apiVersion|is missing (a.yaml, line 7); nothing of a.yaml is used"},
+		Problems: []string{"Service|||apiVersion|is missing (a.yaml, object from line 7); nothing of a.yaml is used"},
 	})
 	write(t, filepath.Join(r.dir, "a.yaml"), services("a1"))
 	r.await(t, "mended", state{Services: []string{"a1", "b1"}})
@@ -240,7 +240,7 @@ func TestUnknownKindsAreToldAndTheRestIsRead(t *testing.T) {
 	r := start(t, map[string]string{"a.yaml": services("a1") + "---\n \n{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n"})
 	r.await(t, "start", state{
 		Services: []string{"a1"},
-		Problems: []string{"ConfigMap||c|kind|v1 ConfigMap is not read; ignored (a.yaml, line 7)"},
+		Problems: []string{"ConfigMap||c|kind|v1 ConfigMap is not read; ignored (a.yaml, object from line 7)"},
 	})
 	if n := r.logs.Len(); n != 0 {
 		t.Errorf("logged %v", r.logs.All())

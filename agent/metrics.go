@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Namespace: "nodevoy", Name: name, Help: help})
 	}
-	return &metrics{
+	m := &metrics{
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "nodevoy", Name: "stage_duration_seconds", Help: "Time a stage of a round took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
@@ -68,6 +68,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		inUse:    gauge("frontends_in_use", "Frontends that Envoy has asked for."),
 		problems: gauge("object_problems", "Kubernetes objects, or fields of them, that could not be used as written."),
 	}
+	// An alert needs a zero to rise from.
+	for _, kind := range []string{"cluster", "endpoints", "listener", "route"} {
+		m.nacks.WithLabelValues(kind)
+	}
+	return m
 }
 
 // stage starts the clock of a stage; the function it returns stops it and

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -147,7 +148,12 @@ func newCleanup() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return applier.Cleanup(cmd.Context())
+			err = applier.Cleanup(cmd.Context())
+			if errors.Is(err, os.ErrPermission) {
+				// One of many, all alike.
+				return errors.New("no permission to change the kernel's tables: run as root with the capabilities NET_ADMIN and NET_RAW")
+			}
+			return err
 		},
 	}
 	redirectFlags(cmd.Flags(), &cfg)

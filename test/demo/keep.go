@@ -83,12 +83,17 @@ It is left up. Look around:
   $in ip netns exec client curl -s http://10.96.0.10/       # call as the enrolled pod
   $in ip netns exec outsider curl -s http://10.96.0.10/     # and as one that is not
   $in tail -n 5 %s/node-a/access.log
+  $in tail -n 5 %s/node-a/agent.log
   $in ip netns exec node-a %s status --run-dir %s
+  $in ip netns exec node-a curl -s http://127.0.0.1:15020/metrics
   $in ip netns exec node-a iptables-save -t nat
   $in ip netns exec node-a ipset list
   $in curl -s --unix-socket %s/envoy-admin.sock http://envoy/clusters
-Change %s/objects/*.yaml in there and see it follow. End it by: make demo-down
-`, pid, lab.Dir, os.Getenv("NODEVOY_BIN"), run, run, lab.Dir)
+Change objects and see it follow, for instance:
+  $in ls %s/objects
+  $in sed -i s/enabled/disabled/ %s/objects/namespace-shop.yaml
+End it by: make demo-down
+`, pid, lab.Dir, lab.Dir, os.Getenv("NODEVOY_BIN"), run, run, lab.Dir, lab.Dir)
 	return nil
 }
 

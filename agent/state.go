@@ -56,3 +56,12 @@ type State struct {
 	// DriftRepaired counts foreign edits of our rules that were mended.
 	DriftRepaired int
 }
+
+// inUse are the names of the frontends that Envoy knows.
+func (s *State) inUse() map[string]bool {
+	names := make(map[string]bool, len(s.Envoy.InUse))
+	for _, name := range s.Envoy.InUse {
+		names[name] = true
+	}
+	return names
+}

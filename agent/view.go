@@ -55,10 +55,7 @@ func viewPods(v *debug.View, pods []model.Pod) {
 }
 
 func viewFrontends(v *debug.View, s *State, all bool) {
-	used := make(map[string]bool, len(s.Envoy.InUse))
-	for _, name := range s.Envoy.InUse {
-		used[name] = true
-	}
+	used := s.inUse()
 	for i := range s.Node.Frontends {
 		f := &s.Node.Frontends[i]
 		class := f.Class.String()

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
 	"github.com/nodevoy/nodevoy/test/netns/space"
@@ -21,19 +22,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
 
-// kernel is what Sets and Fake have in common.
-type kernel interface {
-	Protocol() (int, error)
-	Create(spec ipset.Spec) error
-	Destroy(set string) error
-	Flush(set string) error
-	Swap(a, b string) error
-	Add(set ipset.Spec, members []ipset.Member) error
-	Delete(set ipset.Spec, members []ipset.Member) error
-	Header(set string) (ipset.Header, error)
-	Members(set string) ([]ipset.Member, error)
-	Names() ([]string, error)
-}
+// kernel is what redirection needs of this room, and the contract is about.
+type kernel = redirect.Sets
 
 // on runs a contract on the fake and on the real kernel.
 func on(t *testing.T, contract func(t *testing.T, k kernel)) {

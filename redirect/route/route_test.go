@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/route"
 	"github.com/nodevoy/nodevoy/test/netns/space"
@@ -17,17 +18,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
 
-// kernel is what Network and Fake have in common.
-type kernel interface {
-	Addresses(f family.Family) ([]netip.Addr, error)
-	AddAddress(addr netip.Addr) error
-	DeleteAddress(addr netip.Addr) error
-	AddRule(r route.Rule) error
-	DeleteRule(r route.Rule) error
-	HasRule(r route.Rule) (bool, error)
-	Marks(f family.Family) ([]route.Foreign, error)
-	Bridged(f family.Family) (string, error)
-}
+// kernel is what redirection needs of this room, and the contract is about.
+type kernel = redirect.Network
 
 // on runs a contract on the fake and on the real kernel.
 func on(t *testing.T, contract func(t *testing.T, k kernel)) {

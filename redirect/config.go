@@ -58,6 +58,8 @@ func (p Ports) Of(c model.Class) uint16 {
 
 // Config is what the node's owner may choose about redirection.
 type Config struct {
+	Mode Mode
+	// Mechanism is how HostMode redirects; PodMode has but one way.
 	Mechanism Mechanism
 	// Backend is the iptables to write with: the one kube-proxy uses, unless
 	// told otherwise.
@@ -78,6 +80,7 @@ type Config struct {
 // Default is the configuration made of the reserved names and numbers.
 func Default() Config {
 	return Config{
+		Mode:      HostMode,
 		Mechanism: AutoMechanism,
 		Backend:   iptables.AutoBackend,
 		Families:  family.All(),
@@ -94,6 +97,9 @@ func Default() Config {
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if err := new(Mode).UnmarshalText([]byte(c.Mode)); err != nil {
+		bad("mode: %w", err)
+	}
 	if err := new(Mechanism).UnmarshalText([]byte(c.Mechanism)); err != nil {
 		bad("mechanism: %w", err)
 	}

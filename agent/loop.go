@@ -28,7 +28,7 @@ type source interface {
 
 // configurator hands a node's view to Envoy.
 type configurator interface {
-	Publish(node *model.Node)
+	Publish(node *model.Node, places []xds.Place)
 	Changed() <-chan struct{}
 	Status() xds.Status
 }
@@ -178,7 +178,7 @@ func (l *loop) rebuild(ctx context.Context) {
 		l.noteError("stale members not withdrawn", err)
 	}
 	done = l.metrics.stage("publish")
-	l.envoy.Publish(l.node)
+	l.envoy.Publish(l.node, nil)
 	l.published = time.Now()
 	done(nil)
 	l.metrics.observeNode(l.node)

@@ -79,7 +79,7 @@ func (s fakeSource) Inputs() model.Inputs {
 type fakeEnvoy struct{ *bench }
 
 func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
-func (e fakeEnvoy) Publish(n *model.Node) {
+func (e fakeEnvoy) Publish(n *model.Node, _ []xds.Place) {
 	e.note("publish")
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -43,14 +43,14 @@ func BenchmarkPublish(b *testing.B) {
 					<-out
 				}
 			}
-			s.Publish(one)
+			s.Publish(one, nil)
 			watch(names[:used])
 			for i := 0; b.Loop(); i++ {
 				watch(nil)
 				if i%2 == 0 {
-					s.Publish(two)
+					s.Publish(two, nil)
 				} else {
-					s.Publish(one)
+					s.Publish(one, nil)
 				}
 				if n := len(out); n != 1 {
 					b.Fatalf("%d responses, want that of the changed endpoints", n)

@@ -55,6 +55,18 @@ type Config struct {
 	// destination as the socket's own address; else they come by DNAT, and
 	// Envoy asks conntrack for it.
 	Transparent bool
+	// PodMode is set when Envoy listens inside the pods' network namespaces, at
+	// the loopback addresses, and connects to backends from there. Listeners
+	// then come from the published places, and Transparent is not for it.
+	PodMode bool
+	// UpstreamMark is the mark of Envoy's own connections to backends in pod
+	// mode, by which the pod's rules let them out.
+	UpstreamMark uint32
+	// MaxConnectionsPerPod bounds, in pod mode, the connections that Envoy
+	// takes at a time from one pod, for each capture class by itself.
+	MaxConnectionsPerPod uint32
+	// MaxHeap is the most memory Envoy is to use, in bytes; zero sets no bound.
+	MaxHeap uint64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
 	// DiscoveryTimeout bounds how long a connection waits for the cluster of
@@ -76,13 +88,15 @@ type Config struct {
 // addresses and ports.
 func Default() Config {
 	return Config{
-		Socket:           "/run/nodevoy/xds.sock",
-		AdminSocket:      "/run/nodevoy/envoy-admin.sock",
-		AccessLog:        AccessLogText,
-		DiscoveryTimeout: 2 * time.Second,
-		DetectTimeout:    500 * time.Millisecond,
-		ConnectTimeout:   5 * time.Second,
-		UpstreamIdle:     1500 * time.Millisecond,
+		Socket:               "/run/nodevoy/xds.sock",
+		AdminSocket:          "/run/nodevoy/envoy-admin.sock",
+		AccessLog:            AccessLogText,
+		UpstreamMark:         0x10,
+		MaxConnectionsPerPod: 10_000,
+		DiscoveryTimeout:     2 * time.Second,
+		DetectTimeout:        500 * time.Millisecond,
+		ConnectTimeout:       5 * time.Second,
+		UpstreamIdle:         1500 * time.Millisecond,
 	}
 }
 

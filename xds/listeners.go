@@ -25,7 +25,7 @@ const destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
 // Listeners are all of them, sorted by name: one for each capture class and
 // address family. They depend on the configuration alone, so no Service ever
 // changes one.
-func Listeners(cfg Config) []*listenerv3.Listener {
+func Listeners(cfg Config, _ []Place) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, class := range []model.Class{model.ClassDetect, model.ClassHTTP, model.ClassTCP} {
 		for _, addr := range cfg.addresses() {

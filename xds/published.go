@@ -55,8 +55,9 @@ type resource struct {
 // for, and taken over from the one before when what they are made of is the
 // same. It is not safe for concurrent use.
 type published struct {
-	cfg  Config
-	node *model.Node
+	cfg    Config
+	node   *model.Node
+	places []Place
 	// override, for tests, may change a message before it is marshalled.
 	override func(name string, m proto.Message)
 	before   *published
@@ -65,8 +66,8 @@ type published struct {
 
 // newPublished prepares a node for serving; before, which may be nil, is the
 // one it replaces.
-func newPublished(cfg Config, node *model.Node, before *published) *published {
-	p := &published{cfg: cfg, node: node, before: before}
+func newPublished(cfg Config, node *model.Node, places []Place, before *published) *published {
+	p := &published{cfg: cfg, node: node, places: places, before: before}
 	for k := range p.made {
 		p.made[k] = map[string]*resource{}
 	}
@@ -128,7 +129,7 @@ func (p *published) carriedOver(k kind, name string) *resource {
 func (p *published) make(k kind, name string) *resource {
 	switch k {
 	case kindListener:
-		for _, l := range Listeners(p.cfg) {
+		for _, l := range Listeners(p.cfg, p.places) {
 			if l.GetName() == name {
 				return p.finish(name, l, nil)
 			}

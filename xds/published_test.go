@@ -103,19 +103,19 @@ func TestGoldens(t *testing.T) {
 		testService{name: "six", clusterIP: "fd00::10", port: 80, pods: []string{"fd00:244::1"}},
 		testService{name: "out", clusterIP: "10.96.0.12", port: 80, pods: []string{"10.244.1.3"}, labels: map[string]string{"nodevoy.io/redirect": "disabled"}},
 	)
-	text, err = Render(testConfig(), node)
+	text, err = Render(testConfig(), node, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "render.yaml", text)
-	again, err := Render(testConfig(), node)
+	again, err := Render(testConfig(), node, nil)
 	if err != nil || !bytes.Equal(text, again) {
 		t.Errorf("rendered twice: %v, not the same", err)
 	}
 
 	other := testConfig()
 	other.Transparent, other.AccessLog, other.Address6 = true, AccessLogJSON, netip.Addr{}
-	text, err = Render(other, testNode())
+	text, err = Render(other, testNode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestGoldens(t *testing.T) {
 }
 
 func TestRenderRefusesBadConfiguration(t *testing.T) {
-	if _, err := Render(Config{}, testNode()); err == nil {
+	if _, err := Render(Config{}, testNode(), nil); err == nil {
 		t.Error("Render takes an empty configuration")
 	}
 	if _, err := Bootstrap(Config{}); err == nil {
@@ -133,7 +133,7 @@ func TestRenderRefusesBadConfiguration(t *testing.T) {
 
 // TestNothingIsMadeUnasked: publishing makes no resource of any Service.
 func TestNothingIsMadeUnasked(t *testing.T) {
-	p := newPublished(testConfig(), testNode(web("10.244.1.1")), nil)
+	p := newPublished(testConfig(), testNode(web("10.244.1.1")), nil, nil)
 	for k := range p.made {
 		if n := len(p.made[k]); n > 0 {
 			t.Errorf("%d of kind %s are made", n, kind(k))
@@ -152,10 +152,10 @@ func TestNothingIsMadeUnasked(t *testing.T) {
 // TestCarriedOver: what does not change is not made again, and what does is.
 func TestCarriedOver(t *testing.T) {
 	const name = "10.96.0.10:80"
-	first := newPublished(testConfig(), testNode(web("10.244.1.1")), nil)
+	first := newPublished(testConfig(), testNode(web("10.244.1.1")), nil, nil)
 	cluster, endpoints := first.resource(kindCluster, name), first.resource(kindEndpoints, name)
 
-	same := newPublished(testConfig(), testNode(web("10.244.1.1")), first)
+	same := newPublished(testConfig(), testNode(web("10.244.1.1")), nil, first)
 	if r := same.resource(kindCluster, name); r.body != cluster.body {
 		t.Error("an unchanged cluster is made again")
 	}
@@ -166,7 +166,7 @@ func TestCarriedOver(t *testing.T) {
 		t.Error("what is carried over holds on to the node before")
 	}
 
-	grown := newPublished(testConfig(), testNode(web("10.244.1.1", "10.244.1.2")), same)
+	grown := newPublished(testConfig(), testNode(web("10.244.1.1", "10.244.1.2")), nil, same)
 	if r := grown.resource(kindCluster, name); r.version != cluster.version {
 		t.Error("a cluster changes with its backends")
 	}
@@ -176,11 +176,11 @@ func TestCarriedOver(t *testing.T) {
 
 	renamed := web("10.244.1.1")
 	renamed.name = "shop"
-	other := newPublished(testConfig(), testNode(renamed), first)
+	other := newPublished(testConfig(), testNode(renamed), nil, first)
 	if r := other.resource(kindCluster, name); r.version == cluster.version {
 		t.Error("a cluster does not change with its Service")
 	}
-	gone := newPublished(testConfig(), testNode(), other)
+	gone := newPublished(testConfig(), testNode(), nil, other)
 	if r := gone.resource(kindCluster, name); r != nil {
 		t.Errorf("the cluster of a Service that is gone: %+v", r)
 	}
@@ -194,9 +194,9 @@ func TestAssignmentFollowsCluster(t *testing.T) {
 	const name = "10.96.0.10:80"
 	for _, pods := range [][]string{nil, {"10.244.1.1"}} {
 		cfg := testConfig()
-		one := newPublished(cfg, testNode(web(pods...)), nil).resource(kindEndpoints, name)
+		one := newPublished(cfg, testNode(web(pods...)), nil, nil).resource(kindEndpoints, name)
 		cfg.ConnectTimeout++
-		two := newPublished(cfg, testNode(web(pods...)), nil).resource(kindEndpoints, name)
+		two := newPublished(cfg, testNode(web(pods...)), nil, nil).resource(kindEndpoints, name)
 		if one.version == two.version {
 			t.Errorf("with %d pods: the assignment is the same for two clusters", len(pods))
 		}
@@ -206,8 +206,8 @@ func TestAssignmentFollowsCluster(t *testing.T) {
 // TestListenersDoNotFollowServices: neither they nor the routes change with
 // what the node has.
 func TestListenersDoNotFollowServices(t *testing.T) {
-	one := newPublished(testConfig(), testNode(), nil)
-	two := newPublished(testConfig(), testNode(web("10.244.1.1")), nil)
+	one := newPublished(testConfig(), testNode(), nil, nil)
+	two := newPublished(testConfig(), testNode(web("10.244.1.1")), nil, nil)
 	for _, name := range one.listenerNames() {
 		if one.resource(kindListener, name).version != two.resource(kindListener, name).version {
 			t.Errorf("listener %s changes", name)

@@ -19,11 +19,11 @@ import (
 // Render is every resource Envoy could ask for, as a stream of YAML documents:
 // listeners, routes, then cluster and assignment of each frontend by address.
 // Each document is preceded by the resource's kind, name and version.
-func Render(cfg Config, node *model.Node) ([]byte, error) {
+func Render(cfg Config, node *model.Node, places []Place) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
-	p := newPublished(cfg, node, nil)
+	p := newPublished(cfg, node, places, nil)
 	var out bytes.Buffer
 	write := func(k kind, name string) error {
 		r := p.resource(k, name)

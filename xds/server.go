@@ -92,11 +92,11 @@ func NewServer(cfg Config, log *zap.Logger, opts ...Option) (*Server, error) {
 
 // Publish makes node what is served. What changed of the resources in use is
 // on its way to Envoy when Publish returns; it waits for nobody.
-func (s *Server) Publish(node *model.Node) {
+func (s *Server) Publish(node *model.Node, places []Place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.current == nil
-	s.current = newPublished(s.cfg, node, s.current)
+	s.current = newPublished(s.cfg, node, places, s.current)
 	s.current.override = s.override
 	s.publications++
 	for sess := range s.sessions {

@@ -15,7 +15,7 @@ import (
 func TestOnDisconnect(t *testing.T) {
 	ended := make(chan struct{}, 10)
 	s, stop := startServer(t, OnDisconnect(func() { ended <- struct{}{} }))
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	one, two := connect(t, s), connect(t, s)
 	eventually(t, func() error {
 		if n := s.Status().Streams; n != 2 {
@@ -59,7 +59,7 @@ func TestChanged(t *testing.T) {
 			t.Fatalf("not told of %s", what)
 		}
 	}
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	c := connect(t, s)
 	told("a connection")
 	c.subscribe(kindListener, nil)
@@ -75,7 +75,7 @@ func TestChanged(t *testing.T) {
 // TestUnservedKinds: what is never served is never answered, and harms nothing.
 func TestUnservedKinds(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	c := connect(t, s)
 	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", ResourceNamesSubscribe: []string{"x"}})
 	c.silent()
@@ -84,7 +84,7 @@ func TestUnservedKinds(t *testing.T) {
 func TestNothingIsLeftRunning(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	s, stop := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
 	if err := stop(); err != nil {

@@ -17,7 +17,7 @@ import (
 
 func TestOnDemand(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
 	c.subscribe(kindCluster, nil, webName)
@@ -35,10 +35,10 @@ func TestOnDemand(t *testing.T) {
 	c.expect(kindCluster, []string{webName}, nil)
 	c.expect(kindEndpoints, []string{webName}, nil)
 	// The same published again says nothing.
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c.silent()
 	// A change is sent alone.
-	s.Publish(testNode(web("10.244.1.1", "10.244.1.2")))
+	s.Publish(testNode(web("10.244.1.1", "10.244.1.2")), nil)
 	c.expect(kindEndpoints, []string{webName}, nil)
 	c.silent()
 	if diff := cmp.Diff([]string{webName}, s.Status().InUse); diff != "" {
@@ -48,7 +48,7 @@ func TestOnDemand(t *testing.T) {
 
 func TestUnknownNamesComeAndGo(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	c := connect(t, s)
 	for k, names := range map[kind][]string{
 		kindCluster: {"10.96.0.10:80", "none"}, kindEndpoints: {"10.96.0.10:80"}, kindRoute: {"other"}, kindListener: {"other"},
@@ -58,11 +58,11 @@ func TestUnknownNamesComeAndGo(t *testing.T) {
 	}
 	c.silent() // By now all answers are in, so that all kinds are pushed.
 	for range 3 {
-		s.Publish(testNode(web("10.244.1.1")))
+		s.Publish(testNode(web("10.244.1.1")), nil)
 		c.expect(kindCluster, []string{webName}, nil)
 		c.expect(kindEndpoints, []string{webName}, nil)
 		c.silent()
-		s.Publish(testNode())
+		s.Publish(testNode(), nil)
 		c.expect(kindCluster, nil, []string{webName})
 		c.expect(kindEndpoints, nil, []string{webName})
 		c.silent()
@@ -71,7 +71,7 @@ func TestUnknownNamesComeAndGo(t *testing.T) {
 
 func TestReconnect(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c := connect(t, s)
 	held := map[kind]map[string]string{}
 	for _, ask := range []struct {
@@ -109,7 +109,7 @@ func TestReconnect(t *testing.T) {
 
 func TestRefusal(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
 	c.subscribe(kindCluster, nil, webName)
@@ -130,14 +130,14 @@ func TestRefusal(t *testing.T) {
 		t.Errorf("refusals (-want +got):\n%s", diff)
 	}
 	for range 5 {
-		s.Publish(testNode(web("10.244.1.1")))
+		s.Publish(testNode(web("10.244.1.1")), nil)
 		c.silent()
 	}
 	// Another kind goes on, and so does this one when it changes.
 	c.subscribe(kindEndpoints, nil, webName)
 	c.expect(kindEndpoints, []string{webName}, nil)
 	c.silent()
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	c.expect(kindCluster, nil, []string{webName})
 	c.expect(kindEndpoints, nil, []string{webName})
 	eventually(t, func() error {
@@ -151,7 +151,7 @@ func TestRefusal(t *testing.T) {
 
 func TestRefusalsAreBounded(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	c := connect(t, s)
 	c.subscribe(kindListener, nil)
 	c.next()
@@ -185,7 +185,7 @@ func TestAssignmentAfterCluster(t *testing.T) {
 		}
 	}))
 	node := testNode(web("10.244.1.1"))
-	s.Publish(node)
+	s.Publish(node, nil)
 	c := connect(t, s)
 	// As on a new stream: the assignment may be asked for first.
 	c.subscribe(kindEndpoints, map[string]string{webName: "old"}, webName)
@@ -196,12 +196,12 @@ func TestAssignmentAfterCluster(t *testing.T) {
 	c.silent()
 	// Changed while the cluster before has not been answered.
 	timeout.Add(1)
-	s.Publish(node)
+	s.Publish(node, nil)
 	cluster, assignment := c.next(), c.next()
 	c.check(cluster, kindCluster, []string{webName}, nil)
 	c.check(assignment, kindEndpoints, []string{webName}, nil)
 	timeout.Add(1)
-	s.Publish(node)
+	s.Publish(node, nil)
 	c.ack(assignment, "")
 	third := c.next()
 	c.check(third, kindEndpoints, []string{webName}, nil)
@@ -216,7 +216,7 @@ func TestAssignmentAfterCluster(t *testing.T) {
 // use no more; wanted again, it is sent again.
 func TestUnsubscribe(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")))
+	s.Publish(testNode(web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.subscribe(kindEndpoints, nil, webName)
 	c.expect(kindEndpoints, []string{webName}, nil)
@@ -227,7 +227,7 @@ func TestUnsubscribe(t *testing.T) {
 		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.typeURL(), ResourceNamesUnsubscribe: []string{webName}})
 	}
 	c.silent()
-	s.Publish(testNode(web("10.244.1.2")))
+	s.Publish(testNode(web("10.244.1.2")), nil)
 	c.silent()
 	if got := s.Status().InUse; len(got) != 0 {
 		t.Errorf("in use: %v", got)
@@ -239,7 +239,7 @@ func TestUnsubscribe(t *testing.T) {
 // TestEverything: listeners come without being named, by either way to say so.
 func TestEverything(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	all := []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}
 	for _, names := range [][]string{nil, {everything}} {
 		c := connect(t, s)

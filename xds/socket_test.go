@@ -19,7 +19,7 @@ func TestSocketOpensWithTheFirstNode(t *testing.T) {
 	if _, err := os.Lstat(s.cfg.Socket); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("before the first node there is a socket: %v", err)
 	}
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	connect(t, s)
 	info, err := os.Lstat(s.cfg.Socket)
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
@@ -45,7 +45,7 @@ func TestEndsWithoutANode(t *testing.T) {
 
 func TestStaleSocket(t *testing.T) {
 	s, stop := startServer(t)
-	s.Publish(testNode())
+	s.Publish(testNode(), nil)
 	connect(t, s)
 
 	// Another server is not pushed aside.
@@ -53,7 +53,7 @@ func TestStaleSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second.Publish(testNode())
+	second.Publish(testNode(), nil)
 	if err := second.Run(t.Context()); !errors.Is(err, ErrServed) || !strings.Contains(err.Error(), s.cfg.Socket) {
 		t.Errorf("on a socket that is served: %v", err)
 	}
@@ -71,7 +71,7 @@ func TestStaleSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	third, stop := startAt(t, s.cfg)
-	third.Publish(testNode())
+	third.Publish(testNode(), nil)
 	eventually(t, func() error {
 		c, err := net.Dial("unix", s.cfg.Socket)
 		if err != nil {
@@ -91,7 +91,7 @@ func TestStaleSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fourth.Publish(testNode())
+	fourth.Publish(testNode(), nil)
 	if err := fourth.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "something else") {
 		t.Errorf("in the place of a file: %v", err)
 	}

@@ -29,6 +29,12 @@ type Status struct {
 	// newest at the end.
 	NackCount int
 	Nacks     []Nack
+	// Refused are the listeners that an Envoy does not have as they are now
+	// because it refused them, by name, with what it said.
+	Refused map[string]string
+	// EnvoyVersion is the version of the Envoy that connected last, as in
+	// 1.40.0; empty if it did not say.
+	EnvoyVersion string
 	// Kinds are the figures of each kind of resource.
 	Kinds []KindStatus
 	// InUse are the frontends that Envoy has asked for, by address, sorted.

@@ -122,7 +122,7 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	for _, p := range append(problems, node.Problems...) {
 		cmd.PrintErrln("nodevoy:", agent.ProblemLine(p))
 	}
-	text, err := xds.Render(cfg.XDS, node)
+	text, err := xds.Render(cfg.XDS, node, nil)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func TestClusterOnlyChange(t *testing.T) {
 	for i := range 5 {
 		millis := int64(2001 + i)
 		timeouts.millis.Store(millis)
-		r.server.Publish(node)
+		r.server.Publish(node, nil)
 		want := fmt.Sprintf("%.3fs", float64(millis)/1000)
 		took := eventually(t, time.Second, func() error {
 			if got := r.clusters()[address]["connect_timeout"]; got != want {
@@ -105,7 +105,7 @@ func TestEndpointsChange(t *testing.T) {
 	var worst time.Duration
 	for i := range 20 {
 		k := (i + 1) % 2
-		r.server.Publish(nodeOf(t, service{"web", address, backends[k : k+1]}))
+		r.server.Publish(nodeOf(t, service{"web", address, backends[k : k+1]}), nil)
 		worst = max(worst, eventually(t, 500*time.Millisecond, func() error { return wants(address, names[k]) }))
 	}
 	t.Logf("live after at most %v in 20 changes", worst)
@@ -123,7 +123,7 @@ func TestEndpointsAndClusterChange(t *testing.T) {
 	load := startLoad(t, address)
 	for i := range 200 {
 		timeouts.millis.Add(1)
-		r.server.Publish(nodeOf(t, service{"web", address, []string{one, two}[i%2 : i%2+1]}))
+		r.server.Publish(nodeOf(t, service{"web", address, []string{one, two}[i%2 : i%2+1]}), nil)
 	}
 	took := eventually(t, 2*time.Second, func() error {
 		if got := r.clusters()[address]["connect_timeout"]; got != "1.200s" {
@@ -160,7 +160,7 @@ func TestRefusedCluster(t *testing.T) {
 	})}})
 	mustGet(t, address, "web-0")
 	bad.Store(true)
-	r.server.Publish(node)
+	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
 		if st := r.server.Status(); st.NackCount != 1 || !st.Settled {
 			return fmt.Errorf("not refused: %+v", st)
@@ -172,7 +172,7 @@ func TestRefusedCluster(t *testing.T) {
 		t.Errorf("refusal shown as %+v", nack)
 	}
 	for range 10 {
-		r.server.Publish(node)
+		r.server.Publish(node, nil)
 		mustGet(t, address, "web-0")
 		mustGet(t, other, "web-0")
 	}
@@ -180,7 +180,7 @@ func TestRefusedCluster(t *testing.T) {
 		t.Errorf("after ten more rounds: %+v", st)
 	}
 	bad.Store(false)
-	r.server.Publish(node)
+	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
 		if st := r.server.Status(); !st.Settled {
 			return fmt.Errorf("not settled: %+v", st)
@@ -203,7 +203,7 @@ func TestRefusedListener(t *testing.T) {
 	})}})
 	mustGreet(t, address, "db-0")
 	bad.Store(true)
-	r.server.Publish(node)
+	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
 		st := r.server.Status()
 		if st.NackCount != 1 || st.ListenersAcked || !st.Settled {
@@ -213,7 +213,7 @@ func TestRefusedListener(t *testing.T) {
 	})
 	mustGreet(t, address, "db-0")
 	bad.Store(false)
-	r.server.Publish(node)
+	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
 		if st := r.server.Status(); !st.ListenersAcked || !st.Settled || st.NackCount != 1 {
 			return fmt.Errorf("want accepted: %+v", st)

@@ -117,12 +117,12 @@ func TestServiceComesAndGoes(t *testing.T) {
 		t.Fatalf("before there is a Service: %d, %v; want 503", code, err)
 	}
 	for round := range 5 {
-		r.server.Publish(with)
+		r.server.Publish(with, nil)
 		took := eventually(t, 500*time.Millisecond, func() error {
 			return wants(address, "web-0")
 		})
 		t.Logf("round %d: usable after %v", round, took)
-		r.server.Publish(without)
+		r.server.Publish(without, nil)
 		eventually(t, time.Second, func() error {
 			if !r.server.Status().Settled || len(r.clusters()) > 0 {
 				return errors.New("the cluster is still there")
@@ -142,7 +142,7 @@ func TestSameAddressOtherService(t *testing.T) {
 	const address = "10.96.1.10:80"
 	r := newRig(t, nodeOf(t, service{"one", address, []string{one}}))
 	mustGet(t, address, "one")
-	r.server.Publish(nodeOf(t, service{"two", address, []string{two}}))
+	r.server.Publish(nodeOf(t, service{"two", address, []string{two}}), nil)
 	took := eventually(t, time.Second, func() error { return wants(address, "two") })
 	t.Logf("the other Service answers after %v", took)
 }
@@ -160,10 +160,10 @@ func TestNoBackends(t *testing.T) {
 			t.Errorf("without pods: %d, %v after %v; want 503 at once", code, err, took)
 		}
 	}
-	r.server.Publish(nodeOf(t, service{"web", address, []string{web}}))
+	r.server.Publish(nodeOf(t, service{"web", address, []string{web}}), nil)
 	took := eventually(t, time.Second, func() error { return wants(address, "web-0") })
 	t.Logf("usable %v after the first pod", took)
-	r.server.Publish(nodeOf(t, service{"web", address, nil}))
+	r.server.Publish(nodeOf(t, service{"web", address, nil}), nil)
 	eventually(t, time.Second, func() error {
 		code, _, err := get(address)
 		if code != http.StatusServiceUnavailable {

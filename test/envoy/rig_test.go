@@ -127,7 +127,7 @@ func (r *rig) serve(node *model.Node, opts ...xds.Option) {
 		}
 	}
 	r.t.Cleanup(r.stop)
-	server.Publish(node)
+	server.Publish(node, nil)
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

@@ -26,7 +26,7 @@ func TestScale(t *testing.T) {
 		}
 		memory[n] = [2]int{start, r.rss()}
 		began := time.Now()
-		r.server.Publish(nodeOf(t, services...))
+		r.server.Publish(nodeOf(t, services...), nil)
 		t.Logf("%d Services: Envoy has %d kB at the start, %d kB with ten in use; building and publishing takes %v", n, start, r.rss(), time.Since(began))
 		eventually(t, time.Second, func() error {
 			if st := r.server.Status(); !st.Settled || len(st.InUse) != 10 {

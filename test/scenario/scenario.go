@@ -152,7 +152,7 @@ func (s *Scenario) Compute() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources, err := xds.Render(s.XDS, s.Node)
+	resources, err := xds.Render(s.XDS, s.Node, nil)
 	if err != nil {
 		return nil, err
 	}

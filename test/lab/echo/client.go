@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"sync"
@@ -55,6 +56,18 @@ type Spec struct {
 	// Slow is how long a request may take before it is listed in the result;
 	// 0 lists none but the failed ones.
 	Slow time.Duration `json:"slow,omitempty"`
+	// OwnPorts makes every connection from a port that no kernel would choose,
+	// so that answers to connections that somebody else made on the client's
+	// behalf can be told from its own: see Record.Relayed.
+	OwnPorts bool `json:"ownPorts,omitempty"`
+
+	// In, if set, runs each connect, for clients within a program that has many
+	// network namespaces. Each, if set, is called with every request as it ends.
+	In   func(func() error) error `json:"-"`
+	Each func(Record)             `json:"-"`
+
+	// ports is the last port bound to; nil without OwnPorts.
+	ports *atomic.Uint32
 }
 
 func (s Spec) question() question { return question{size: s.Size, delay: s.Delay} }
@@ -83,6 +96,11 @@ func Run(ctx context.Context, spec Spec) (Result, error) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, spec.Duration)
 		defer cancel()
+	}
+	if spec.OwnPorts {
+		// Clients of one pod are to meet seldom.
+		spec.ports = new(atomic.Uint32)
+		spec.ports.Store(rand.Uint32N(ownCount))
 	}
 	r := &run{spec: spec, start: time.Now(), result: newTally(spec.Slow)}
 	if spec.Trace {
@@ -154,13 +172,16 @@ func (r *run) work(ctx context.Context) {
 }
 
 func (r *run) record(due time.Time, fresh bool, answer Answer, err error) {
-	rec := Record{At: due, Took: time.Since(due), Fresh: fresh, Pod: answer.Pod, Peer: host(answer.Peer)}
+	rec := Record{At: due, Took: time.Since(due), Fresh: fresh, Pod: answer.Pod, Peer: host(answer.Peer), Relayed: r.spec.relayed(answer.Peer)}
 	if err != nil {
 		rec.Error = err.Error()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result.add(rec)
+	if r.spec.Each != nil {
+		r.spec.Each(rec)
+	}
 	if r.trace != nil {
 		// A reader that went away also ends the process.
 		_ = r.trace.Encode(rec)

@@ -43,8 +43,8 @@ type wire struct {
 	in *bufio.Reader
 }
 
-func dialWire(ctx context.Context, target string) (*wire, error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", target)
+func dialWire(ctx context.Context, spec Spec) (*wire, error) {
+	c, err := spec.connect(ctx, spec.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ type http1Conn struct {
 }
 
 func dialHTTP1(ctx context.Context, spec Spec) (conn, error) {
-	w, err := dialWire(ctx, spec.Target)
+	w, err := dialWire(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,10 @@ type h2cConn struct {
 func dialH2C(ctx context.Context, spec Spec) (conn, error) {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
+	transport := &http.Transport{
+		Protocols:   &protocols,
+		DialContext: func(ctx context.Context, _, target string) (net.Conn, error) { return spec.connect(ctx, target) },
+	}
 	c, err := transport.NewClientConn(ctx, "http", spec.Target)
 	if err != nil {
 		return nil, err
@@ -156,7 +159,7 @@ type tcpConn struct {
 }
 
 func dialTCP(ctx context.Context, spec Spec) (conn, error) {
-	w, err := dialWire(ctx, spec.Target)
+	w, err := dialWire(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -105,6 +105,7 @@ func dialGRPC(ctx context.Context, spec Spec) (conn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
+		grpc.WithContextDialer(spec.connect),
 		grpc.WithStatsHandler(retryCounter{&c.retries}))
 	if err != nil {
 		return nil, fmt.Errorf("make a channel: %w", err)

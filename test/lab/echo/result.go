@@ -18,6 +18,9 @@ type Record struct {
 	// Pod answered, having been called from the address Peer.
 	Pod  string `json:"pod,omitempty"`
 	Peer string `json:"peer,omitempty"`
+	// Relayed says that the connection which reached Pod was not the client's
+	// own; known only with Spec.OwnPorts.
+	Relayed bool `json:"relayed,omitempty"`
 	// Error is empty when the request was answered with success.
 	Error string `json:"error,omitempty"`
 }
@@ -34,6 +37,9 @@ type Result struct {
 	Pods   map[string]int `json:"pods"`
 	Peers  map[string]int `json:"peers"`
 	Errors map[string]int `json:"errors,omitempty"`
+	// Relayed counts the answers that came by a connection which wasn't the
+	// client's own, with Spec.OwnPorts.
+	Relayed int `json:"relayed,omitempty"`
 	// First is the latency of the first request; the others are over all
 	// that succeeded.
 	First time.Duration `json:"first"`
@@ -80,6 +86,9 @@ func (t *tally) add(rec Record) {
 	}
 	r.Pods[rec.Pod]++
 	r.Peers[rec.Peer]++
+	if rec.Relayed {
+		r.Relayed++
+	}
 	t.took = append(t.took, rec.Took)
 }
 

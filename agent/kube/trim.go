@@ -22,7 +22,8 @@ const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 //
 //	Namespace      creation and deletion times, every label: any may be selected by
 //	Node           status.addresses
-//	Pod            creation and deletion times, nodeName, hostNetwork, phase, IPs
+//	Pod            creation and deletion times, nodeName, hostNetwork, phase, IPs,
+//	               and what shows another mesh's proxy: names, without values
 //	Service        creation time, all of spec that says where it is reached and
 //	               how, load-balancer ingress
 //	EndpointSlice  addressType, ports, endpoints; of targetRef only what names a pod
@@ -38,11 +39,7 @@ func trim(object any, interned *interner) {
 			Status:     corev1.NodeStatus{Addresses: o.Status.Addresses},
 		}
 	case *corev1.Pod:
-		*o = corev1.Pod{
-			ObjectMeta: meta(&o.ObjectMeta, interned, model.RedirectLabel),
-			Spec:       corev1.PodSpec{NodeName: interned.string(o.Spec.NodeName), HostNetwork: o.Spec.HostNetwork},
-			Status:     corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs},
-		}
+		trimPod(o, interned)
 	case *corev1.Service:
 		trimService(o, interned)
 	case *discoveryv1.EndpointSlice:

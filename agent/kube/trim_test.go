@@ -54,6 +54,12 @@ func labelled(ns *corev1.Namespace, labels map[string]string) *corev1.Namespace 
 	return ns
 }
 
+// annotated has these annotations and no others.
+func annotated(meta metav1.ObjectMeta, annotations map[string]string) metav1.ObjectMeta {
+	meta.Annotations = annotations
+	return meta
+}
+
 func TestTrim(t *testing.T) {
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	ingress := corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}}
@@ -105,6 +111,25 @@ func TestTrim(t *testing.T) {
 				Spec:       corev1.PodSpec{NodeName: "node-1", HostNetwork: true},
 				Status: corev1.PodStatus{
 					Phase: corev1.PodRunning, PodIP: "10.1.0.1", PodIPs: []corev1.PodIP{{IP: "10.1.0.1"}},
+				},
+			},
+		},
+		{
+			name: "pod with other meshes' proxies",
+			have: &corev1.Pod{
+				ObjectMeta: annotated(fat("p"), map[string]string{
+					"sidecar.istio.io/status": `{"initContainers":["istio-init"]}`, "linkerd.io/proxy-version": "edge-26.11.1", "note": "other",
+				}),
+				Spec: corev1.PodSpec{
+					Containers:     []corev1.Container{{Name: "main"}, {Name: "istio-proxy", Image: "proxyv2", Args: []string{"proxy"}}},
+					InitContainers: []corev1.Container{{Name: "linkerd-init"}, {Name: "linkerd-proxy", Image: "proxy"}},
+				},
+			},
+			want: &corev1.Pod{
+				ObjectMeta: annotated(lean("p"), map[string]string{"sidecar.istio.io/status": "", "linkerd.io/proxy-version": ""}),
+				Spec: corev1.PodSpec{
+					Containers:     []corev1.Container{{Name: "istio-proxy"}},
+					InitContainers: []corev1.Container{{Name: "linkerd-proxy"}},
 				},
 			},
 		},
@@ -204,6 +229,10 @@ func TestEqual(t *testing.T) {
 		{"node, address", &corev1.Node{}, &corev1.Node{Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{}}}}, false},
 		{"pod, new version", &corev1.Pod{ObjectMeta: at("1", lean("p"))}, &corev1.Pod{ObjectMeta: at("2", lean("p"))}, true},
 		{"pod, phase", &corev1.Pod{}, &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodFailed}}, false},
+		{
+			"pod, another mesh's annotation", &corev1.Pod{ObjectMeta: lean("p")},
+			&corev1.Pod{ObjectMeta: annotated(lean("p"), map[string]string{"linkerd.io/proxy-version": ""})}, false,
+		},
 		{"pod, made again", &corev1.Pod{ObjectMeta: lean("p")}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, false},
 		{"service, new version", &corev1.Service{ObjectMeta: at("1", lean("s"))}, &corev1.Service{ObjectMeta: at("2", lean("s"))}, true},
 		{"service, type", &corev1.Service{}, &corev1.Service{Spec: corev1.ServiceSpec{Type: "ExternalName"}}, false},

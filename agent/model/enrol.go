@@ -48,6 +48,15 @@ func (b *builder) pods() []Pod {
 // enrolled is the one predicate: whether the pod is meant to be redirected,
 // and why. What remains to be seen is whether it has an IP to redirect.
 func (b *builder) enrolled(pod *corev1.Pod, namespaces map[string]string) (bool, string) {
+	wanted, reason := b.wanted(pod, namespaces)
+	if proxy := meshed(pod); wanted && proxy != "" {
+		return false, proxy
+	}
+	return wanted, reason
+}
+
+// wanted is what the labels and the kind of pod say about redirecting it.
+func (b *builder) wanted(pod *corev1.Pod, namespaces map[string]string) (bool, string) {
 	own, _ := redirectLabel(pod.Labels)
 	namespace, known := namespaces[pod.Namespace]
 	switch {

@@ -21,6 +21,15 @@ func TestEnrolment(t *testing.T) {
 	}
 	host := func(p *corev1.Pod) { p.Spec.HostNetwork = true }
 	in := func(ns string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Namespace = ns } }
+	containers := func(names ...string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Spec.Containers = named(names) }
+	}
+	inits := func(names ...string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Spec.InitContainers = named(names) }
+	}
+	annotation := func(key, value string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }
+	}
 	for _, test := range []struct {
 		name      string
 		namespace *corev1.Namespace
@@ -121,6 +130,53 @@ func TestEnrolment(t *testing.T) {
 			want: true, reason: "namespace label nodevoy.io/redirect=enabled",
 			problem: "Pod shop/p status.podIPs[0].ip: fe80::1 is a link-local address; not redirected",
 		},
+		{
+			name: "istio sidecar", namespace: namespace("shop", "enabled"),
+			pod: with(pod("p", "10.1.0.1"), containers("main", "istio-proxy")), reason: "has a proxy of Istio (container istio-proxy)",
+		},
+		{
+			name: "linkerd sidecar", namespace: namespace("shop", "enabled"),
+			pod: with(pod("p", "10.1.0.1"), containers("linkerd-proxy", "main")), reason: "has a proxy of Linkerd (container linkerd-proxy)",
+		},
+		{
+			name: "istio sidecar among the init containers", namespace: namespace("shop", "enabled"),
+			pod:    with(pod("p", "10.1.0.1"), containers("main"), inits("istio-init", "istio-proxy")),
+			reason: "has a proxy of Istio (init container istio-proxy)",
+		},
+		{
+			name: "linkerd sidecar among the init containers", namespace: namespace("shop", "enabled"),
+			pod:    with(pod("p", "10.1.0.1"), containers("main"), inits("linkerd-proxy")),
+			reason: "has a proxy of Linkerd (init container linkerd-proxy)",
+		},
+		{
+			name: "istio annotation", namespace: namespace("shop", "enabled"),
+			pod:    with(pod("p", "10.1.0.1"), containers("main"), annotation("sidecar.istio.io/status", "{}")),
+			reason: "has a proxy of Istio (annotation sidecar.istio.io/status)",
+		},
+		{
+			name: "linkerd annotation without a value", namespace: namespace("shop", "enabled"),
+			pod:    with(pod("p", "10.1.0.1"), containers("main"), annotation("linkerd.io/proxy-version", "")),
+			reason: "has a proxy of Linkerd (annotation linkerd.io/proxy-version)",
+		},
+		{
+			name: "sidecar in a pod that opts in", namespace: namespace("shop", ""),
+			pod:    with(pod("p", "10.1.0.1"), label("enabled"), containers("istio-proxy")),
+			reason: "has a proxy of Istio (container istio-proxy)",
+		},
+		{
+			name: "sidecar in a pod nobody asked to redirect", namespace: namespace("shop", ""),
+			pod:    with(pod("p", "10.1.0.1"), containers("istio-proxy")),
+			reason: "namespace is not labelled nodevoy.io/redirect=enabled",
+		},
+		{
+			name: "sidecar and no IP yet", namespace: namespace("shop", "enabled"),
+			pod: with(pod("p"), containers("istio-proxy")), reason: "has a proxy of Istio (container istio-proxy)",
+		},
+		{
+			name: "only a mesh's other names", namespace: namespace("shop", "enabled"),
+			pod:  with(pod("p", "10.1.0.1"), containers("istio-proxy-test"), inits("istio-init"), annotation("sidecar.istio.io/inject", "false")),
+			want: true, reason: "namespace label nodevoy.io/redirect=enabled",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			node := build(model.Inputs{
@@ -146,6 +202,15 @@ func TestEnrolment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// named are containers of these names.
+func named(names []string) []corev1.Container {
+	var list []corev1.Container
+	for _, name := range names {
+		list = append(list, corev1.Container{Name: name})
+	}
+	return list
 }
 
 // texts writes problems on one line each.

@@ -153,7 +153,10 @@ func (b *bytesToObjects) inputs() model.Inputs {
 func (b *bytesToObjects) pod(uid int) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: b.meta(uid),
-		Spec:       corev1.PodSpec{NodeName: pick(b, nodeName, nodeName, "node-2"), HostNetwork: b.n(5) == 1},
+		Spec: corev1.PodSpec{
+			NodeName: pick(b, nodeName, nodeName, "node-2"), HostNetwork: b.n(5) == 1,
+			Containers: named(several(b, 2, func() string { return pick(b, "main", "istio-proxy", "") })),
+		},
 		Status: corev1.PodStatus{
 			Phase: pick(b, corev1.PodRunning, corev1.PodPending, corev1.PodSucceeded, ""), PodIP: b.ip(),
 			PodIPs: several(b, 3, func() corev1.PodIP { return corev1.PodIP{IP: b.ip()} }),

@@ -55,18 +55,9 @@ func firstSignalHasTheWhole(t *testing.T, h Harness) {
 	}
 	localSlice.Endpoints[1].NodeName = new("another-node")
 
-	disabled := pod(ns, "disabled", nodeName, "10.201.1.2")
-	disabled.Labels[model.RedirectLabel] = model.RedirectDisabled
-	host := pod(ns, "host", nodeName, "10.200.0.1")
-	host.Spec.HostNetwork = true
-
-	all := []Object{
-		node(), namespace(ns, model.RedirectEnabled),
-		pod(ns, "client", nodeName, "10.201.1.1"), disabled, host, pod(ns, "starting", nodeName),
-		pod(ns, "elsewhere", "another-node", "10.201.1.3"),
+	all := append(everySortOfPod(ns), node(), namespace(ns, model.RedirectEnabled),
 		web, local, sticky, optedOut, delegated, guarded, headless,
-		webSlice, localSlice, endpoints(sticky, "10.201.0.6"), endpoints(headless, "10.201.0.7"),
-	}
+		webSlice, localSlice, endpoints(sticky, "10.201.0.6"), endpoints(headless, "10.201.0.7"))
 	for _, object := range all {
 		h.Put(t, object)
 	}
@@ -74,6 +65,24 @@ func firstSignalHasTheWhole(t *testing.T, h Harness) {
 	w := start(t, h, ns)
 	if d := diff(viewOf(inputsOf(all), ns), viewOf(w.Inputs(), ns)); d != "" {
 		t.Errorf("view at the first signal (-want +got):\n%s", d)
+	}
+}
+
+func everySortOfPod(ns string) []Object {
+	disabled := pod(ns, "disabled", nodeName, "10.201.1.2")
+	disabled.Labels[model.RedirectLabel] = model.RedirectDisabled
+	host := pod(ns, "host", nodeName, "10.200.0.1")
+	host.Spec.HostNetwork = true
+	sidecar := pod(ns, "sidecar", nodeName, "10.201.1.4")
+	sidecar.Spec.Containers = append(sidecar.Spec.Containers, corev1.Container{Name: "istio-proxy", Image: "example.org/istio:1"})
+	early := pod(ns, "sidecar-first", nodeName, "10.201.1.5")
+	early.Spec.InitContainers = []corev1.Container{{Name: "linkerd-proxy", Image: "example.org/linkerd:1"}}
+	injected := pod(ns, "injected", nodeName, "10.201.1.6")
+	injected.Annotations["sidecar.istio.io/status"] = "{}"
+
+	return []Object{
+		pod(ns, "client", nodeName, "10.201.1.1"), disabled, host, pod(ns, "starting", nodeName),
+		pod(ns, "elsewhere", "another-node", "10.201.1.3"), sidecar, early, injected,
 	}
 }
 

@@ -16,10 +16,13 @@ import (
 const maxMembers = 1 << 18
 
 // Compile says what the kernel must hold so that node's enrolled pods are
-// redirected. It is pure, and cfg must be valid. A mechanism that is still
-// "auto" counts as dnat.
+// redirected. It is pure, and cfg must be valid. A mode that is still "auto"
+// counts as host, and a mechanism as dnat.
 func Compile(node *model.Node, cfg Config) *Plan {
-	p := &Plan{Mechanism: cfg.Mechanism}
+	if cfg.Mode == PodMode {
+		return compilePlaces(node, cfg)
+	}
+	p := &Plan{Mode: HostMode, Mechanism: cfg.Mechanism}
 	if p.Mechanism != TPROXY {
 		p.Mechanism = DNAT
 	}
@@ -36,12 +39,14 @@ func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
 		Family:    f,
 		Address:   cfg.address(f),
 		Frontends: frontendSets(node, f),
-		Pods: Set{
-			Spec:    ipset.Spec{Name: podsSet(f), Type: ipset.HashIP, Family: f, Timeout: cfg.Timeout, MaxElements: maxMembers},
-			Members: podMembers(node, f),
-			Reason:  "enrolled pods; members expire unless the agent keeps renewing them, which it does only while Envoy works",
-		},
+		Pods:      podSet(cfg, f, "enrolled pods"),
 	}
+	for _, pod := range node.Pods {
+		if pod.Enrolled {
+			fp.Pods.Members = append(fp.Pods.Members, members(pod.IPs, f)...)
+		}
+	}
+	fp.Pods.Members = sorted(fp.Pods.Members)
 	b := ruleBook{cfg: cfg, family: f}
 	if cfg.Mechanism == TPROXY {
 		routing := cfg.routing(f)
@@ -55,38 +60,41 @@ func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
 
 // frontendSets are the sets of one family, one for each class.
 func frontendSets(node *model.Node, f family.Family) []Set {
-	members := map[model.Class][]netip.AddrPort{}
+	byClass := map[model.Class][]netip.AddrPort{}
 	for i := range node.Frontends {
 		fe := &node.Frontends[i]
 		if fe.Redirected() && family.Of(fe.Address.Addr()) == f && dialable(fe.Address) {
-			members[fe.Class] = append(members[fe.Class], unmapped(fe.Address))
+			byClass[fe.Class] = append(byClass[fe.Class], unmapped(fe.Address))
 		}
 	}
 	var sets []Set
 	for _, c := range model.Classes() {
 		sets = append(sets, Set{
 			Spec:    ipset.Spec{Name: frontendSet(c, f), Type: ipset.HashIPPort, Family: f, MaxElements: maxMembers},
-			Members: sorted(members[c]),
+			Members: sorted(byClass[c]),
 			Reason:  "frontends of capture class " + c.String(),
 		})
 	}
 	return sets
 }
 
-// podMembers are the addresses of enrolled pods.
-func podMembers(node *model.Node, f family.Family) []netip.AddrPort {
-	var members []netip.AddrPort
-	for _, pod := range node.Pods {
-		if !pod.Enrolled {
-			continue
-		}
-		for _, ip := range pod.IPs {
-			if at := netip.AddrPortFrom(ip, 0); family.Of(ip) == f && dialable(at) {
-				members = append(members, unmapped(at))
-			}
+// podSet is the set of source addresses, yet without members.
+func podSet(cfg Config, f family.Family, what string) Set {
+	return Set{
+		Spec:   ipset.Spec{Name: podsSet(f), Type: ipset.HashIP, Family: f, Timeout: cfg.Timeout, MaxElements: maxMembers},
+		Reason: what + "; members expire unless the agent keeps renewing them, which it does only while Envoy works",
+	}
+}
+
+// members are those of a pod's addresses that can be in a set of this family.
+func members(ips []netip.Addr, f family.Family) []netip.AddrPort {
+	var found []netip.AddrPort
+	for _, ip := range ips {
+		if at := netip.AddrPortFrom(ip, 0); family.Of(ip) == f && dialable(at) {
+			found = append(found, unmapped(at))
 		}
 	}
-	return sorted(members)
+	return found
 }
 
 // dialable keeps addresses that belong to a single host out of the kernel's

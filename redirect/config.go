@@ -69,8 +69,9 @@ type Config struct {
 	// Address4 and Address6 are put on lo for Envoy to listen on.
 	Address4, Address6 netip.Addr
 	Ports              Ports
-	// Mark is the bit, or bits, of the packet mark that tproxy uses; Table its
-	// routing table and the priority of the rule that leads to it.
+	// Mark is the bit, or bits, of the packet mark that tproxy uses, and in
+	// PodMode Envoy on its own connections; Table is tproxy's routing table and
+	// the priority of the rule that leads to it.
 	Mark  uint32
 	Table int
 	// Timeout is how long pods stay redirected without Refresh.
@@ -138,6 +139,9 @@ func (c Config) Validate() error {
 
 // address is where Envoy listens for one family.
 func (c Config) address(f family.Family) netip.Addr {
+	if c.Mode == PodMode {
+		return f.Loopback()
+	}
 	if f == family.V6 {
 		return c.Address6
 	}

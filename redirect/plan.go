@@ -22,14 +22,40 @@ import (
 // Plan is all that the kernel must hold for redirection, as data. It is
 // immutable, and the same for both iptables backends.
 type Plan struct {
+	Mode Mode
+	// Mechanism is HostMode's; empty in PodMode.
 	Mechanism Mechanism
-	Families  []FamilyPlan
+	// Families are what the host's network namespace must hold; none in PodMode.
+	Families []FamilyPlan
+	// Places are the enrolled pods, sorted by namespace and name, and what the
+	// network namespace of each must hold; none in HostMode.
+	Places []PlacePlan
+	// Living has the UID of every pod on the node, enrolled or not, sorted; none
+	// in HostMode. A pod that is not enrolled any more but lives keeps the
+	// connections it has.
+	Living []string
 }
+
+// PlacePlan is the part of a Plan that concerns one pod's network namespace.
+type PlacePlan struct {
+	Namespace, Pod string
+	// UID tells the pod from others that had its name; it is the namespace and
+	// name for a pod that was given none.
+	UID string
+	// IPs are the pod's addresses that may be redirected.
+	IPs []netip.Addr
+	// Families are those of IPs. Places share all of them but the set of pods.
+	Families []FamilyPlan
+}
+
+// Name is the pod's namespace/name.
+func (p *PlacePlan) Name() string { return p.Namespace + "/" + p.Pod }
 
 // FamilyPlan is the part of a Plan that concerns one IP family.
 type FamilyPlan struct {
 	Family family.Family
-	// Address is where Envoy listens, on the loopback interface.
+	// Address is where Envoy listens, on the loopback interface: an address of
+	// ours, or, in a pod, the one that every loopback interface has.
 	Address netip.Addr
 	// Frontends has one set for each capture class; Pods is the set of source
 	// addresses, whose members expire.
@@ -68,10 +94,11 @@ type Jump struct {
 	Rule
 }
 
-// RuleCount is the number of iptables rules, jumps included, of both families.
+// RuleCount is the number of iptables rules, jumps included, of both families
+// and of all places.
 func (p *Plan) RuleCount() int {
 	n := 0
-	for _, f := range p.Families {
+	for _, f := range p.families() {
 		n += len(f.Jumps)
 		for _, c := range f.Chains {
 			n += len(c.Rules)
@@ -83,10 +110,19 @@ func (p *Plan) RuleCount() int {
 // EnrolledIPs is the number of pod addresses to redirect.
 func (p *Plan) EnrolledIPs() int {
 	n := 0
-	for _, f := range p.Families {
+	for _, f := range p.families() {
 		n += len(f.Pods.Members)
 	}
 	return n
+}
+
+// families are those of the host, or of all places.
+func (p *Plan) families() []FamilyPlan {
+	all := p.Families
+	for i := range p.Places {
+		all = append(all[:len(all):len(all)], p.Places[i].Families...)
+	}
+	return all
 }
 
 // sets are all sets of the family, the pods' last.

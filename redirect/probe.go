@@ -158,7 +158,7 @@ func (p *prober) chooseBackend(ctx context.Context) error {
 
 // hasRules says whether anybody uses the backend.
 func hasRules(ctx context.Context, t Tables) (bool, error) {
-	for _, h := range []hook{{"nat", "PREROUTING", ""}, {"nat", "POSTROUTING", ""}, {"filter", "INPUT", ""}, {"filter", "FORWARD", ""}} {
+	for _, h := range []hook{{Table: "nat", Chain: "PREROUTING"}, {Table: "nat", Chain: "POSTROUTING"}, {Table: "filter", Chain: "INPUT"}, {Table: "filter", Chain: "FORWARD"}} {
 		rules, err := t.List(ctx, h.Table, h.Chain)
 		if err != nil && !errors.Is(err, iptables.ErrUnreadable) {
 			return false, err

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
 )
 
@@ -15,6 +16,10 @@ import (
 // gives the same bytes.
 func (p *Plan) Render() string {
 	var b strings.Builder
+	if p.Mode == PodMode {
+		p.renderPlaces(&b)
+		return b.String()
+	}
 	fmt.Fprintf(&b, "# mechanism %s\n", p.Mechanism)
 	for i := range p.Families {
 		f := &p.Families[i]
@@ -23,6 +28,29 @@ func (p *Plan) Render() string {
 		fmt.Fprintf(&b, "\n# %s: rules\n%s", f.Family, f.RenderRules())
 	}
 	return b.String()
+}
+
+// renderPlaces writes what all places share once, and then each place's own.
+func (p *Plan) renderPlaces(b *strings.Builder) {
+	fmt.Fprintf(b, "# mode %s: all of this in the network namespace of each pod listed last\n", p.Mode)
+	for _, f := range family.All() {
+		for i := range p.Places {
+			common, ok := p.Places[i].family(f)
+			if !ok {
+				continue
+			}
+			common.Pods.Members = nil
+			fmt.Fprintf(b, "\n# %s: sets\n%s", f, common.RenderSets())
+			fmt.Fprintf(b, "\n# %s: rules\n%s", f, common.RenderRules())
+			break
+		}
+	}
+	for i := range p.Places {
+		fmt.Fprintf(b, "\n# pod %s\n", p.Places[i].Name())
+		for _, f := range p.Places[i].Families {
+			b.WriteString(f.Pods.addLines())
+		}
+	}
 }
 
 // RenderRules is the family's rules in the form of iptables-save: what
@@ -56,9 +84,16 @@ func (f *FamilyPlan) RenderSets() string {
 	var b strings.Builder
 	for _, s := range f.sets() {
 		fmt.Fprintf(&b, "# %s\n%s\n", s.Reason, createLine(s.Spec))
-		for _, m := range s.Members {
-			fmt.Fprintf(&b, "add %s %s\n", s.Name, memberText(s.Type, m))
-		}
+		b.WriteString(s.addLines())
+	}
+	return b.String()
+}
+
+// addLines are the commands that add the set's members.
+func (s *Set) addLines() string {
+	var b strings.Builder
+	for _, m := range s.Members {
+		fmt.Fprintf(&b, "add %s %s\n", s.Name, memberText(s.Type, m))
 	}
 	return b.String()
 }

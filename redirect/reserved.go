@@ -15,8 +15,9 @@ import (
 const (
 	// ChainPrefix begins the name of each of our chains.
 	ChainPrefix = "NODEVOY-"
-	// chainPrerouting is in nat (dnat) or raw and mangle (tproxy); the others
-	// are where hooks lists them.
+	// chainPrerouting is in nat (dnat) or raw and mangle (tproxy); chainOutput
+	// in raw (tproxy), or in the nat table of a pod's own network namespace; the
+	// others are where hooks lists them.
 	chainPrerouting = ChainPrefix + "PREROUTING"
 	chainOutput     = ChainPrefix + "OUTPUT"
 	chainInput      = ChainPrefix + "INPUT"
@@ -48,18 +49,21 @@ const (
 // empty for a chain that only our own chains call.
 type hook struct {
 	Table, Chain, Parent string
+	// Inside is set for a chain in the network namespaces of enrolled pods.
+	Inside bool
 }
 
 // hooks lists every chain of every mechanism, tables in the order the kernel
 // runs them.
 func hooks() []hook {
 	return []hook{
-		{"raw", chainDivert, ""},
-		{"raw", chainPrerouting, "PREROUTING"},
-		{"raw", chainOutput, "OUTPUT"},
-		{"mangle", chainPrerouting, "PREROUTING"},
-		{"nat", chainPrerouting, "PREROUTING"},
-		{"filter", chainInput, "INPUT"},
+		{Table: "raw", Chain: chainDivert},
+		{Table: "raw", Chain: chainPrerouting, Parent: "PREROUTING"},
+		{Table: "raw", Chain: chainOutput, Parent: "OUTPUT"},
+		{Table: "mangle", Chain: chainPrerouting, Parent: "PREROUTING"},
+		{Table: "nat", Chain: chainPrerouting, Parent: "PREROUTING"},
+		{Table: "nat", Chain: chainOutput, Parent: "OUTPUT", Inside: true},
+		{Table: "filter", Chain: chainInput, Parent: "INPUT"},
 	}
 }
 

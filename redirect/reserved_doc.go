@@ -19,8 +19,9 @@ func ReservedTable() string {
 	b.WriteString("| what | default | setting |\n|---|---|---|\n")
 	row := func(what, value, setting string) { fmt.Fprintf(&b, "| %s | %s | %s |\n", what, value, setting) }
 	for _, table := range reservedTables() {
-		row("iptables chains in `"+table+"`", chainsIn(table), "")
+		row("iptables chains in `"+table+"`", chainsIn(table, false), "")
 	}
+	row("iptables chain in `nat` of each enrolled pod, `pod` mode only", chainsIn("nat", true), "")
 	var sets []string
 	for _, f := range family.All() {
 		sets = append(sets, code(podsSet(f)))
@@ -28,20 +29,20 @@ func ReservedTable() string {
 			sets = append(sets, code(frontendSet(c, f)))
 		}
 	}
-	row("ipsets (and the same with `-new` while one is replaced)", strings.Join(sets, ", "), "")
-	row("addresses on `lo`", code(cfg.Address4.String())+", "+code(cfg.Address6.String()), "`--listener-address4`, `--listener-address6`")
+	row("ipsets (and the same with `-new` while one is replaced); in `pod` mode in each enrolled pod", strings.Join(sets, ", "), "")
+	row("addresses on `lo`, `host` mode only", code(cfg.Address4.String())+", "+code(cfg.Address6.String()), "`--listener-address4`, `--listener-address6`")
 	ports := fmt.Sprintf("%d, %d, %d", cfg.Ports.TCP, cfg.Ports.HTTP, cfg.Ports.Detect)
-	row("ports on those addresses; a second agent during an update takes them plus 10", ports, "`--listener-port-tcp`, `-http`, `-detect`")
-	row("packet mark, `tproxy` only", code(fmt.Sprintf("%#x/%#x", cfg.Mark, cfg.Mark)), "`--mark`")
+	row("ports on those addresses, in `pod` mode on each enrolled pod's `127.0.0.1` and `::1`; a second agent during an update takes them plus 10", ports, "`--listener-port-tcp`, `-http`, `-detect`")
+	row("packet mark, `tproxy` and `pod` mode only", code(fmt.Sprintf("%#x/%#x", cfg.Mark, cfg.Mark)), "`--mark`")
 	row("routing table and priority of its rule, `tproxy` only", fmt.Sprint(cfg.Table), "`--route-table`")
 	return b.String()
 }
 
-// chainsIn lists our chains of a table.
-func chainsIn(table string) string {
+// chainsIn lists our chains of a table, on the host or inside pods.
+func chainsIn(table string, inside bool) string {
 	var names []string
 	for _, h := range hooks() {
-		if h.Table == table && !slices.Contains(names, code(h.Chain)) {
+		if h.Table == table && h.Inside == inside && !slices.Contains(names, code(h.Chain)) {
 			names = append(names, code(h.Chain))
 		}
 	}

@@ -90,6 +90,32 @@ func (b ruleBook) tproxy() ([]Chain, []Jump) {
 	}
 }
 
+// inside redirects what a pod sends, in the pod's own network namespace.
+// Conntrack does the rest of a connection, as for dnat. REDIRECT fits here, as
+// lo always has an address.
+func (b ruleBook) inside() ([]Chain, []Jump) {
+	loopback, linkLocal := "127.0.0.0/8", "169.254.0.0/16"
+	if b.family == family.V6 {
+		loopback, linkLocal = "::1/128", "fe80::/10"
+	}
+	nat := Chain{Table: "nat", Name: chainOutput}
+	nat.rule(fmt.Sprintf("-m mark --mark 0x%x/0x%x -j RETURN", b.cfg.Mark, b.cfg.Mark),
+		"Envoy's own connections to backends: the pod's address is theirs too, and they would come back to it")
+	nat.rule("-o lo -j RETURN", "the pod to itself, whatever address of its own it dials")
+	nat.rule(fmt.Sprintf("-d %s -j RETURN", loopback), "never loopback, whatever a set has")
+	nat.rule(fmt.Sprintf("-d %s -j RETURN", linkLocal), "never link-local, where cloud metadata and node services are")
+	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", podsSet(b.family)),
+		"only what the pod sends from its own addresses, and only while Envoy works")
+	for _, c := range model.Classes() {
+		nat.rule(fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j REDIRECT --to-ports %d", frontendSet(c, b.family), b.cfg.Ports.Of(c)),
+			"class "+c.String()+" to its listener, in this namespace")
+	}
+	return []Chain{nat}, []Jump{{"nat", "OUTPUT", chainOutput, Rule{
+		"-p tcp -j " + chainOutput,
+		"first; it is the only one, since a pod with rules of its own here is not redirected",
+	}}}
+}
+
 // input is the chain that lets redirected connections through to Envoy, and
 // nobody else.
 func (b ruleBook) input(redirected, reason string) Chain {

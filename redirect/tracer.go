@@ -12,12 +12,21 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
-// Packet is a TCP packet that arrives at the node.
+// Packet is a packet of TCP, unless it says otherwise, that arrives at the node
+// or leaves a pod.
 type Packet struct {
 	From netip.Addr
 	To   netip.AddrPort
+	// Pod is the namespace/name of the pod it leaves, of a plan of PodMode; empty
+	// for a packet that arrives at the node.
+	Pod string
 	// In is the interface it comes in by; "lo" for what the node sends itself.
-	In string
+	// Out is the one by which it leaves a pod.
+	In, Out string
+	// Mark is what its sender put on it.
+	Mark uint32
+	// UDP is set for a packet of that protocol.
+	UDP bool
 	// Held is set for a packet of a connection that Envoy holds already; else
 	// the packet is the first of its connection.
 	Held bool
@@ -37,14 +46,39 @@ type Verdict struct {
 // the matches and targets that plans use, and nothing of other people's rules.
 func (p *Plan) Trace(packet Packet) (Verdict, error) {
 	f := family.Of(packet.To.Addr())
+	if packet.Pod != "" {
+		for i := range p.Places {
+			if fp, ok := p.Places[i].family(f); ok && p.Places[i].Name() == packet.Pod {
+				t := &tracer{plan: &fp, packet: packet, mark: uint64(packet.Mark)}
+				err := t.leave()
+				return t.verdict, err
+			}
+		}
+		return Verdict{}, nil
+	}
 	for i := range p.Families {
 		if p.Families[i].Family == f {
-			t := &tracer{plan: &p.Families[i], packet: packet}
+			t := &tracer{plan: &p.Families[i], packet: packet, mark: uint64(packet.Mark)}
 			err := t.run()
 			return t.verdict, err
 		}
 	}
 	return Verdict{}, nil
+}
+
+// leave follows a packet that a pod sends, through the pod's own namespace.
+func (t *tracer) leave() error {
+	if t.packet.Held {
+		// The nat chains see first packets only; conntrack does the rest.
+		t.verdict.Listener = netip.AddrPortFrom(t.plan.Address, 0)
+		return nil
+	}
+	for _, j := range t.plan.jumpsOf("nat") {
+		if _, err := t.rule(j.Table, j.Parent, j.Rule); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tracer is a packet on its way.
@@ -130,6 +164,10 @@ func (t *tracer) target(name string, options []string) (done bool, err error) {
 	case "REJECT", "DROP":
 		t.verdict.Rejected = true
 		return true, nil
+	case "REDIRECT":
+		port, err := strconv.ParseUint(option("--to-ports"), 10, 16)
+		t.verdict.Listener = netip.AddrPortFrom(t.plan.Address, uint16(port))
+		return true, err
 	case "DNAT":
 		t.packet.To, err = netip.ParseAddrPort(option("--to-destination"))
 		t.verdict.Listener, t.dnatted = t.packet.To, true
@@ -175,9 +213,11 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 			return true, 2, nil
 		}
 	case "-p":
-		return arg == "tcp", 2, nil
+		return arg == "tcp" && !t.packet.UDP, 2, nil
 	case "-i":
 		return t.packet.In == arg, 2, nil
+	case "-o":
+		return t.packet.Out == arg, 2, nil
 	case "-d":
 		prefix, err := netip.ParsePrefix(arg)
 		return prefix.Contains(t.packet.To.Addr()), 2, err

@@ -26,6 +26,14 @@ func Of(addr netip.Addr) Family {
 	return V6
 }
 
+// Loopback is the address that every loopback interface has.
+func (f Family) Loopback() netip.Addr {
+	if f == V6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
 // String is "ipv4" or "ipv6".
 func (f Family) String() string {
 	if f == V6 {

@@ -199,7 +199,7 @@ func (f *Fake) check(chains map[string][]string) error {
 // targets are those that are not chains.
 func targets(name string) bool {
 	switch name {
-	case "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "MARK", "CT", "TPROXY":
+	case "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "REDIRECT", "MARK", "CT", "TPROXY":
 		return true
 	}
 	return false

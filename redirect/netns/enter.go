@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// own is the network namespace of the thread that opens it: not the process's,
+// which is its main thread's.
+const own = "/proc/thread-self/ns/net"
+
+// errUnfinished is the result of a function that neither returned nor panicked.
+var errUnfinished = errors.New("function in a network namespace ended its goroutine")
+
+// onThread runs fn on a thread that is nobody else's while it runs. fn moves the
+// thread between network namespaces, and says whether it is where it was.
+func onThread(fn func() (home bool, err error)) error {
+	result := make(chan error, 1)
+	go func() {
+		err := errUnfinished
+		defer func() { result <- err }()
+		// A thread that strayed is never unlocked: the runtime ends it with the
+		// goroutine, or parks it for ever if it is the process's first.
+		runtime.LockOSThread()
+		home, e := fn()
+		err = e
+		if home {
+			runtime.UnlockOSThread()
+		}
+	}()
+	return <-result
+}
+
+// visit calls fn in the namespace that enter moves the thread to, unless it is
+// there already. It is called on a thread of its own.
+func visit(to namespace, enter func() error, fn func() error) (home bool, err error) {
+	from, err := openNamespace(own)
+	if err != nil {
+		return true, err
+	}
+	defer from.close()
+	if from.same(to) {
+		// Nobody needs a privilege to be where they are.
+		return true, fn()
+	}
+	if err := enter(); err != nil {
+		return true, err
+	}
+	err = fn()
+	// If there is no way back, fn was run all the same.
+	return from.enter() == nil, err
+}
+
+// namespace is an open network namespace.
+type namespace struct {
+	fd         int
+	dev, inode uint64
+}
+
+// openNamespace opens what path leads to, if it is a network namespace.
+func openNamespace(path string) (namespace, error) {
+	// Asked first: opening something else may block or have an effect.
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return namespace{}, describe("find", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return namespace{}, fmt.Errorf("%w: %s is no namespace", ErrGone, path)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return namespace{}, describe("open", path, err)
+	}
+	n, err := identify(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return namespace{}, fmt.Errorf("identify %s: %w", path, err)
+	}
+	return n, nil
+}
+
+// identify makes sure that an open file is a network namespace.
+func identify(fd int) (namespace, error) {
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return namespace{}, fmt.Errorf("%w: it is no network namespace", ErrGone)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return namespace{}, err
+	}
+	return namespace{fd: fd, dev: st.Dev, inode: st.Ino}, nil
+}
+
+func (n namespace) same(other namespace) bool { return n.dev == other.dev && n.inode == other.inode }
+
+// enter moves the calling thread into the namespace.
+func (n namespace) enter() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }
+
+func (n namespace) close() { _ = unix.Close(n.fd) }
+
+// describe names what was tried, and what is missing if it wasn't permitted.
+func describe(verb, path string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
+		return fmt.Errorf("%w: %s %s: %w", ErrGone, verb, path, err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		needs := "capability SYS_PTRACE to see another process's"
+		if verb == "enter" {
+			needs = "capability SYS_ADMIN to enter one, and no seccomp, AppArmor or SELinux rule against it"
+		}
+		return fmt.Errorf("%s network namespace %s: %w: it needs %s: %w", verb, path, ErrNotPermitted, needs, err)
+	}
+	return fmt.Errorf("%s network namespace %s: %w", verb, path, err)
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Space is a network namespace, held open until Close. It may be used by several
+// goroutines at once.
+type Space struct {
+	path string
+
+	mu sync.RWMutex
+	ns namespace
+	// route lists addresses; nil until it is needed.
+	route  *netlink.Handle
+	closed bool
+}
+
+// OpenPath opens the network namespace that a path leads to: a mount of it, or
+// a process's.
+func OpenPath(path string) (*Space, error) {
+	outside, err := openNamespace(path)
+	if err != nil {
+		return nil, err
+	}
+	defer outside.close()
+	s := &Space{path: path}
+	// What was opened through a mount keeps that mount busy, and the runtime might
+	// be unable to unmount it. What is opened inside is of no mount.
+	err = onThread(func() (bool, error) {
+		return visit(outside, func() error {
+			if err := outside.enter(); err != nil {
+				return describe("enter", path, err)
+			}
+			return nil
+		}, func() (err error) {
+			s.ns, err = openNamespace(own)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Path is where the namespace was found.
+func (s *Space) Path() string { return s.path }
+
+// Inode is the namespace's number, which no other has while this Space is open.
+func (s *Space) Inode() uint64 { return s.ns.inode }
+
+// Do calls fn on a thread in the namespace, and returns what fn returns. Sockets
+// that fn opens and programs that it starts are in the namespace, and stay there;
+// what fn has done by other goroutines is not. (net/http dials by others: give it
+// a DialContext that calls Do.) Calls may be nested, and Close doesn't wait for
+// them. If fn can't be called, the error wraps ErrGone or ErrNotPermitted.
+func (s *Space) Do(fn func() error) error {
+	return onThread(func() (bool, error) { return visit(s.ns, s.enter, fn) })
+}
+
+// enter moves the calling thread into the namespace.
+func (s *Space) enter() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return fmt.Errorf("%w: %s was closed", ErrGone, s.path)
+	}
+	if err := s.ns.enter(); err != nil {
+		return describe("enter", s.path, err)
+	}
+	return nil
+}
+
+// Addresses are the global unicast addresses on links other than lo, sorted.
+func (s *Space) Addresses() ([]netip.Addr, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, fmt.Errorf("%w: %s was closed", ErrGone, s.path)
+	}
+	if s.route == nil {
+		err := onThread(func() (bool, error) {
+			return visit(s.ns, s.ns.enter, func() (err error) {
+				s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+				return err
+			})
+		})
+		if err != nil {
+			return nil, describe("list addresses of", s.path, err)
+		}
+	}
+	addrs, err := list(s.route)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of network namespace %s: %w", s.path, err)
+	}
+	return addrs, nil
+}
+
+// Check says whether the path still leads to the namespace, and all of ips are on
+// a link of it. If not, the error wraps ErrGone.
+func (s *Space) Check(ips []netip.Addr) error {
+	if err := s.reachable(); err != nil {
+		return err
+	}
+	addrs, err := s.Addresses()
+	if err != nil {
+		return err
+	}
+	for _, ip := range ips {
+		if !slices.Contains(addrs, ip.Unmap()) {
+			return fmt.Errorf("%w: %s is not on a link of %s", ErrGone, ip, s.path)
+		}
+	}
+	return nil
+}
+
+// reachable says whether the path still leads to the namespace.
+func (s *Space) reachable() error {
+	var st unix.Stat_t
+	if err := unix.Stat(s.path, &st); err != nil {
+		return describe("find", s.path, err)
+	}
+	if !s.ns.same(namespace{dev: st.Dev, inode: st.Ino}) {
+		return fmt.Errorf("%w: %s leads to another", ErrGone, s.path)
+	}
+	return nil
+}
+
+// Close lets go of the namespace. Closing twice is no error.
+func (s *Space) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.route != nil {
+		s.route.Close()
+	}
+	s.ns.close()
+	return nil
+}

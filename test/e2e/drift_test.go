@@ -12,6 +12,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/nodevoy/nodevoy/test/lab"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
@@ -19,65 +20,76 @@ import (
 const repairLimit = 5 * time.Second
 
 // TestDrift damages what nodevoy put into the kernel in every way seen on
-// nodes, under load, and wants it as it was within 5 s.
+// nodes, or in pods that may do so, under load, and wants it as it was within 5 s.
 func TestDrift(t *testing.T) {
-	for _, v := range variants() {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			w.start(t)
-			want := w.kernel(t)
-			loads := w.startTraffic(t)
-			var lost []window
-			for _, d := range w.damages() {
-				lost = append(lost, w.damage(t, d, want))
-				w.untilPath(t, repairLimit, true)
-			}
-			w.checkLosses(t, loads, lost)
-			if s := must(w.node.Status(limit(t)))(t); s.Redirect.DriftRepaired < len(w.damages()) {
-				t.Errorf("the agent counts %d repairs, want at least %d", s.Redirect.DriftRepaired, len(w.damages()))
-			}
-		})
-	}
+	each(t, append(hosts(), podBridged(), podLegacy()), func(t *testing.T, w *world) {
+		w.start(t)
+		want := w.kernel(t)
+		loads := w.startTraffic(t)
+		var lost []window
+		damages := w.damages()
+		for _, d := range damages {
+			lost = append(lost, w.damage(t, d, want))
+			w.untilPath(t, repairLimit, true)
+		}
+		w.checkLosses(t, loads, lost)
+		if s := must(w.node.Status(limit(t)))(t); s.Redirect.DriftRepaired < len(damages) {
+			t.Errorf("the agent counts %d repairs, want at least %d", s.Redirect.DriftRepaired, len(damages))
+		}
+	})
 }
 
 // damage is a change to the kernel that nodevoy has not made.
 type damage struct {
 	what string
-	// script is for a shell on the node, with iptables in $ipt4 and $ipt6.
+	// script is for a shell where the client's rules are, with iptables in $ipt4
+	// and $ipt6.
 	script string
 }
 
-func (w *world) damages() []damage {
-	out := []damage{
-		{"our chains were flushed", `
+const (
+	flushChains = `
 for save in $ipt4 $ipt6; do
   for table in raw mangle nat filter; do
     for chain in $($save-save -t $table | sed -n 's/^:\(NODEVOY[^ ]*\).*/\1/p'); do $save -w -t $table -F $chain; done
   done
-done`},
-		{"our jumps were deleted", `
+done`
+	deleteJumps = `
 for save in $ipt4 $ipt6; do
   for table in raw mangle nat filter; do
     $save-save -t $table | sed -n 's/^-A \(.* -j NODEVOY-[^ ]*\)$/-D \1/p' | grep -v '^-D NODEVOY' | while read -r rule; do $save -w -t $table $rule; done
   done
-done`},
-		{"our sets were emptied", `
-for set in $(ipset list -n | grep nodevoy); do ipset flush $set; done`},
-		{"others' rules were put before our jumps", `
+done`
+	emptySets = `
+for set in $(ipset list -n | grep nodevoy); do ipset flush $set; done`
+	goBeforeJumps = `
 for save in $ipt4 $ipt6; do
   for table in mangle nat; do
     if $save-save -t $table | grep -q '^-A PREROUTING.*NODEVOY'; then $save -w -t $table -I PREROUTING -p tcp --dport 1 -j RETURN; fi
   done
-done`},
-	}
-	if w.variant.mechanism == "tproxy" {
-		out = append(out, damage{"the policy routes were deleted", `
-ip -4 rule del lookup 1064; ip -6 rule del lookup 1064; ip -4 route flush table 1064; ip -6 route flush table 1064`})
-	}
-	return append(out, damage{"everything was flushed, as a firewall's reload does", `
+done`
+	deleteRoutes = `
+ip -4 rule del lookup 1064; ip -6 rule del lookup 1064; ip -4 route flush table 1064; ip -6 route flush table 1064`
+	flushAll = `
 for save in $ipt4 $ipt6; do
   for table in raw mangle nat filter; do $save -w -t $table -F; $save -w -t $table -X; done
-done`})
+done`
+)
+
+func (w *world) damages() []damage {
+	out := []damage{
+		{"our chains were flushed", flushChains},
+		{"our jumps were deleted", deleteJumps},
+		{"our sets were emptied", emptySets},
+	}
+	if w.variant.Mode == lab.Host {
+		// A pod with rules of its own is another matter: see TestPodsOwnRules.
+		out = append(out, damage{"others' rules were put before our jumps", goBeforeJumps})
+	}
+	if w.variant.mechanism == "tproxy" {
+		out = append(out, damage{"the policy routes were deleted", deleteRoutes})
+	}
+	return append(out, damage{"everything was flushed, as a firewall's reload does", flushAll})
 }
 
 // window is a time in which requests may fail.
@@ -91,9 +103,9 @@ func (w *world) damage(t *testing.T, d damage, want []string) window {
 	backend := cmp.Or(w.variant.IPTables, "nft")
 	script := fmt.Sprintf("ipt4=iptables-%s ipt6=ip6tables-%s\n%s", backend, backend, d.script)
 	lost := window{from: time.Now()}
-	_, err := w.node.Run(limit(t), "bash", "-c", script)
+	_, err := w.place().Run(limit(t), "bash", "-c", script)
 	check(t, err)
-	if strings.HasPrefix(d.what, "everything") {
+	if d.script == flushAll {
 		// Without kube-proxy's rules a first packet goes to nowhere, and so do
 		// all later ones of that connection: the kernel remembers its way. And
 		// with the last rule that asks for it, connection tracking stops, so
@@ -102,8 +114,9 @@ func (w *world) damage(t *testing.T, d damage, want []string) window {
 		lost.to = time.Now()
 	}
 	w.untilKernel(t, d.what, want)
-	if w.variant.mechanism == "tproxy" {
-		// Nothing but rules leads packets to a transparent socket.
+	if w.variant.mechanism == "tproxy" || w.variant.Mode == lab.Pods && d.script == flushAll {
+		// Nothing but rules leads packets to a transparent socket; and a pod has
+		// no other rules than ours that keep connection tracking going.
 		lost.to = time.Now()
 	}
 	return lost
@@ -125,32 +138,20 @@ func (w *world) checkLosses(t *testing.T, loads traffic, lost []window) {
 	}
 }
 
-// kernel is all there is of nodevoy in the node's kernel, in a fixed order.
+// kernel is all there is of nodevoy in the kernel, on the node and in its pods,
+// in a fixed order.
 func (w *world) kernel(t *testing.T) []string {
 	t.Helper()
-	lines := must(w.node.OwnRules(limit(t)))(t)
-	for _, set := range must(w.node.OwnSets(limit(t)))(t) {
-		out := must(w.node.Run(limit(t), "ipset", "save", set))(t)
-		for line := range strings.Lines(out) {
-			lines = append(lines, stable(line))
-		}
-	}
+	lines := must(w.node.Own(limit(t)))(t)
 	backend := cmp.Or(w.variant.IPTables, "nft")
-	for _, table := range []string{"nat", "mangle"} {
-		out := must(w.node.Run(limit(t), "iptables-"+backend, "-w", "-t", table, "-S", "PREROUTING"))(t)
+	for _, at := range [][2]string{{"nat", "PREROUTING"}, {"mangle", "PREROUTING"}, {"nat", "OUTPUT"}} {
+		out := must(w.place().Run(limit(t), "iptables-"+backend, "-w", "-t", at[0], "-S", at[1]))(t)
 		// The first line has the chain's policy.
 		if rules := strings.Split(out, "\n"); len(rules) > 1 && strings.Contains(out, "NODEVOY") {
-			lines = append(lines, "first in "+table+" PREROUTING: "+rules[1])
+			lines = append(lines, "first in "+at[0]+" "+at[1]+": "+rules[1])
 		}
 	}
-	slices.Sort(lines)
-	return slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(line, "initval") || strings.HasPrefix(line, ":") })
-}
-
-// stable is a line of `ipset save` without the seconds left to a member.
-func stable(line string) string {
-	before, _, _ := strings.Cut(strings.TrimSpace(line), " timeout ")
-	return before
+	return lines
 }
 
 // untilKernel waits until the kernel is again as wanted.
@@ -166,60 +167,65 @@ func (w *world) untilKernel(t *testing.T, what string, want []string) {
 	t.Logf("%s: as before after %s", what, time.Since(start))
 }
 
-// TestNothingLeft wants a node to be, after `nodevoy cleanup`, byte for byte as
-// it was before the agent came, and calls to go on by kube-proxy's path.
+// TestNothingLeft wants a node and its pods to be, after `nodevoy cleanup`, byte
+// for byte as they were before the agent came, and calls to go on by
+// kube-proxy's path.
 func TestNothingLeft(t *testing.T) {
-	for _, v := range variants() {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			before := w.everything(t)
-			w.start(t, "--mechanism", v.mechanism)
-			check(t, w.agent.Stop(endLimit))
-			check(t, w.envoy.Stop(endLimit))
-			check(t, w.node.Cleanup(limit(t)))
-			if diff := gocmp.Diff(before, w.everything(t)); diff != "" {
-				t.Errorf("the node after cleanup, -before +after:\n%s", diff)
-			}
-			w.untilPath(t, time.Second, false)
-			check(t, w.node.Cleanup(limit(t)))
-		})
-	}
+	each(t, append(hosts(), podBridged(), podLegacy(), podRouted()), func(t *testing.T, w *world) {
+		before := w.everything(t)
+		var flags []string
+		if w.variant.mechanism != "" {
+			flags = []string{"--mechanism", w.variant.mechanism}
+		}
+		w.start(t, flags...)
+		check(t, w.agent.Stop(endLimit))
+		check(t, w.envoy.Stop(endLimit))
+		check(t, w.node.Cleanup(limit(t)))
+		if diff := gocmp.Diff(before, w.everything(t)); diff != "" {
+			t.Errorf("the node after cleanup, -before +after:\n%s", diff)
+		}
+		w.untilPath(t, time.Second, false)
+		check(t, w.node.Cleanup(limit(t)))
+	})
 }
 
 // TestCleanupOnExit wants nothing left when the agent was told to clean up, and
 // no call to fail while it does.
 func TestCleanupOnExit(t *testing.T) {
-	w := newWorld(t, bridged())
-	w.start(t, "--cleanup-on-exit")
-	load := must(w.client.Load(w.fresh()))(t)
-	w.untilPath(t, time.Second, true)
-	check(t, w.agent.Stop(endLimit))
-	if left := w.kernel(t); len(left) > 0 {
-		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
-	}
-	w.untilPath(t, time.Second, false)
-	stop(t, "new connections", load)
+	each(t, modes(), func(t *testing.T, w *world) {
+		w.start(t, "--cleanup-on-exit")
+		load := must(w.client.Load(w.fresh()))(t)
+		w.untilPath(t, time.Second, true)
+		check(t, w.agent.Stop(endLimit))
+		if left := w.kernel(t); len(left) > 0 {
+			t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+		}
+		w.untilPath(t, time.Second, false)
+		stop(t, "new connections", load)
+	})
 }
 
-// everything is the node's packet filter, sets, policy routes and addresses,
-// as they are shown, without counters.
+// everything is the packet filter, sets, policy routes and addresses of the node
+// and its pods, as they are shown, without counters.
 func (w *world) everything(t *testing.T) map[string]string {
 	t.Helper()
 	shown := map[string]string{}
-	for _, command := range []string{
-		"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
-		"ipset save", "ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip addr show dev lo",
-	} {
-		out := must(w.node.Run(limit(t), strings.Fields(command)...))(t)
-		var kept []string
-		for line := range strings.Lines(out) {
-			// Comments have the time, policies of built-in chains have counters,
-			// and a built-in table stays once it was looked at.
-			if own := line[0] == ':' && strings.Contains(line, " - "); own || !strings.ContainsRune("#:*C", rune(line[0])) {
-				kept = append(kept, line)
+	for _, place := range w.node.Places() {
+		for _, command := range []string{
+			"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
+			"ipset save", "ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip addr show dev lo",
+		} {
+			out := must(place.Run(limit(t), strings.Fields(command)...))(t)
+			var kept []string
+			for line := range strings.Lines(out) {
+				// Comments have the time, policies of built-in chains have counters,
+				// and a built-in table stays once it was looked at.
+				if own := line[0] == ':' && strings.Contains(line, " - "); own || !strings.ContainsRune("#:*C", rune(line[0])) {
+					kept = append(kept, line)
+				}
 			}
+			shown[place.Name+": "+command] = strings.Join(kept, "")
 		}
-		shown[command] = strings.Join(kept, "")
 	}
 	return shown
 }

@@ -22,8 +22,9 @@ const (
 
 // TestUnknownFrontend forces connections into Envoy that no Service has the
 // address of: Envoy must not hang, and must not proxy them anywhere.
-func TestUnknownFrontend(t *testing.T) {
-	w := newWorld(t, bridged())
+func TestUnknownFrontend(t *testing.T) { each(t, modes(), testUnknown) }
+
+func testUnknown(t *testing.T, w *world) {
 	w.start(t)
 	for _, c := range []struct{ set, protocol string }{
 		{"nodevoy-http4", echo.HTTP1}, {"nodevoy-tcp4", echo.TCP}, {"nodevoy-detect4", echo.HTTP1},
@@ -47,7 +48,7 @@ func (w *world) callForced(t *testing.T, set string, spec echo.Spec) echo.Result
 	t.Helper()
 	member := strings.TrimSuffix(spec.Target, ":80") + ",tcp:80"
 	for range 5 {
-		_, err := w.node.Run(limit(t), "ipset", "-exist", "add", set, member)
+		_, err := w.place().Run(limit(t), "ipset", "-exist", "add", set, member)
 		check(t, err)
 		r := call(t, w.client, spec)
 		if r.First < spec.Timeout {
@@ -60,8 +61,9 @@ func (w *world) callForced(t *testing.T, set string, spec echo.Spec) echo.Result
 
 // TestServiceMadeAgain deletes a Service that is in use and makes it again with
 // the same cluster IP.
-func TestServiceMadeAgain(t *testing.T) {
-	w := newWorld(t, bridged())
+func TestServiceMadeAgain(t *testing.T) { each(t, modes(), testMadeAgain) }
+
+func testMadeAgain(t *testing.T, w *world) {
 	w.start(t)
 	ask := func() echo.Result {
 		return call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 3, Fresh: true, Timeout: time.Second})
@@ -97,7 +99,7 @@ func (w *world) untilFrontend(t *testing.T, ip string, want bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	check(t, lab.Until(ctx, "the frontend "+ip, func() error {
-		_, err := w.node.Run(ctx, "ipset", "test", "nodevoy-http4", ip+",tcp:80")
+		_, err := w.place().Run(ctx, "ipset", "test", "nodevoy-http4", ip+",tcp:80")
 		if (err == nil) != want {
 			return fmt.Errorf("in the set: %v, want %v", err == nil, want)
 		}
@@ -106,8 +108,9 @@ func (w *world) untilFrontend(t *testing.T, ip string, want bool) {
 }
 
 // TestBackendsChange removes and adds backends under load: no request may fail.
-func TestBackendsChange(t *testing.T) {
-	w := newWorld(t, bridged())
+func TestBackendsChange(t *testing.T) { each(t, modes(), testBackendsChange) }
+
+func testBackendsChange(t *testing.T, w *world) {
 	w.start(t)
 	load := must(w.client.Load(echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 200, Connections: 4}))(t)
 	for _, pods := range [][]*lab.Pod{w.web[:1], w.web[1:], w.web[:2], w.web} {

@@ -58,32 +58,31 @@ func (loads traffic) stop(t *testing.T) map[string]echo.Result {
 // TestAgentRestarts restarts the agent 20 times under load, every other time
 // by SIGKILL.
 func TestAgentRestarts(t *testing.T) {
-	for _, v := range []variant{bridged(), routed()} {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			w.start(t)
-			loads := w.startTraffic(t)
-			for i := range 20 {
-				if i%2 == 0 {
-					check(t, w.agent.Stop(endLimit))
-				} else {
-					check(t, w.agent.Kill())
-				}
-				w.startAgent(t)
-				w.untilSettled(t)
+	each(t, []variant{hostBridged(), hostRouted(), podBridged(), podRouted()}, func(t *testing.T, w *world) {
+		w.start(t)
+		loads := w.startTraffic(t)
+		for i := range 20 {
+			if i%2 == 0 {
+				check(t, w.agent.Stop(endLimit))
+			} else {
+				check(t, w.agent.Kill())
 			}
-			for what, r := range loads.stop(t) {
-				w.allThroughEnvoy(t, r)
-				t.Logf("%s: %d requests, %d connections, max %s", what, r.Requests, r.Connections, r.Max)
+			w.startAgent(t)
+			w.untilSettled(t)
+		}
+		for what, r := range loads.stop(t) {
+			w.allThroughEnvoy(t, r)
+			t.Logf("%s: %d requests, %d connections, max %s", what, r.Requests, r.Connections, r.Max)
+		}
+		for _, stat := range []string{"cluster_manager.cluster_removed", "listener_manager.listener_removed", "listener_manager.listener_modified"} {
+			if n := must(w.envoy.Stat(limit(t), stat))(t); n != 0 {
+				t.Errorf("Envoy says %d of %s, want none", n, stat)
 			}
-			if n := must(w.envoy.Stat(limit(t), "cluster_manager.cluster_removed"))(t); n != 0 {
-				t.Errorf("Envoy removed %d clusters, want none", n)
-			}
-			if n := must(w.envoy.Stat(limit(t), "cluster_manager.cluster_added"))(t); n < 4 {
-				t.Errorf("Envoy added %d clusters, want at least those in use", n)
-			}
-		})
-	}
+		}
+		if n := must(w.envoy.Stat(limit(t), "cluster_manager.cluster_added"))(t); n < 4 {
+			t.Errorf("Envoy added %d clusters, want at least those in use", n)
+		}
+	})
 }
 
 // untilSettled waits until the agent that has just started says that all is in
@@ -108,8 +107,9 @@ const switchTimeout = 6 * time.Second
 
 // TestAgentKilled kills the agent for good: calls go on through Envoy for as
 // long as the kernel's switch holds, and past it afterwards, and none fails.
-func TestAgentKilled(t *testing.T) {
-	w := newWorld(t, bridged())
+func TestAgentKilled(t *testing.T) { each(t, modes(), testAgentKilled) }
+
+func testAgentKilled(t *testing.T, w *world) {
 	w.start(t, "--redirect-timeout", switchTimeout.String())
 	loads := w.startTraffic(t)
 	w.untilPath(t, time.Second, true)
@@ -131,25 +131,22 @@ func TestAgentKilled(t *testing.T) {
 // TestBothKilled kills agent and Envoy: new connections succeed once the
 // kernel's switch has opened, with nobody's help; both back, redirection is too.
 func TestBothKilled(t *testing.T) {
-	for _, v := range []variant{bridged(), routed()} {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			w.start(t, "--redirect-timeout", switchTimeout.String())
-			w.untilPath(t, time.Second, true)
-			check(t, w.agent.Kill())
-			killed := time.Now()
-			check(t, w.envoy.Kill())
-			if r := call(t, w.client, w.probe()); r.Failed != 1 {
-				t.Errorf("a call right after the kill went %v, want a failure: else this test shows nothing", r.Peers)
-			}
-			w.untilPath(t, switchTimeout+time.Second, false)
-			t.Logf("calls succeed by kube-proxy's path %s after the kill, with a timeout of %s", time.Since(killed), switchTimeout)
-			w.startAgent(t, "--redirect-timeout", switchTimeout.String())
-			w.startEnvoy(t)
-			must(w.agent.WaitRedirected(limit(t), w.client))(t)
-			w.untilPath(t, time.Second, true)
-		})
-	}
+	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *world) {
+		w.start(t, "--redirect-timeout", switchTimeout.String())
+		w.untilPath(t, time.Second, true)
+		check(t, w.agent.Kill())
+		killed := time.Now()
+		check(t, w.envoy.Kill())
+		if r := call(t, w.client, w.probe()); r.Failed != 1 {
+			t.Errorf("a call right after the kill went %v, want a failure: else this test shows nothing", r.Peers)
+		}
+		w.untilPath(t, switchTimeout+time.Second, false)
+		t.Logf("calls succeed by kube-proxy's path %s after the kill, with a timeout of %s", time.Since(killed), switchTimeout)
+		w.startAgent(t, "--redirect-timeout", switchTimeout.String())
+		w.startEnvoy(t)
+		must(w.agent.WaitRedirected(limit(t), w.client))(t)
+		w.untilPath(t, time.Second, true)
+	})
 }
 
 // probe is one call on a new connection.
@@ -165,40 +162,44 @@ func (w *world) fresh() echo.Spec {
 // TestEnvoyKilled kills Envoy alone, three times: new connections succeed within
 // 200 ms, and go through Envoy again once there is one.
 func TestEnvoyKilled(t *testing.T) {
-	for _, v := range []variant{bridged(), routed()} {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			w.start(t)
-			load := must(w.client.Load(w.fresh()))(t)
-			for range 3 {
-				w.untilPath(t, time.Second, true)
-				killed := time.Now()
-				check(t, w.envoy.Kill())
-				w.untilPath(t, 2*time.Second, false)
-				w.startEnvoy(t)
-				must(w.agent.WaitRedirected(limit(t), w.client))(t)
-				w.untilPath(t, time.Second, true)
-				// Long enough after the return that load shows whether it cost anything.
-				check(t, waitFor(t, 5*time.Second, func() error {
-					if len(load.Since(time.Now().Add(-slack))) == 0 || time.Since(killed) < 2*time.Second {
-						return context.DeadlineExceeded
-					}
-					return nil
-				}))
-				if late := failures(load.Since(killed.Add(200 * time.Millisecond))); len(late) > 0 {
-					t.Errorf("requests failed later than 200 ms after Envoy was killed at %s: %q", killed.Format("05.000"), late)
-				}
-				var last time.Duration
-				for _, r := range load.Since(killed) {
-					if r.Error != "" {
-						last = r.At.Sub(killed)
-					}
-				}
-				t.Logf("the last failed request began %s after Envoy was killed", last)
-			}
-			must(load.Stop())(t)
-		})
+	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *world) {
+		w.start(t)
+		load := must(w.client.Load(w.fresh()))(t)
+		for range 3 {
+			w.untilPath(t, time.Second, true)
+			killed := time.Now()
+			check(t, w.envoy.Kill())
+			w.untilPath(t, 2*time.Second, false)
+			w.startEnvoy(t)
+			must(w.agent.WaitRedirected(limit(t), w.client))(t)
+			w.untilPath(t, time.Second, true)
+			w.checkLateFailures(t, load, killed)
+		}
+		must(load.Stop())(t)
+	})
+}
+
+// checkLateFailures wants no request of the load to have failed that began more
+// than 200 ms after Envoy was killed.
+func (w *world) checkLateFailures(t *testing.T, load *lab.Load, killed time.Time) {
+	t.Helper()
+	// Long enough after the return that load shows whether it cost anything.
+	check(t, waitFor(t, 5*time.Second, func() error {
+		if len(load.Since(time.Now().Add(-slack))) == 0 || time.Since(killed) < 2*time.Second {
+			return context.DeadlineExceeded
+		}
+		return nil
+	}))
+	if late := failures(load.Since(killed.Add(200 * time.Millisecond))); len(late) > 0 {
+		t.Errorf("requests failed later than 200 ms after Envoy was killed at %s: %q", killed.Format("05.000"), late)
 	}
+	var last time.Duration
+	for _, r := range load.Since(killed) {
+		if r.Error != "" {
+			last = r.At.Sub(killed)
+		}
+	}
+	t.Logf("the last failed request began %s after Envoy was killed", last)
 }
 
 // waitFor is lab.Until with a time limit.

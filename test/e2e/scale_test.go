@@ -36,9 +36,15 @@ type footprint struct {
 // TestScale compares a small cluster with one of 10,000 Services and 100,000
 // endpoints: the same number of rules, the same memory of Envoy.
 func TestScale(t *testing.T) {
+	for _, v := range modes() {
+		t.Run(v.name, func(t *testing.T) { compareSizes(t, v) })
+	}
+}
+
+func compareSizes(t *testing.T, v variant) {
 	var small, large footprint
-	t.Run("10 Services", func(t *testing.T) { small = measure(t, 10) })
-	t.Run("10,000 Services", func(t *testing.T) { large = measure(t, manyServices) })
+	t.Run("10 Services", func(t *testing.T) { small = measure(t, v, 10) })
+	t.Run("10,000 Services", func(t *testing.T) { large = measure(t, v, manyServices) })
 	if small.rules != large.rules || small.rules == 0 {
 		t.Errorf("%d rules with 10 Services, %d with %d; want as many", small.rules, large.rules, manyServices)
 	}
@@ -49,9 +55,9 @@ func TestScale(t *testing.T) {
 }
 
 // measure runs agent and Envoy on a cluster of so many Services.
-func measure(t *testing.T, services int) footprint {
+func measure(t *testing.T, v variant, services int) footprint {
 	t.Helper()
-	w := newWorld(t, bridged())
+	w := newWorld(t, v)
 	writeServices(t, services-1)
 	w.startEnvoy(t)
 	w.startAgent(t)
@@ -63,7 +69,7 @@ func measure(t *testing.T, services int) footprint {
 		t.Errorf("redirecting %s after the objects were read, want within %s", f.applied, startLimit)
 	}
 	// shop/web has two HTTP ports, every other Service one.
-	members := must(w.node.Run(limit(t), "sh", "-c", "ipset list nodevoy-http4 | grep -c ,tcp:"))(t)
+	members := must(w.place().Run(limit(t), "sh", "-c", "ipset list nodevoy-http4 | grep -c ,tcp:"))(t)
 	if want := fmt.Sprint(services + 1); strings.TrimSpace(members) != want {
 		t.Errorf("%s frontends are redirected as HTTP, want %s", strings.TrimSpace(members), want)
 	}
@@ -72,7 +78,7 @@ func measure(t *testing.T, services int) footprint {
 		t.Errorf("%d of 300 requests failed: %v", r.Failed, r.Errors)
 	}
 	w.allThroughEnvoy(t, r)
-	f.rules = len(must(w.node.OwnRules(limit(t)))(t))
+	f.rules = len(must(w.place().OwnRules(limit(t)))(t))
 	f.envoyRSS = must(w.envoy.RSS())(t)
 	agentRSS := must(w.agent.RSS())(t)
 	t.Logf("%d Services: redirecting after %s, %s after all was read, %d rules, Envoy %d MiB, agent %d MiB, first request %s",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nodevoy/nodevoy/test/lab"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
@@ -14,21 +15,19 @@ import (
 // TestSpread sees calls of every protocol go through Envoy, and the requests of
 // one connection spread over all backends, on every kind of node.
 func TestSpread(t *testing.T) {
-	for _, v := range variants() {
-		t.Run(v.name, func(t *testing.T) {
-			w := newWorld(t, v)
-			w.start(t)
-			for _, ip := range []string{web4, web6} {
-				w.checkRequests(t, ip)
-				w.checkConnections(t, ip)
-				w.checkOutsider(t, ip)
-			}
-			w.checkAccessLog(t)
-			check(t, w.agent.Stop(endLimit))
-			check(t, w.envoy.Stop(endLimit))
-			check(t, w.node.Cleanup(limit(t)))
-		})
-	}
+	all := append(hosts(), podBridged(), podLegacy(), podRouted(), podAlone())
+	each(t, all, func(t *testing.T, w *world) {
+		w.start(t)
+		for _, ip := range []string{web4, web6} {
+			w.checkRequests(t, ip)
+			w.checkConnections(t, ip)
+			w.checkOutsider(t, ip)
+		}
+		w.checkAccessLog(t)
+		check(t, w.agent.Stop(endLimit))
+		check(t, w.envoy.Stop(endLimit))
+		check(t, w.node.Cleanup(limit(t)))
+	})
 }
 
 // checkRequests wants 300 requests on one connection spread evenly.
@@ -78,31 +77,44 @@ func (w *world) checkConnections(t *testing.T, ip string) {
 }
 
 // checkOutsider wants a pod that isn't enrolled to get what it always got: one
-// pod for each connection, called from the pod's own address.
+// pod for each connection, called from the pod's own address; and nothing where
+// nobody does anything about cluster IPs.
 func (w *world) checkOutsider(t *testing.T, ip string) {
 	t.Helper()
+	if w.variant.Proxy == lab.NoProxy {
+		r := call(t, w.outsider, echo.Spec{Protocol: echo.HTTP1, Target: ip + ":80", Requests: 1, Timeout: time.Second})
+		if r.Failed != 1 {
+			t.Errorf("without kube-proxy, a pod that is not enrolled reaches %s: %+v", ip, r)
+		}
+		return
+	}
 	r := call(t, w.outsider, echo.Spec{Protocol: echo.HTTP1, Target: ip + ":80", Requests: 30})
 	own := w.outsider.IPs[0].String()
 	if ip == web6 {
 		own = w.outsider.IPs[1].String()
 	}
-	if r.Failed > 0 || len(r.Pods) != 1 || r.Peers[own] != 30 {
+	if r.Failed > 0 || len(r.Pods) != 1 || r.Peers[own] != 30 || r.Relayed > 0 {
 		t.Errorf("from the pod that is not enrolled, %s, to %s: %+v", own, ip, r)
 	}
 }
 
-// checkAccessLog wants lines that name Service and pod, for HTTP and for TCP.
+// checkAccessLog wants lines that name Service and pod, for HTTP and for TCP;
+// in pod mode the pod that called, too.
 func (w *world) checkAccessLog(t *testing.T) {
 	t.Helper()
+	caller := w.client.IPs[0].String()
+	if w.variant.Mode == lab.Pods {
+		caller = "shop/client"
+	}
 	for _, want := range []string{"shop/web/http", "shop/web/grpc", "shop/web/tcp", "shop/web/plain"} {
 		for _, pod := range w.web {
 			check(t, lab.Until(limit(t), "the access log", func() error {
 				for _, line := range w.envoy.AccessLog() {
-					if strings.Contains(line, want) && strings.Contains(line, "shop/"+pod.Name) && strings.Contains(line, w.client.IPs[0].String()) {
+					if strings.Contains(line, want) && strings.Contains(line, "shop/"+pod.Name) && strings.Contains(line, caller) {
 						return nil
 					}
 				}
-				return fmt.Errorf("no line has %s and shop/%s", want, pod.Name)
+				return fmt.Errorf("no line has %s, shop/%s and %s", want, pod.Name, caller)
 			}))
 		}
 	}

@@ -13,7 +13,10 @@ import (
 // Envoy has not been told of: kube-proxy serves it, as Envoy could not. What
 // Envoy knows stays with Envoy.
 func TestUnusedServiceWithoutAgent(t *testing.T) {
-	w := newWorld(t, bridged())
+	each(t, modes(), testUnused)
+}
+
+func testUnused(t *testing.T, w *world) {
 	w.start(t)
 	w.untilPath(t, time.Second, true)
 	check(t, w.agent.Stop(endLimit))
@@ -22,10 +25,8 @@ func TestUnusedServiceWithoutAgent(t *testing.T) {
 	if r.Failed > 0 {
 		t.Errorf("%d calls to a Service of the first time failed: %v", r.Failed, r.Errors)
 	}
-	for peer := range r.Peers {
-		if w.throughEnvoy(peer) {
-			t.Errorf("a call to a Service that Envoy doesn't know came from %s", peer)
-		}
+	if r.Relayed > 0 {
+		t.Errorf("%d calls to a Service that Envoy doesn't know went through it", r.Relayed)
 	}
 	used := call(t, w.client, w.probe())
 	w.allThroughEnvoy(t, used)

@@ -20,37 +20,6 @@ const (
 	web6 = "[fd00:10:96::10]"
 )
 
-// variant is a kind of node that redirection has to work on.
-type variant struct {
-	name string
-	lab.Options
-	// mechanism is the one that the agent is to find right.
-	mechanism string
-}
-
-// bridged is the variant of tests whose subject doesn't depend on the variant:
-// kube-proxy with iptables, pods on a bridge.
-func bridged() variant {
-	on := true
-	return variant{"dnat on a bridge", lab.Options{BridgeNetfilter: &on, IPTables: "nft"}, "dnat"}
-}
-
-// routed is a node with unnumbered veths and kube-proxy in nftables mode, where
-// only tproxy works.
-func routed() variant {
-	return variant{"tproxy on unnumbered veths", lab.Options{Veth: lab.Routed, Proxy: lab.NFTables}, "tproxy"}
-}
-
-func variants() []variant {
-	on := true
-	return []variant{
-		bridged(),
-		{"dnat on a bridge, legacy", lab.Options{BridgeNetfilter: &on, IPTables: "legacy"}, "dnat"},
-		{"dnat on unnumbered veths", lab.Options{Veth: lab.Routed, IPTables: "nft"}, "dnat"},
-		routed(),
-	}
-}
-
 // world is a laboratory: on node-a an enrolled client, a pod that is not
 // enrolled and one backend; two backends on node-b; all behind shop/web.
 type world struct {
@@ -107,9 +76,18 @@ func (w *world) start(t *testing.T, flags ...string) {
 	w.startAgent(t, flags...)
 	w.startEnvoy(t)
 	must(w.agent.WaitRedirected(limit(t), w.client))(t)
-	if s := must(w.node.Status(limit(t)))(t); s.Redirect.Mechanism != w.variant.mechanism {
-		t.Errorf("the agent has chosen %s, want %s", s.Redirect.Mechanism, w.variant.mechanism)
+	s := must(w.node.Status(limit(t)))(t)
+	if want := w.variant; s.Redirect.Mode != string(want.Mode) || s.Redirect.Mechanism != want.mechanism {
+		t.Errorf("the agent has chosen mode %q, mechanism %q, want %q, %q", s.Redirect.Mode, s.Redirect.Mechanism, want.Mode, want.mechanism)
 	}
+}
+
+// place is where the rules for the client's connections are.
+func (w *world) place() lab.Place {
+	if w.variant.Mode == lab.Pods {
+		return w.client.Place()
+	}
+	return w.node.Place()
 }
 
 func (w *world) startAgent(t *testing.T, flags ...string) {
@@ -122,20 +100,19 @@ func (w *world) startEnvoy(t *testing.T) {
 	w.envoy = must(w.node.StartEnvoy(limit(t)))(t)
 }
 
-// throughEnvoy says whether a backend saw a call come from the node instead of
-// the client pod: only Envoy does that.
-func (w *world) throughEnvoy(peer string) bool {
-	ip, err := netip.ParseAddr(peer)
-	return err == nil && !slices.Contains(w.client.IPs, ip.Unmap())
-}
-
 // allThroughEnvoy reports a test failure unless every answered request of the
-// result went through Envoy.
+// client went through Envoy, and backends saw the address that they are to see
+// then: the client's own in pod mode, another in host mode.
 func (w *world) allThroughEnvoy(t *testing.T, r echo.Result) {
 	t.Helper()
+	if past := r.Requests - r.Failed - r.Relayed; past > 0 {
+		t.Errorf("%d of %d requests went past Envoy", past, r.Requests)
+	}
 	for peer, n := range r.Peers {
-		if !w.throughEnvoy(peer) {
-			t.Errorf("%d requests came from %s, past Envoy", n, peer)
+		ip, err := netip.ParseAddr(peer)
+		own := err == nil && slices.Contains(w.client.IPs, ip.Unmap())
+		if want := w.variant.Mode == lab.Pods; own != want {
+			t.Errorf("%d requests came from %s; from the client's own address: want %v", n, peer, want)
 		}
 	}
 }
@@ -156,10 +133,8 @@ func (w *world) untilPath(t *testing.T, within time.Duration, envoy bool) {
 		if r.Failed > 0 {
 			return fmt.Errorf("the call failed: %v", r.Errors)
 		}
-		for peer := range r.Peers {
-			if w.throughEnvoy(peer) != envoy {
-				return fmt.Errorf("the call came from %s", peer)
-			}
+		if (r.Relayed == 1) != envoy {
+			return fmt.Errorf("the call came from %v, by Envoy: %v", r.Peers, !envoy)
 		}
 		return nil
 	}))

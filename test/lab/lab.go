@@ -47,6 +47,18 @@ type Proxy string
 const (
 	IPTables Proxy = "iptables"
 	NFTables Proxy = "nftables"
+	// NoProxy is a node that does nothing about cluster IPs.
+	NoProxy Proxy = "none"
+)
+
+// Mode is the mode of redirection that agents are told.
+type Mode string
+
+// The modes.
+const (
+	Auto Mode = "auto"
+	Pods Mode = "pod"
+	Host Mode = "host"
 )
 
 // Options are what laboratories differ in. The zero value is a bridge and
@@ -60,6 +72,8 @@ type Options struct {
 	// IPTables is the backend, "nft" or "legacy", of the stand-in in iptables
 	// mode; empty is the machine's default.
 	IPTables string
+	// Mode is empty for the agent's own default.
+	Mode Mode
 }
 
 // Lab is one laboratory. Its methods are not safe for concurrent use; those of
@@ -71,6 +85,8 @@ type Lab struct {
 	nodes   []*Node
 	pods    []*Pod
 	objects *Objects
+	// made counts the pods ever made.
+	made int
 }
 
 // New makes an empty laboratory: a LAN and no node. There is one at a time.

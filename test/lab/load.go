@@ -28,9 +28,9 @@ type Load struct {
 	err     error
 }
 
-// Load starts the calls of a spec from the pod.
+// Load starts the calls of a spec from the pod, by OwnPorts.
 func (p *Pod) Load(spec echo.Spec) (*Load, error) {
-	spec.Trace = true
+	spec.Trace, spec.OwnPorts = true, true
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err

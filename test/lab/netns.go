@@ -3,41 +3,49 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
+// names is where `ip netns` looks for names.
+const names = "/run/netns"
+
 // namespace is a network namespace with a name that `ip netns` knows too.
 type namespace struct {
 	name string
+	// path is the mount that holds it.
+	path string
 	fd   netns.NsHandle
 	nl   *netlink.Handle
 }
 
 // newNamespace makes a namespace whose lo is up and whose IPv6 addresses can
-// be used at once.
-func newNamespace(name string) (*namespace, error) {
-	path := filepath.Join("/run/netns", name)
+// be used at once. It is mounted at the path, by unshared or by
+// unsharedWithUser.
+func newNamespace(name, path string, mount func(path string) error) (*namespace, error) {
+	n := &namespace{name: name, path: path}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return nil, fmt.Errorf("name namespace %s: %w", name, err)
+		return nil, fmt.Errorf("make the mount point of namespace %s: %w", name, err)
 	}
-	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
+	if known := filepath.Join(names, name); known != path {
+		if err := os.Symlink(path, known); err != nil {
+			return nil, fmt.Errorf("name namespace %s: %w", name, err)
 		}
-		return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "", unix.MS_BIND, "")
-	})
+	}
+	err := mount(path)
 	if err != nil {
 		return nil, fmt.Errorf("make namespace %s: %w", name, err)
 	}
-	n := &namespace{name: name}
 	if n.fd, err = netns.GetFromPath(path); err != nil {
 		return nil, fmt.Errorf("open namespace %s: %w", name, err)
 	}
@@ -53,6 +61,37 @@ func newNamespace(name string) (*namespace, error) {
 	}
 	// Duplicate address detection takes seconds, and nobody else is here.
 	return n, n.sysctl("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+}
+
+// unshared mounts a new network namespace.
+func unshared(path string) error {
+	return onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "", unix.MS_BIND, "")
+	})
+}
+
+// unsharedWithUser mounts a new network namespace that belongs to a new user
+// namespace, whose root is nobody outside, as pods with hostUsers: false have.
+func unsharedWithUser(path string) error {
+	owned := []syscall.SysProcIDMap{{HostID: 1_000_000, Size: 65_536}}
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET, UidMappings: owned, GidMappings: owned, Pdeathsig: unix.SIGKILL,
+	}
+	// The signal is tied to the thread that starts the child.
+	return onThread(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), path, "", unix.MS_BIND, "")
+		// The mount holds the namespaces; how the child ends is no news.
+		killed := cmd.Process.Kill()
+		_ = cmd.Wait()
+		return errors.Join(err, killed)
+	})
 }
 
 // do runs fn on a thread that is in the namespace. A process or a socket that
@@ -86,11 +125,14 @@ func (n *namespace) close() error {
 	if err := n.fd.Close(); err != nil {
 		return fmt.Errorf("close namespace %s: %w", n.name, err)
 	}
-	path := filepath.Join("/run/netns", n.name)
-	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+	if err := unix.Unmount(n.path, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount namespace %s: %w", n.name, err)
 	}
-	return os.Remove(path)
+	err := os.Remove(n.path)
+	if known := filepath.Join(names, n.name); known != n.path {
+		err = errors.Join(err, os.Remove(known))
+	}
+	return err
 }
 
 // onThread runs fn on a thread of its own that ends with it, so that what fn

@@ -28,23 +28,28 @@ type Node struct {
 	lan    netlink.Link // eth0
 	plug   netlink.Link // its other end
 	bridge netlink.Link
-	pods   int
-	proxy  kubeproxy.Proxy
-	procs  []*Process
-	dir    string
+	// numbers are those of its pods that live.
+	numbers map[int]bool
+	proxy   kubeproxy.Proxy
+	procs   []*Process
+	dir     string
 }
 
 // AddNode adds a node to the LAN and to the objects, with routes from and to
 // the pods of the nodes before it.
 func (l *Lab) AddNode(name string) (*Node, error) {
 	number := len(l.nodes) + 1
-	n := &Node{Name: name, lab: l, number: number, dir: filepath.Join(Dir, name)}
+	n := &Node{Name: name, lab: l, number: number, dir: filepath.Join(Dir, name), numbers: map[int]bool{}}
 	others := l.nodes
-	if err := os.MkdirAll(n.RunDir(), 0o755); err != nil {
-		return nil, fmt.Errorf("make directory of %s: %w", name, err)
+	if err := errors.Join(os.MkdirAll(n.RunDir(), 0o755), os.MkdirAll(n.NetnsDir(), 0o755)); err != nil {
+		return nil, fmt.Errorf("make directories of %s: %w", name, err)
+	}
+	// What a container runtime that was killed leaves behind.
+	if err := os.WriteFile(filepath.Join(n.NetnsDir(), "cni-stale"), nil, 0o600); err != nil {
+		return nil, err
 	}
 	var err error
-	if n.ns, err = newNamespace(name); err != nil {
+	if n.ns, err = newNamespace(name, filepath.Join(names, name), unshared); err != nil {
 		return nil, err
 	}
 	l.nodes = append(l.nodes, n)
@@ -140,6 +145,10 @@ func (n *Node) routeTo(other *Node) error {
 // machine's /run.
 func (n *Node) RunDir() string { return filepath.Join(n.dir, "run") }
 
+// NetnsDir is where the network namespaces of the node's pods are mounted, each
+// at a path that no other ever has, as container runtimes do in /run/netns.
+func (n *Node) NetnsDir() string { return filepath.Join(n.dir, "netns") }
+
 // Run runs a command on the node and returns its standard output; the error
 // has its standard error.
 func (n *Node) Run(ctx context.Context, argv ...string) (string, error) {
@@ -168,11 +177,20 @@ func (l *Lab) newProxy(n *Node) kubeproxy.Proxy {
 	run := func(ctx context.Context, stdin string, argv ...string) (string, error) {
 		return n.ns.run(ctx, stdin, argv...)
 	}
-	if l.options.Proxy == NFTables {
+	switch l.options.Proxy {
+	case NoProxy:
+		return noProxy{}
+	case NFTables:
 		return kubeproxy.NewNFTables(run, podRange4, podRange6)
 	}
 	return kubeproxy.NewIPTables(run, l.options.IPTables, podRange4, podRange6)
 }
+
+// noProxy does nothing.
+type noProxy struct{}
+
+// Sync does nothing.
+func (noProxy) Sync(context.Context, []kubeproxy.Port) error { return nil }
 
 func (n *Node) syncProxy(ctx context.Context) error {
 	objects := n.lab.objects

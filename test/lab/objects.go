@@ -80,11 +80,13 @@ func (o *Objects) addNode(n *Node) {
 	}
 }
 
-func (o *Objects) addPod(p *Pod, labels map[string]string) {
+func (o *Objects) addPod(p *Pod) {
 	pod := &corev1.Pod{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: uid("pod", p.Name), Labels: labels},
-		Spec:       corev1.PodSpec{NodeName: p.Node.Name, Containers: []corev1.Container{{Name: "echo", Image: "echo"}}},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: p.Namespace, Name: p.Name, UID: types.UID(p.UID), Labels: p.spec.Labels, Annotations: p.spec.Annotations,
+		},
+		Spec: corev1.PodSpec{NodeName: p.Node.Name},
 		Status: corev1.PodStatus{
 			Phase:      corev1.PodRunning,
 			PodIP:      p.IPs[0].String(),
@@ -95,7 +97,23 @@ func (o *Objects) addPod(p *Pod, labels map[string]string) {
 	for _, ip := range p.IPs {
 		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: ip.String()})
 	}
+	containers := p.spec.Containers
+	if len(containers) == 0 {
+		containers = []string{"echo"}
+	}
+	for _, name := range containers {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: name})
+	}
+	if p.spec.OwnUser {
+		pod.Spec.HostUsers = new(bool)
+	}
 	o.byFile["pod-"+p.Namespace+"-"+p.Name] = pod
+}
+
+// SetPodLabels changes the labels of a pod.
+func (o *Objects) SetPodLabels(p *Pod, labels map[string]string) {
+	p.spec.Labels = labels
+	o.addPod(p)
 }
 
 func (o *Objects) removePod(p *Pod) { delete(o.byFile, "pod-"+p.Namespace+"-"+p.Name) }

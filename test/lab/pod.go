@@ -22,90 +22,89 @@ import (
 type Pod struct {
 	// Namespace and Name are the pod's; its network namespace has Name.
 	Namespace, Name string
+	// UID is the pod's own, whatever its name.
+	UID string
 	// IPs are its addresses, v4 then v6.
 	IPs []netip.Addr
 	// Node is where it runs.
 	Node *Node
 
+	spec   PodSpec
 	number int
+	serial int
 	ns     *namespace
+	plug   netlink.Link // the node's end of eth0
 	server *Process
 }
 
-// AddPod adds a pod to the node and to the objects, with these labels. Pod
-// names are to be unique in the laboratory.
+// PodSpec is a pod to be.
+type PodSpec struct {
+	// Namespace and Name are the pod's; names are unique in the laboratory.
+	Namespace, Name     string
+	Labels, Annotations map[string]string
+	// Containers are the names of its containers; none means one, echo.
+	Containers []string
+	// IPv4Only leaves the pod without an IPv6 address; see GainIPv6.
+	IPv4Only bool
+	// NoIPv6 also turns IPv6 off in the pod's kernel.
+	NoIPv6 bool
+	// OwnUser gives the pod a user namespace, as hostUsers: false does.
+	OwnUser bool
+}
+
+// AddPod adds a pod to the node and to the objects, with these labels.
 func (n *Node) AddPod(namespace, name string, labels map[string]string) (*Pod, error) {
-	n.pods++
-	p := &Pod{Namespace: namespace, Name: name, Node: n, number: n.pods + 1}
+	return n.Add(PodSpec{Namespace: namespace, Name: name, Labels: labels})
+}
+
+// Add adds a pod to the node and to the objects. Its addresses are the lowest
+// that are free: those of a pod that was removed are used again at once.
+func (n *Node) Add(spec PodSpec) (*Pod, error) {
+	spec.IPv4Only = spec.IPv4Only || spec.NoIPv6
+	n.lab.made++
+	p := &Pod{Namespace: spec.Namespace, Name: spec.Name, Node: n, spec: spec, serial: n.lab.made}
+	p.UID = fmt.Sprintf("uid-pod-%s-%d", p.Name, p.serial)
+	// 1 is the gateway's.
+	for p.number = 2; n.numbers[p.number]; p.number++ {
+	}
+	if p.number > 254 {
+		return nil, fmt.Errorf("%s has no address for pod %s", n.Name, p.Name)
+	}
+	mount := unshared
+	if spec.OwnUser {
+		mount = unsharedWithUser
+	}
 	var err error
-	if p.ns, err = newNamespace(name); err != nil {
+	if p.ns, err = newNamespace(p.Name, filepath.Join(n.NetnsDir(), fmt.Sprintf("cni-%s-%d", p.Name, p.serial)), mount); err != nil {
 		return nil, err
 	}
+	n.numbers[p.number] = true
 	n.lab.pods = append(n.lab.pods, p)
-	veth := fmt.Sprintf("veth%d", p.number)
-	inside, outside, err := n.lab.wire(end{p.ns, "eth0"}, end{n.ns, veth})
-	if err != nil {
-		return nil, err
+	if spec.NoIPv6 {
+		if err := p.ns.sysctl("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"); err != nil {
+			return nil, err
+		}
 	}
-	for _, prefix := range n.podPrefixes(p.number) {
-		p.IPs = append(p.IPs, prefix.Addr())
+	if err := p.join(); err != nil {
+		return nil, fmt.Errorf("join pod %s to %s: %w", p.Name, n.Name, err)
 	}
-	join := p.joinBridge
-	if n.lab.options.Veth == Routed {
-		join = p.joinRouted
-	}
-	if err := join(inside, outside); err != nil {
-		return nil, fmt.Errorf("join pod %s to %s: %w", name, n.Name, err)
-	}
-	n.lab.objects.addPod(p, labels)
+	n.lab.objects.addPod(p)
 	return p, nil
 }
 
-// joinBridge puts the pod on cni0. Its port is in hairpin mode, as kubelet
-// has it, so a pod can reach itself by a Service.
-func (p *Pod) joinBridge(inside, outside netlink.Link) error {
-	node := p.Node
-	if err := node.ns.nl.LinkSetMaster(outside, node.bridge); err != nil {
-		return err
+// prefixes are the addresses that the pod has, or is to have.
+func (p *Pod) prefixes() []netip.Prefix {
+	all := p.Node.podPrefixes(p.number)
+	if p.spec.IPv4Only {
+		return all[:1]
 	}
-	if err := node.ns.nl.LinkSetHairpin(outside, true); err != nil {
-		return err
-	}
-	if err := address(p.ns.nl, inside, node.podPrefixes(p.number)...); err != nil {
-		return err
-	}
-	for _, gateway := range node.podPrefixes(1) {
-		if err := route(p.ns.nl, inside, everything(gateway.Addr()), gateway.Addr()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// joinRouted gives the pod single addresses and a gateway that exists only as
-// a neighbour entry, and the node a route to each address: no device on the
-// node's side has an address.
-func (p *Pod) joinRouted(inside, outside netlink.Link) error {
-	gateways := []netip.Addr{netip.MustParseAddr("169.254.1.1"), netip.MustParseAddr("fe80::1")}
-	for i, ip := range p.IPs {
-		single := netip.PrefixFrom(ip, ip.BitLen())
-		if err := errors.Join(
-			address(p.ns.nl, inside, single),
-			neighbour(p.ns.nl, inside, gateways[i], outside.Attrs().HardwareAddr),
-			route(p.ns.nl, inside, everything(ip), gateways[i]),
-			route(p.Node.ns.nl, outside, single, netip.Addr{}),
-			neighbour(p.Node.ns.nl, outside, ip, inside.Attrs().HardwareAddr),
-		); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all
 }
 
 // Serve starts the pod's echo server and returns when it listens.
 func (p *Pod) Serve(ctx context.Context) error {
 	argv := []string{"/proc/self/exe", echo.Command, "serve", p.Namespace + "/" + p.Name, p.Node.Name}
-	server, err := p.ns.start(filepath.Join(p.Node.dir, p.Name+".log"), argv...)
+	server, err := p.ns.start(filepath.Join(p.Node.dir, fmt.Sprintf("%s-%d.log", p.Name, p.serial)), argv...)
 	if err != nil {
 		return err
 	}
@@ -121,12 +120,17 @@ func (p *Pod) Serve(ctx context.Context) error {
 // Server is the pod's echo server; nil when it has none.
 func (p *Pod) Server() *Process { return p.server }
 
-// Run runs a command in the pod and returns its standard output.
+// NetnsPath is where the pod's network namespace is mounted.
+func (p *Pod) NetnsPath() string { return p.ns.path }
+
+// Run runs a command in the pod's network namespace and returns its standard
+// output.
 func (p *Pod) Run(ctx context.Context, argv ...string) (string, error) {
 	return p.ns.run(ctx, "", argv...)
 }
 
-// Call makes the calls of a spec from the pod and waits for their result.
+// Call makes the calls of a spec from the pod, by OwnPorts, and waits for their
+// result.
 func (p *Pod) Call(ctx context.Context, spec echo.Spec) (echo.Result, error) {
 	result, _, err := p.CallCPU(ctx, spec)
 	return result, err
@@ -134,6 +138,7 @@ func (p *Pod) Call(ctx context.Context, spec echo.Spec) (echo.Result, error) {
 
 // CallCPU is Call that also returns the processor time that the client used.
 func (p *Pod) CallCPU(ctx context.Context, spec echo.Spec) (echo.Result, time.Duration, error) {
+	spec.OwnPorts = true
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return echo.Result{}, 0, err
@@ -150,7 +155,8 @@ func (p *Pod) CallCPU(ctx context.Context, spec echo.Spec) (echo.Result, time.Du
 	return got.Result, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
-// Remove ends the pod's processes, its namespace and its object.
+// Remove ends the pod's server, takes its network away at once, and its object.
+// Its namespace goes as soon as nobody holds it any more: see Lab.Lingering.
 func (p *Pod) Remove() error {
 	lab := p.Node.lab
 	lab.objects.removePod(p)
@@ -160,7 +166,13 @@ func (p *Pod) Remove() error {
 			break
 		}
 	}
-	return p.close()
+	var err error
+	if p.server != nil {
+		err = p.server.Kill()
+	}
+	err = errors.Join(err, p.unplug(), p.ns.close())
+	delete(p.Node.numbers, p.number)
+	return err
 }
 
 func (p *Pod) close() error {

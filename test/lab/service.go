@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/nodevoy/nodevoy/test/lab/echo"
@@ -84,7 +85,7 @@ func (s Service) slice(clusterIP netip.Addr) *discoveryv1.EndpointSlice {
 				Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &ready},
 				NodeName:   &pod.Node.Name,
 				Zone:       &zone,
-				TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: uid("pod", pod.Name)},
+				TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID)},
 			})
 		}
 	}

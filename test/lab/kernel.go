@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Place is a network namespace that nodevoy may put something into: a node's
+// own or that of a pod.
+type Place struct {
+	// Name is the node's or the pod's.
+	Name string
+	ns   *namespace
+}
+
+// Place is the node's own network namespace.
+func (n *Node) Place() Place { return Place{Name: n.Name, ns: n.ns} }
+
+// Place is the pod's network namespace.
+func (p *Pod) Place() Place { return Place{Name: p.Name, ns: p.ns} }
+
+// Places are the node's own network namespace and those of its pods.
+func (n *Node) Places() []Place {
+	all := []Place{n.Place()}
+	for _, pod := range n.lab.pods {
+		if pod.Node == n {
+			all = append(all, pod.Place())
+		}
+	}
+	return all
+}
+
+// Run runs a command in the place and returns its standard output.
+func (p Place) Run(ctx context.Context, argv ...string) (string, error) {
+	return p.ns.run(ctx, "", argv...)
+}
+
+// OwnRules are the lines of iptables-save, of both backends and families, that
+// bear our name, those of `ip rule`, and our addresses; empty when nothing of
+// ours is there.
+func (p Place) OwnRules(ctx context.Context) ([]string, error) {
+	var lines []string
+	commands := [][]string{
+		{"iptables-nft-save"},
+		{"ip6tables-nft-save"},
+		{"iptables-legacy-save"},
+		{"ip6tables-legacy-save"},
+		{"ip", "-4", "rule"},
+		{"ip", "-6", "rule"},
+		{"ip", "addr", "show", "dev", "lo"},
+	}
+	for _, argv := range commands {
+		out, err := p.Run(ctx, argv...)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(out) {
+			if ours(line) {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines, nil
+}
+
+// OwnRules are those of the node's own network namespace: see Place.OwnRules.
+func (n *Node) OwnRules(ctx context.Context) ([]string, error) { return n.Place().OwnRules(ctx) }
+
+// ours says whether a line of the kernel's state is nodevoy's: by name, or by
+// the numbers of its policy route and its addresses.
+func ours(line string) bool {
+	for _, mark := range []string{"nodevoy", "NODEVOY", "lookup 1064", "169.254.64.15", "fd6e:6f64:6576:6f79:"} {
+		if strings.Contains(line, mark) {
+			return true
+		}
+	}
+	return false
+}
+
+// OwnSets are the names of our ipsets in the place.
+func (p Place) OwnSets(ctx context.Context) ([]string, error) {
+	out, err := p.Run(ctx, "ipset", "list", "-n")
+	if err != nil {
+		return nil, err
+	}
+	var sets []string
+	for name := range strings.FieldsSeq(out) {
+		if ours(name) {
+			sets = append(sets, name)
+		}
+	}
+	return sets, nil
+}
+
+// Own is all there is of nodevoy in the place, a line each: rules, routes,
+// addresses, and sets with their members, without what changes by itself.
+// The lines are sorted.
+func (p Place) Own(ctx context.Context) ([]string, error) {
+	lines, err := p.OwnRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sets, err := p.OwnSets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, set := range sets {
+		out, err := p.Run(ctx, "ipset", "save", set)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(out) {
+			lines = append(lines, stable(line))
+		}
+	}
+	slices.Sort(lines)
+	return lines, nil
+}
+
+// stable is a line of `ipset save` without what differs from time to time: the
+// seconds left to a member, and the size and random number of a set's table.
+func stable(line string) string {
+	for _, from := range []string{" hashsize ", " timeout "} {
+		line, _, _ = strings.Cut(line, from)
+	}
+	return strings.TrimSpace(line)
+}
+
+// Own is what is there of nodevoy on the node and in its pods: see Place.Own.
+func (n *Node) Own(ctx context.Context) ([]string, error) {
+	var all []string
+	for _, place := range n.Places() {
+		lines, err := place.Own(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines {
+			all = append(all, place.Name+": "+line)
+		}
+	}
+	return all, nil
+}
+
+// podSet is the ipset with the enrolled pods of an address's family.
+func podSet(ip netip.Addr) string {
+	if ip.Is4() {
+		return "nodevoy-pods4"
+	}
+	return "nodevoy-pods6"
+}
+
+// redirects are the places whose kernel redirects connections from the address:
+// it asks the ipsets, not the agent.
+func (p *Pod) redirects(ctx context.Context, ip netip.Addr) []string {
+	var places []string
+	for _, place := range []Place{p.Node.Place(), p.Place()} {
+		if _, err := place.Run(ctx, "ipset", "test", podSet(ip), ip.String()); err == nil {
+			places = append(places, place.Name)
+		}
+	}
+	return places
+}
+
+// Redirected returns an error unless a kernel redirects the pod's connections,
+// and only there where the laboratory's mode has it.
+func (p *Pod) Redirected(ctx context.Context) error {
+	for _, ip := range p.IPs {
+		places := p.redirects(ctx, ip)
+		want := places
+		switch p.Node.lab.options.Mode {
+		case Host:
+			want = []string{p.Node.Name}
+		case Pods:
+			want = []string{p.Name}
+		}
+		if len(places) == 0 || !slices.Equal(places, want) {
+			return fmt.Errorf("%s of pod %s is redirected in %q, want %q", ip, p.Name, places, want)
+		}
+	}
+	return nil
+}
+
+// NotRedirected returns an error when a kernel redirects the pod's connections.
+func (p *Pod) NotRedirected(ctx context.Context) error {
+	for _, ip := range p.IPs {
+		if places := p.redirects(ctx, ip); len(places) > 0 {
+			return fmt.Errorf("%s of pod %s is still redirected in %q", ip, p.Name, places)
+		}
+	}
+	return nil
+}

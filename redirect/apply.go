@@ -19,6 +19,8 @@ import (
 // ErrReleased says that Release came in between, so pods were not redirected.
 var ErrReleased = errors.New("redirection was released meanwhile")
 
+var errUndecided = errors.New("apply plan: the iptables backend is not decided, probe the node first")
+
 // Applier makes a node's kernel hold plans. Release, Refresh and Engaged may be
 // called at any time; the other methods wait for each other.
 type Applier struct {
@@ -40,6 +42,14 @@ type Applier struct {
 	swept bool
 	// checks counts Drift calls.
 	checks int
+
+	// shared is what the appliers of many network namespaces have in common.
+	shared *shared
+	// inside is set in a pod's network namespace, where only what a PlacePlan has
+	// is ours; there is no Network then.
+	inside bool
+	// last has the families as they were last applied inside.
+	last map[family.Family]FamilyPlan
 }
 
 // New opens the kernel of the network namespace the process is in. It changes
@@ -58,12 +68,17 @@ func New(cfg Config, log *zap.Logger) (*Applier, error) {
 // NewFor is New for a kernel that is open already, or a fake one. cfg must be
 // valid.
 func NewFor(cfg Config, k Kernel, log *zap.Logger) *Applier {
+	return newApplier(cfg, k, &shared{}, log)
+}
+
+func newApplier(cfg Config, k Kernel, s *shared, log *zap.Logger) *Applier {
 	return &Applier{
-		cfg: cfg, kernel: k, log: log,
-		sources: &sources{sets: k.Urgent, engaged: map[family.Family]Set{}},
+		cfg: cfg, kernel: k, log: log, shared: s,
+		sources: &sources{sets: k.Urgent, shared: s, engaged: map[family.Family]Set{}},
 		members: map[string][]ipset.Member{},
 		rules:   map[family.Family]string{},
 		checked: map[family.Family]uint32{},
+		last:    map[family.Family]FamilyPlan{},
 	}
 }
 
@@ -75,11 +90,15 @@ func (a *Applier) Forget() {
 	clear(a.members)
 	clear(a.rules)
 	clear(a.checked)
+	clear(a.last)
 	a.swept = false
 }
 
 // Close closes the sockets to the kernel. What was applied stays.
-func (a *Applier) Close() error { return a.kernel.Close() }
+func (a *Applier) Close() error {
+	a.sources.close()
+	return a.kernel.Close()
+}
 
 // Prepare makes what Envoy needs before anything is redirected: the addresses
 // its listeners bind to. It changes nothing that is there.
@@ -118,9 +137,19 @@ func (a *Applier) Withdraw(_ context.Context, plan *Plan) error {
 func (a *Applier) Apply(ctx context.Context, plan *Plan) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ticket := a.sources.ticket()
+	return a.apply(ctx, plan, a.shared.ticket())
+}
+
+// applyWith is Apply with a ticket from before.
+func (a *Applier) applyWith(ctx context.Context, plan *Plan, ticket uint64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.apply(ctx, plan, ticket)
+}
+
+func (a *Applier) apply(ctx context.Context, plan *Plan, ticket uint64) error {
 	if a.cfg.Backend == iptables.AutoBackend {
-		return errors.New("apply plan: the iptables backend is not decided, probe the node first")
+		return errUndecided
 	}
 	if plan.Mechanism == TPROXY {
 		// A bridge may have come since the probe, with the node's first pod.
@@ -134,8 +163,13 @@ func (a *Applier) Apply(ctx context.Context, plan *Plan) error {
 	var errs []error
 	for i := range plan.Families {
 		f := &plan.Families[i]
-		if err := a.applyFamily(ctx, f, ticket); err != nil {
+		step := a.applyFamily
+		if a.inside {
+			step = a.applyInside
+		}
+		if err := step(ctx, f, ticket); err != nil {
 			delete(a.rules, f.Family)
+			delete(a.last, f.Family)
 			errs = append(errs, fmt.Errorf("%s: %w", f.Family, err))
 		}
 	}

@@ -28,14 +28,23 @@ const (
 // jumps and chains, sets, routes, addresses. It goes on after a failure and
 // returns them all; doing it twice is no error.
 func (a *Applier) Cleanup(ctx context.Context) error {
-	errs := []error{a.Release()}
+	release := a.Release
+	if a.inside {
+		// Of this namespace only.
+		release = a.sources.release
+	}
+	errs := []error{release()}
 	a.Forget()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, t := range a.kernel.Tables {
 		errs = append(errs, a.removeHooks(ctx, t, nil))
 	}
-	return errors.Join(append(errs, a.removeSets(ctx), a.removeNetwork())...)
+	errs = append(errs, a.removeSets(ctx))
+	if !a.inside {
+		errs = append(errs, a.removeNetwork())
+	}
+	return errors.Join(errs...)
 }
 
 // sweep removes, once, what an agent of another configuration left: chains of
@@ -91,7 +100,11 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(hook) boo
 		}
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
-			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found), t.DropEmpty(table))
+			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found))
+			// A connection that was redirected needs the nat table to the end.
+			if !a.inside {
+				errs = append(errs, t.DropEmpty(table))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -29,6 +29,8 @@ const (
 	DriftMembers = "members"
 	DriftChain   = "chain"
 	DriftJump    = "jump"
+	// DriftForeign is a rule of the pod's own, of PodMode only.
+	DriftForeign = "foreign rule"
 )
 
 // fullCheck is every how many calls Drift lists the members of large sets; in
@@ -43,6 +45,17 @@ func (a *Applier) Drift(ctx context.Context, plan *Plan) ([]Drift, error) {
 	defer a.mu.Unlock()
 	full := a.checks%fullCheck == 0
 	a.checks++
+	return a.drift(ctx, plan, full)
+}
+
+// driftWith is Drift that lists the members of large sets, or doesn't.
+func (a *Applier) driftWith(ctx context.Context, plan *Plan, full bool) ([]Drift, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.drift(ctx, plan, full)
+}
+
+func (a *Applier) drift(ctx context.Context, plan *Plan, full bool) ([]Drift, error) {
 	var found []Drift
 	var errs []error
 	for i := range plan.Families {
@@ -53,10 +66,16 @@ func (a *Applier) Drift(ctx context.Context, plan *Plan) ([]Drift, error) {
 		}
 		errs = append(errs, err)
 		sets, err := a.driftSets(f, full)
+		if len(rules)+len(sets) > 0 {
+			delete(a.last, f.Family)
+		}
 		errs = append(errs, err)
-		network, err := a.driftNetwork(f)
-		errs = append(errs, err)
-		found = slices.Concat(found, rules, sets, network)
+		found = slices.Concat(found, rules, sets)
+		if !a.inside {
+			network, err := a.driftNetwork(f)
+			errs = append(errs, err)
+			found = append(found, network...)
+		}
 	}
 	return found, errors.Join(errs...)
 }
@@ -72,11 +91,14 @@ func (a *Applier) driftRules(ctx context.Context, f *FamilyPlan) ([]Drift, error
 	if err != nil {
 		return nil, err
 	}
-	if generation != 0 && generation == a.checked[f.Family] && a.rules[f.Family] == f.RenderRules() {
+	if generation != 0 && generation == a.checked[f.Family] && a.inPlace(f) {
 		return nil, nil
 	}
 	delete(a.checked, f.Family)
 	found, err := compareRules(ctx, tables, f)
+	if a.inside && err == nil {
+		found, err = a.driftForeign(ctx, f, found)
+	}
 	if len(found) == 0 && err == nil {
 		// The generation from before the look: what came meanwhile is looked
 		// at the next time.

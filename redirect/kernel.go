@@ -37,6 +37,7 @@ type Tables interface {
 	Restore(ctx context.Context, text string) error
 	Test(ctx context.Context, text string) error
 	Generation() (uint32, error)
+	Outputs() ([]string, error)
 	DropEmpty(table string) error
 }
 
@@ -77,7 +78,18 @@ func openKernel() (Kernel, error) {
 	if err != nil {
 		return Kernel{}, errors.Join(err, sets.Close(), urgent.Close())
 	}
-	k := Kernel{Sets: sets, Urgent: urgent, Network: network}
+	tables, err := openTables()
+	k := Kernel{Sets: sets, Urgent: urgent, Network: network, Tables: tables}
+	if err != nil {
+		return Kernel{}, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// openTables finds the commands of every backend and family. They work in the
+// network namespace of the thread that calls them.
+func openTables() ([]Tables, error) {
+	var found []Tables
 	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
 		for _, f := range family.All() {
 			t, err := iptables.Open(b, f)
@@ -85,18 +97,22 @@ func openKernel() (Kernel, error) {
 				continue
 			}
 			if err != nil {
-				return Kernel{}, errors.Join(err, k.Close())
+				return nil, err
 			}
-			k.Tables = append(k.Tables, t)
+			found = append(found, t)
 		}
 	}
-	return k, nil
+	return found, nil
 }
 
 // Close closes the sockets to the kernel. The rules stay.
 func (k Kernel) Close() error {
 	var errs []error
-	for _, part := range []any{k.Sets, k.Urgent, k.Network} {
+	parts := []any{k.Sets, k.Network}
+	if k.Urgent != k.Sets {
+		parts = append(parts, k.Urgent)
+	}
+	for _, part := range parts {
 		if c, ok := part.(interface{ Close() error }); ok {
 			errs = append(errs, c.Close())
 		}

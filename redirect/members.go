@@ -78,7 +78,7 @@ func (a *Applier) applyFrontends(sets []Set) error {
 		if err != nil {
 			return err
 		}
-		add, _ := diff(have, s.Members)
+		add := a.shared.compare(have, s.Members).missing
 		if err := a.kernel.Sets.Add(s.Spec, add); err != nil {
 			delete(a.members, s.Name)
 			if errors.Is(err, ipset.ErrFull) {
@@ -88,7 +88,7 @@ func (a *Applier) applyFrontends(sets []Set) error {
 		}
 	}
 	for _, s := range sets {
-		_, stale := diff(a.members[s.Name], s.Members)
+		stale := a.shared.compare(a.members[s.Name], s.Members).extra
 		if err := a.kernel.Sets.Delete(s.Spec, stale); err != nil {
 			delete(a.members, s.Name)
 			return err
@@ -114,8 +114,8 @@ func (a *Applier) withdrawFrontends(s Set) error {
 	if err != nil {
 		return err
 	}
-	_, stale := diff(have, s.Members)
-	err = a.kernel.Sets.Delete(s.Spec, stale)
+	c := a.shared.compare(have, s.Members)
+	err = a.kernel.Sets.Delete(s.Spec, c.extra)
 	if errors.Is(err, ipset.ErrNotFound) {
 		delete(a.members, s.Name)
 		return nil
@@ -124,7 +124,7 @@ func (a *Applier) withdrawFrontends(s Set) error {
 		delete(a.members, s.Name)
 		return err
 	}
-	a.members[s.Name] = without(have, stale)
+	a.members[s.Name] = c.common
 	return nil
 }
 
@@ -139,25 +139,4 @@ func (a *Applier) held(set string) ([]ipset.Member, error) {
 	}
 	a.members[set] = have
 	return have, nil
-}
-
-// diff compares two sorted lists: what only want has, and what only have has.
-func diff(have, want []ipset.Member) (missing, extra []ipset.Member) {
-	for len(have) > 0 && len(want) > 0 {
-		switch c := have[0].Compare(want[0]); {
-		case c == 0:
-			have, want = have[1:], want[1:]
-		case c < 0:
-			extra, have = append(extra, have[0]), have[1:]
-		default:
-			missing, want = append(missing, want[0]), want[1:]
-		}
-	}
-	return append(missing, want...), append(extra, have...)
-}
-
-// without is a sorted list less those of another.
-func without(list, less []ipset.Member) []ipset.Member {
-	_, rest := diff(list, less)
-	return rest
 }

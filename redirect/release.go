@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
@@ -15,27 +16,34 @@ import (
 // They have a lock and a socket of their own, held only for single messages, so
 // that Release never waits for anything long.
 type sources struct {
-	sets Sets
+	sets   Sets
+	shared *shared
 
 	mu sync.Mutex
-	// releases counts them: a ticket from before one engages nothing.
-	releases uint64
 	// engaged has what Refresh renews.
 	engaged map[family.Family]Set
+	// closed is set when there is no socket any more.
+	closed bool
+}
+
+// shared is common to the sources, and the appliers, of all network namespaces
+// that are released together.
+type shared struct {
+	// releases counts them: a ticket from before one engages nothing.
+	releases atomic.Uint64
+	comparisons
 }
 
 // ticket is what engage later needs. Get it first.
-func (s *sources) ticket() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.releases
-}
+func (s *shared) ticket() uint64 { return s.releases.Load() }
 
 // engage makes the pods' set hold its members, with their timeout begun anew.
 func (s *sources) engage(pods Set, ticket uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ticket != s.releases {
+	// A release that counts itself after this waits for the lock, and then
+	// empties the set.
+	if ticket != s.shared.ticket() {
 		return ErrReleased
 	}
 	have, err := s.sets.Members(pods.Name)
@@ -75,6 +83,59 @@ func (s *sources) withdraw(pods Set) error {
 	return s.sets.Delete(pods.Spec, without(have, pods.Members))
 }
 
+// release empties the sets and forgets who was in them.
+func (s *sources) release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.engaged)
+	if s.closed {
+		return nil
+	}
+	return s.flush()
+}
+
+// drop empties the set of one family.
+func (s *sources) drop(f family.Family) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.engaged, f)
+	if err := s.sets.Flush(podsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// close says that there is no socket any more.
+func (s *sources) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.engaged)
+	s.closed = true
+}
+
+// refresh begins the timeouts anew; false when nothing is engaged.
+func (s *sources) refresh() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.engaged) == 0 || s.closed {
+		return false, nil
+	}
+	var errs []error
+	for _, f := range family.All() {
+		if pods, ok := s.engaged[f]; ok {
+			errs = append(errs, s.sets.Add(pods.Spec, pods.Members))
+		}
+	}
+	return true, errors.Join(errs...)
+}
+
+// isEngaged says whether there is anything to refresh.
+func (s *sources) isEngaged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.engaged) > 0
+}
+
 // flush empties the sets of all families; a set that is not there is empty.
 func (s *sources) flush() error {
 	var errs []error
@@ -107,37 +168,21 @@ func (s *sources) drift(pods Set) ([]ipset.Member, []ipset.Member, error) {
 // nothing any more: only an Apply that begins later does. It is for any
 // goroutine, at any time, and takes a few messages to the kernel.
 func (a *Applier) Release() error {
-	s := a.sources
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.releases++
-	clear(s.engaged)
-	return s.flush()
+	a.shared.releases.Add(1)
+	return a.sources.release()
 }
 
 // Refresh begins the timeout of all redirected pods anew: call it at least
 // every third of the timeout, while Envoy is known to work. ErrReleased when
 // nothing is engaged.
 func (a *Applier) Refresh(_ context.Context) error {
-	s := a.sources
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.engaged) == 0 {
+	engaged, err := a.sources.refresh()
+	if !engaged {
 		return ErrReleased
 	}
-	var errs []error
-	for _, f := range family.All() {
-		if pods, ok := s.engaged[f]; ok {
-			errs = append(errs, s.sets.Add(pods.Spec, pods.Members))
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Engaged says whether an Apply has come to its end since the last Release, and
 // pods are redirected as long as Refresh is called.
-func (a *Applier) Engaged() bool {
-	a.sources.mu.Lock()
-	defer a.sources.mu.Unlock()
-	return len(a.sources.engaged) > 0
-}
+func (a *Applier) Engaged() bool { return a.sources.isEngaged() }

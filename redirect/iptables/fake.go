@@ -17,6 +17,8 @@ import (
 // Fake has tables in memory. It takes the commands this project writes, and
 // refuses of them what iptables-restore refuses; the contract test runs on both.
 type Fake struct {
+	// Natives is what Outputs answers.
+	Natives []string
 	// SetExists says whether an ipset is there; nil for any.
 	SetExists func(set string) bool
 
@@ -74,6 +76,9 @@ func (f *Fake) Generation() (uint32, error) {
 	}
 	return f.generation, nil
 }
+
+// Outputs is as Tables.Outputs.
+func (f *Fake) Outputs() ([]string, error) { return f.Natives, nil }
 
 // DropEmpty is as Tables.DropEmpty: of an empty table nothing is to be seen,
 // whether it is there or not.

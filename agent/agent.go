@@ -26,6 +26,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -55,7 +56,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	findings, err := redirect.Probe(ctx, cfg.Redirect)
+	findings, err := redirect.Probe(ctx, cfg.Redirect, netns.DefaultConfig())
 	if err != nil {
 		return nil, fmt.Errorf("this node can't redirect: %w", err)
 	}

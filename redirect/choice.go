@@ -21,6 +21,51 @@ var errPermission = os.ErrPermission
 // and are then lost.
 var errBridged = errors.New("bridged frames pass through iptables, which loses what TPROXY takes")
 
+// mode chooses where connections are redirected: where it was told to, or in the
+// pods if that can be, else on the host.
+func (p *prober) mode(ctx context.Context) error {
+	switch p.cfg.Mode {
+	case PodMode:
+		p.because("mode pod was asked for")
+		return p.inside(ctx)
+	case AutoMode:
+	default:
+		p.because("mode host was asked for")
+		return p.host(ctx)
+	}
+	inside := p.inside(ctx)
+	if inside == nil {
+		p.because("mode pod: the node has what it needs; it goes with every CNI and kube-proxy, and backends see the pods' own addresses")
+		return nil
+	}
+	p.because("mode pod can't be used: %v", inside)
+	host := p.host(ctx)
+	if host == nil {
+		p.because("mode host: the node has what it needs")
+		return nil
+	}
+	return fmt.Errorf("neither mode of redirection can be used: pod: %w; host: %w", inside, host)
+}
+
+// host looks for what HostMode needs.
+func (p *prober) host(ctx context.Context) error {
+	p.found.Mode, p.found.Families = HostMode, nil
+	if err := p.ipset(); err != nil {
+		return err
+	}
+	if err := p.backend(ctx); err != nil {
+		return err
+	}
+	p.families(ctx)
+	if err := p.mechanism(); err != nil {
+		return err
+	}
+	if p.onPods != "" {
+		p.because("warning: host mode redirects nothing that the eBPF programs on pods' interfaces (%s) take past the host's iptables, as those of CNIs do: mode pod doesn't depend on it", p.onPods)
+	}
+	return p.extensions(ctx)
+}
+
 // mechanism chooses how connections get to Envoy.
 func (p *prober) mechanism() error {
 	nft := p.found.ProxyMode == "nftables"

@@ -4,6 +4,7 @@ package redirect
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nodevoy/nodevoy/redirect/ebpf"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
 // Facts is what the probe asks of the node besides its Kernel.
@@ -24,10 +27,23 @@ type Facts interface {
 	Sysctl(name string) string
 	// ProxyMode is what kube-proxy says of itself; empty when it says nothing.
 	ProxyMode(ctx context.Context) string
+	// PodPrograms are the eBPF programs on pods' interfaces, as of ebpf.OnPods.
+	PodPrograms() ([]ebpf.Program, error)
+	// ConnectPrograms are those that act on connect, as of ebpf.OnConnect.
+	ConnectPrograms() ([]ebpf.Program, error)
+	// Namespaces says where pods' network namespaces can be found, as
+	// netns.Config.Look does.
+	Namespaces() (netns.Sight, error)
+	// Scratch calls fn with the kernel of a network namespace that is made for it
+	// and ends with the call. fn's error is returned; any other is about the
+	// namespace, and wraps netns.ErrNotPermitted if that is the reason.
+	Scratch(fn func(Kernel) error) error
 }
 
 // nodeFacts are those of the node the process runs on.
-type nodeFacts struct{}
+type nodeFacts struct {
+	spaces netns.Config
+}
 
 // proxyModeURL is where kube-proxy answers, unless it was told otherwise.
 const (
@@ -45,6 +61,26 @@ func (nodeFacts) Sysctl(name string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// PodPrograms is as Facts.PodPrograms.
+func (nodeFacts) PodPrograms() ([]ebpf.Program, error) { return ebpf.OnPods() }
+
+// ConnectPrograms is as Facts.ConnectPrograms.
+func (nodeFacts) ConnectPrograms() ([]ebpf.Program, error) { return ebpf.OnConnect() }
+
+// Namespaces is as Facts.Namespaces.
+func (f nodeFacts) Namespaces() (netns.Sight, error) { return f.spaces.Look() }
+
+// Scratch is as Facts.Scratch.
+func (nodeFacts) Scratch(fn func(Kernel) error) error {
+	return netns.Scratch(func() error {
+		k, err := openKernel()
+		if err != nil {
+			return err
+		}
+		return errors.Join(fn(k), k.Close())
+	})
 }
 
 // ProxyMode is as Facts.ProxyMode.

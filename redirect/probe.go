@@ -3,17 +3,22 @@
 package redirect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
 // Findings are what the probe learned of a node, and what it decided.
 type Findings struct {
+	Mode Mode
+	// Mechanism is HostMode's; empty in PodMode, which has but one way.
 	Mechanism Mechanism
 	Backend   iptables.Backend
 	Families  []family.Family
@@ -26,7 +31,9 @@ type Findings struct {
 
 // Resolve puts the decisions into a configuration.
 func (f Findings) Resolve(cfg Config) Config {
-	cfg.Mechanism, cfg.Backend, cfg.Families = f.Mechanism, f.Backend, f.Families
+	cfg.Mode, cfg.Backend, cfg.Families = f.Mode, f.Backend, f.Families
+	// What was asked of host mode means nothing to the other.
+	cfg.Mechanism = cmp.Or(f.Mechanism, AutoMechanism)
 	return cfg
 }
 
@@ -49,43 +56,44 @@ func (l *Lack) Error() string {
 // Unwrap is how it showed.
 func (l *Lack) Unwrap() error { return l.Err }
 
-// Probe looks at the node and decides what the configuration leaves open. An
-// error joins a Lack for each thing without which nothing can be redirected.
-func Probe(ctx context.Context, cfg Config) (Findings, error) {
+// Probe looks at the node and decides what the configuration leaves open. The
+// network namespaces of pods are to be found where spaces says. An error joins a
+// Lack for each thing without which nothing can be redirected.
+func Probe(ctx context.Context, cfg Config, spaces netns.Config) (Findings, error) {
 	k, err := openKernel()
 	if err != nil {
 		return Findings{}, err
 	}
-	found, err := ProbeFor(ctx, cfg, k, nodeFacts{})
+	found, err := ProbeFor(ctx, cfg, k, nodeFacts{spaces})
 	return found, errors.Join(err, k.Close())
 }
 
 // ProbeFor is Probe for a kernel that is open already, or a fake one.
 func ProbeFor(ctx context.Context, cfg Config, k Kernel, facts Facts) (Findings, error) {
 	p := &prober{cfg: cfg, kernel: k, facts: facts}
-	if err := p.ipset(); err != nil {
-		return p.found, err
-	}
-	if err := p.backend(ctx); err != nil {
-		return p.found, err
-	}
-	p.families(ctx)
 	p.proxyMode(ctx)
-	if err := p.mechanism(); err != nil {
-		return p.found, err
-	}
-	return p.found, p.extensions(ctx)
+	p.bridge()
+	p.podPrograms()
+	p.connectPrograms()
+	err := p.mode(ctx)
+	return p.found, err
 }
 
 type prober struct {
 	cfg    Config
 	kernel Kernel
 	facts  Facts
+	// onPods are the eBPF programs on pods' interfaces, in words.
+	onPods string
 	found  Findings
 }
 
+// because notes a reason, once.
 func (p *prober) because(format string, args ...any) {
-	p.found.Reasons = append(p.found.Reasons, fmt.Sprintf(format, args...))
+	reason := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	if !slices.Contains(p.found.Reasons, reason) {
+		p.found.Reasons = append(p.found.Reasons, reason)
+	}
 }
 
 // ipset looks whether the kernel has sets, and lets this process use them.
@@ -199,32 +207,4 @@ func (p *prober) lacksIPv6(ctx context.Context) string {
 		return err.Error()
 	}
 	return ""
-}
-
-// proxyMode looks for what each mode of kube-proxy leaves in the kernel.
-func (p *prober) proxyMode(ctx context.Context) {
-	for _, f := range family.All() {
-		if names, err := p.facts.NFTables(f); err == nil && slices.Contains(names, "kube-proxy") {
-			p.found.ProxyMode = "nftables"
-			p.because("kube-proxy is in nftables mode: nf_tables has its table")
-			return
-		}
-	}
-	if names, err := p.kernel.Sets.Names(); err == nil && slices.Contains(names, "KUBE-CLUSTER-IP") {
-		p.found.ProxyMode = "ipvs"
-		p.because("kube-proxy is in ipvs mode: its sets are there")
-		return
-	}
-	for _, t := range p.kernel.Tables {
-		if _, err := t.List(ctx, "nat", "KUBE-SERVICES"); err == nil {
-			p.found.ProxyMode = "iptables"
-			p.because("kube-proxy is in iptables mode: chain KUBE-SERVICES is there")
-			return
-		}
-	}
-	if p.found.ProxyMode = p.facts.ProxyMode(ctx); p.found.ProxyMode != "" {
-		p.because("kube-proxy says it is in %s mode", p.found.ProxyMode)
-		return
-	}
-	p.because("there is no sign of a kube-proxy")
 }

@@ -3,7 +3,6 @@
 package redirect
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -15,22 +14,6 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/iptables"
 	"github.com/nodevoy/nodevoy/redirect/route"
 )
-
-// facts are a node's, as a test wants them.
-type facts struct {
-	nft    map[family.Family][]string
-	sysctl map[string]string
-	mode   string
-}
-
-func (f facts) NFTables(fam family.Family) ([]string, error) { return f.nft[fam], nil }
-func (f facts) ProxyMode(context.Context) string             { return f.mode }
-func (f facts) Sysctl(name string) string {
-	if v, ok := f.sysctl[name]; ok {
-		return v
-	}
-	return map[string]string{"net/ipv6/conf/lo/disable_ipv6": "0"}[name]
-}
 
 // chain makes a chain of somebody else's.
 func (b *bench) chain(backend iptables.Backend, table, name string, rules ...string) {
@@ -130,7 +113,7 @@ func TestProbe(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, f := newBench(t), &facts{}
+			b, f := newBench(t), newFacts(t)
 			b.cfg = Default()
 			tc.node(b, f)
 			before := b.dump()
@@ -178,7 +161,7 @@ func TestProbeRefuses(t *testing.T) {
 		}, []string{"modprobe xt_set", "NET_RAW"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, f := newBench(t), &facts{}
+			b, f := newBench(t), newFacts(t)
 			k := b.kernel()
 			tc.node(b, &k, f)
 			_, err := ProbeFor(t.Context(), Default(), k, f)

@@ -16,6 +16,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 	"github.com/nodevoy/nodevoy/test/scenario"
 )
@@ -263,7 +264,7 @@ func TestBridgedTPROXY(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "veth2") {
 		t.Errorf("Apply: %v, want a refusal that names a veth", err)
 	}
-	if _, err := redirect.Probe(t.Context(), w.cfg); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
+	if _, err := redirect.Probe(t.Context(), w.cfg, netns.DefaultConfig()); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
 		t.Errorf("Probe: %v, want a refusal that names the setting", err)
 	}
 	w.checkTruths([]truth{{from: "stranger", to: httpService, want: "pod"}, {from: "node", to: httpService, want: "pod"}})

@@ -14,6 +14,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -250,7 +251,7 @@ func TestFirewall(t *testing.T) {
 func TestWithoutIPv6(t *testing.T) {
 	w := newWorld(t, ways()[0])
 	w.Sysctl("net/ipv6/conf/lo/disable_ipv6=1")
-	found, err := redirect.Probe(t.Context(), redirect.Default())
+	found, err := redirect.Probe(t.Context(), redirect.Default(), netns.DefaultConfig())
 	w.must(err)
 	if len(found.Families) != 1 || found.Families[0] != family.V4 {
 		t.Fatalf("families %v, want ipv4 only; %q", found.Families, found.Reasons)
@@ -290,7 +291,7 @@ func TestProbe(t *testing.T) {
 			before := w.snapshot()
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			got, err := redirect.Probe(ctx, redirect.Default())
+			got, err := redirect.Probe(ctx, redirect.Default(), netns.DefaultConfig())
 			w.must(err)
 			if got.Mechanism != tc.mechanism || got.Backend != tc.backend || got.ProxyMode != tc.proxy || len(got.Families) != 2 {
 				t.Errorf("found %+v", got)

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+)
+
+// inside looks for what PodMode needs, and tries it in a network namespace that
+// is made for it. What it decides is kept only if nothing is missing.
+func (p *prober) inside(ctx context.Context) error {
+	if err := errors.Join(p.sight(), p.rulesInside(ctx)); err != nil {
+		p.found.Backend, p.found.Families = "", nil
+		return err
+	}
+	p.found.Mode = PodMode
+	if p.cfg.Mechanism != AutoMechanism {
+		p.because("mechanism %s is host mode's: in pods there is but one way", p.cfg.Mechanism)
+	}
+	return nil
+}
+
+// sight looks whether pods' network namespaces can be found.
+func (p *prober) sight() error {
+	s, err := p.facts.Namespaces()
+	if len(s.Dirs) == 0 && !s.Proc {
+		return &Lack{"pods' network namespaces are not to be seen", "mount the directory in which the container runtime has them, /run/netns for most, at the same path for the agent and Envoy, with propagation HostToContainer", err}
+	}
+	if err != nil {
+		p.because("warning: not all places can be searched for pods' network namespaces: %v", err)
+	}
+	places := s.Dirs
+	if s.Proc {
+		places = append(places[:len(places):len(places)], "processes")
+	}
+	p.because("network namespaces can be found in %s, %d now", strings.Join(places, ", "), s.Spaces)
+	for _, dir := range s.Stale {
+		p.because("warning: network namespaces of new pods won't show in %s: mount it with propagation HostToContainer", dir)
+	}
+	return nil
+}
+
+// rulesInside tries the rules in a network namespace, with the backend that the
+// host uses and, unless that was asked for, with the other: a pod's namespace is
+// nobody else's, so the kernel alone decides.
+func (p *prober) rulesInside(ctx context.Context) error {
+	if err := p.backend(ctx); err != nil {
+		return err
+	}
+	backends := []iptables.Backend{p.found.Backend}
+	if p.cfg.Backend == iptables.AutoBackend {
+		other := map[iptables.Backend]iptables.Backend{iptables.NFT: iptables.Legacy, iptables.Legacy: iptables.NFT}[p.found.Backend]
+		if _, err := p.kernel.tables(other, family.V4); err == nil {
+			backends = append(backends, other)
+		}
+	}
+	var errs []error
+	for _, b := range backends {
+		var refused error
+		err := p.facts.Scratch(func(k Kernel) error {
+			refused = p.tryInside(ctx, k, b)
+			return nil
+		})
+		switch {
+		case errors.Is(err, netns.ErrNotPermitted):
+			return &Lack{"no permission to enter network namespaces", "run as root with the capability SYS_ADMIN, and no seccomp, AppArmor or SELinux rule against setns and unshare", err}
+		case err != nil:
+			return &Lack{"no network namespace can be made to try the rules in", "see the sysctl user.max_net_namespaces, and the capability NET_ADMIN", err}
+		case refused == nil:
+			p.found.Backend = b
+			p.because("this process may enter network namespaces (capability SYS_ADMIN), and the kernel takes the rules there, by iptables-%s", b)
+			return nil
+		}
+		errs = append(errs, refused)
+	}
+	return &Lack{"iptables or the kernel lacks something that the rules in pods need", "modprobe ip_set_hash_ip ip_set_hash_ipport xt_set xt_mark xt_REDIRECT nf_nat; and run with the capabilities NET_ADMIN and NET_RAW", errors.Join(errs...)}
+}
+
+// tryInside writes the rules of a pod in k, for each family, and leaves them
+// there. IPv4 never depends on IPv6.
+func (p *prober) tryInside(ctx context.Context, k Kernel, b iptables.Backend) error {
+	cfg := p.cfg
+	cfg.Mode, cfg.Backend = PodMode, b
+	plan := Compile(&model.Node{Pods: []model.Pod{{
+		Name: "probe", Enrolled: true,
+		// Documentation addresses (RFC 5737, RFC 3849).
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})},
+	}}}, cfg)
+	p.found.Families = nil
+	var lost error
+	for i := range plan.Places {
+		for j := range plan.Places[i].Families {
+			f := &plan.Places[i].Families[j]
+			err := p.tryFamilyInside(ctx, k, b, f)
+			switch {
+			case err == nil:
+				p.found.Families = append(p.found.Families, f.Family)
+			case f.Family == family.V4:
+				return err
+			default:
+				lost = err
+			}
+		}
+	}
+	if lost != nil && len(p.found.Families) == 0 {
+		return lost
+	}
+	if lost != nil {
+		p.because("IPv6 is left alone: %v", lost)
+	}
+	return nil
+}
+
+// errNoIPv6 says that no pod of the node can have IPv6.
+var errNoIPv6 = errors.New("the kernel was started without it")
+
+func (p *prober) tryFamilyInside(ctx context.Context, k Kernel, b iptables.Backend, f *FamilyPlan) error {
+	if f.Family == family.V6 && p.facts.Sysctl("net/ipv6/conf/lo/disable_ipv6") == "" {
+		return errNoIPv6
+	}
+	tables, err := k.tables(b, f.Family)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range f.sets() {
+		errs = append(errs, k.Sets.Create(s.Spec))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return tables.Restore(ctx, f.RenderRules())
+}

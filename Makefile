@@ -27,16 +27,18 @@ GO_TEST := go test -race -count=1 -timeout=20m
 SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)
 FUZZTIME ?= 30s
 COUNT ?= 1
+CHURN_PODS ?= 200
+CHURN_TIME ?= 10m
 
 include test/cluster/cluster.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
-.PHONY: test lint unit netns envoy-test chart-test apiserver e2e fuzz bench
+.PHONY: test lint unit netns envoy-test chart-test apiserver e2e churn fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
-demo: build envoy deps ## show what nodevoy does, in namespaces (KEEP=1 leaves it up)
+demo: build envoy deps ## show what nodevoy does, in namespaces (KEEP=1 leaves it up; MODE=pod, host or auto)
 	@go build -o .cache/demo ./test/demo
 	@.cache/demo
 
@@ -66,6 +68,10 @@ apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a re
 
 e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
 	$(GO_TEST) ./test/e2e/...
+
+# Without the race detector: the callers of 200 pods are one program.
+churn: deps envoy build ## pods come and go, CHURN_PODS at a time for CHURN_TIME, under load
+	NODEVOY_CHURN='$(CHURN_PODS) $(CHURN_TIME)' go test -count=1 -timeout=2h -v -run '^TestChurn$$' ./test/e2e
 
 fuzz: ## every fuzz target for FUZZTIME each
 	test/tools/fuzz.sh $(FUZZTIME)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures what nodevoy adds to a request: the same requests, to
-// the same backends, on the same node, in turns from a pod that isn't enrolled,
-// by kube-proxy's DNAT, and from one that is, by Envoy. Read the ratios: client,
-// servers and Envoy share the processors of one machine.
+// the same backends, in turns from a pod that isn't enrolled, by kube-proxy's
+// DNAT, and from pods that are, by Envoy in host mode and in pod mode. Read the
+// ratios: clients, servers and Envoys share the processors of one machine.
 package main
 
 import (
@@ -36,8 +36,8 @@ func run() int {
 	var cfg config
 	flag.StringVar(&cfg.output, "o", "table", "table or json")
 	flag.IntVar(&cfg.rounds, "rounds", 5, "times that each measurement is made; the median counts")
-	flag.Float64Var(&cfg.seconds, "seconds", 3, "length of each measurement")
-	flag.IntVar(&cfg.conns, "connections", 16, "connections kept alive by the client")
+	flag.Float64Var(&cfg.seconds, "seconds", 2, "length of each measurement")
+	flag.IntVar(&cfg.conns, "connections", 16, "connections of the client at a time")
 	flag.Parse()
 	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "bench: want -o table or json, and -rounds, -seconds and -connections above 0")
@@ -64,7 +64,7 @@ func run() int {
 		}
 		return 0
 	}
-	fmt.Printf("\n%d CPUs, %d connections kept alive, 1 KB answers, median of %d rounds of %s each\n\n",
+	fmt.Printf("\n%d CPUs, %d connections at a time, 1 KB answers, median of %d rounds of %s each\n\n",
 		runtime.NumCPU(), cfg.conns, cfg.rounds, time.Duration(cfg.seconds*float64(time.Second)))
 	printTable(rows)
 	return 0

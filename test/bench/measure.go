@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
@@ -14,22 +13,8 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// serviceIP is the cluster IP that everything is measured against.
-const serviceIP = "10.96.0.10"
-
 // answerSize is the padding of an answer, in bytes.
 const answerSize = 1024
-
-// bed is the laboratory: an enrolled client and one that isn't, on one node,
-// with a backend on the same node and one on another.
-type bed struct {
-	*lab.Lab
-	node             *lab.Node
-	enrolled, direct *lab.Pod
-	web              []*lab.Pod
-	envoy            *lab.Envoy
-	agent            *lab.Agent
-}
 
 // sample is one measurement.
 type sample struct {
@@ -52,17 +37,13 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	rows = allRows()
 	for round := range cfg.rounds {
 		for _, r := range rows {
-			// Taking turns, both paths meet the same disturbances.
-			for _, path := range []*side{&r.Direct, &r.Nodevoy} {
-				from := b.direct
-				if path == &r.Nodevoy {
-					from = b.enrolled
-				}
-				s, err := b.sample(ctx, from, r.spec(cfg))
+			// Taking turns, all paths meet the same disturbances.
+			for p, s := range map[*path]*side{&b.direct: &r.Direct, &b.host: &r.Host, &b.pod: &r.Pod} {
+				got, err := b.sample(ctx, p, r.spec(cfg))
 				if err != nil {
-					return nil, fmt.Errorf("%s: %w", r.Name, err)
+					return nil, fmt.Errorf("%s, %s: %w", r.Name, p.from.Name, err)
 				}
-				path.samples = append(path.samples, s)
+				s.samples = append(s.samples, got)
 			}
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d done\n", round+1, cfg.rounds)
@@ -73,95 +54,51 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	return rows, nil
 }
 
-// build makes the laboratory and waits until the enrolled pod is redirected.
-func build(ctx context.Context) (b bed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	options := lab.Options{}
-	if !lab.BridgeNetfilter() {
-		options.Veth = lab.Routed
-	}
-	if b.Lab, err = lab.New(options); err != nil {
-		return b, err
-	}
-	if b.node, err = b.AddNode("node-a"); err != nil {
-		return b, err
-	}
-	other, err := b.AddNode("node-b")
-	if err != nil {
-		return b, err
-	}
-	b.Objects().SetNamespace("on", map[string]string{"nodevoy.io/redirect": "enabled"})
-	b.Objects().SetNamespace("off", nil)
-	if b.enrolled, err = b.node.AddPod("on", "enrolled", nil); err != nil {
-		return b, err
-	}
-	if b.direct, err = b.node.AddPod("off", "direct", nil); err != nil {
-		return b, err
-	}
-	for i, node := range []*lab.Node{b.node, other} {
-		pod, err := node.AddPod("off", fmt.Sprintf("web-%d", i+1), nil)
-		if err != nil {
-			return b, err
-		}
-		if err := pod.Serve(ctx); err != nil {
-			return b, err
-		}
-		b.web = append(b.web, pod)
-	}
-	b.Objects().SetService(lab.Service{
-		Namespace: "off", Name: "web", IPs: []netip.Addr{netip.MustParseAddr(serviceIP)}, Ports: lab.EchoPorts(), Pods: b.web,
-	})
-	if err := b.Publish(ctx); err != nil {
-		return b, err
-	}
-	if b.envoy, err = b.node.StartEnvoy(ctx); err != nil {
-		return b, err
-	}
-	if b.agent, err = b.node.StartAgent(); err != nil {
-		return b, err
-	}
-	_, err = b.agent.WaitRedirected(ctx, b.enrolled)
-	return b, err
-}
-
 // sample runs a spec once, after a short warm-up, and takes the processor time
 // of everyone involved. A failed request, or one on the wrong path, is an error.
-func (b *bed) sample(ctx context.Context, from *lab.Pod, spec echo.Spec) (sample, error) {
+func (b *bed) sample(ctx context.Context, p *path, spec echo.Spec) (sample, error) {
 	warm := spec
 	warm.Duration = 200 * time.Millisecond
-	if _, err := from.Call(ctx, warm); err != nil {
+	if _, err := p.from.Call(ctx, warm); err != nil {
 		return sample{}, err
 	}
 	var s sample
-	serversBefore, envoyBefore, err := b.cpu()
+	serversBefore, envoyBefore, err := b.cpu(p)
 	if err != nil {
 		return s, err
 	}
-	if s.result, s.client, err = from.CallCPU(ctx, spec); err != nil {
+	if s.result, s.client, err = p.from.CallCPU(ctx, spec); err != nil {
 		return s, err
 	}
-	if s.servers, s.envoy, err = b.cpu(); err != nil {
+	if s.servers, s.envoy, err = b.cpu(p); err != nil {
 		return s, err
 	}
 	s.servers -= serversBefore
 	s.envoy -= envoyBefore
-	if from == b.direct {
-		// What Envoy does meanwhile, it does not do for these requests.
-		s.envoy = 0
-	}
-	if s.result.Failed > 0 {
-		return s, fmt.Errorf("%d of %d requests failed: %v", s.result.Failed, s.result.Requests, s.result.Errors)
-	}
-	own := s.result.Peers[from.IPs[0].String()]
-	if want := map[bool]int{true: s.result.Requests, false: 0}[from == b.direct]; own != want {
-		return s, fmt.Errorf("%d of %d requests went by kube-proxy's path, want %d", own, s.result.Requests, want)
-	}
-	return s, nil
+	return s, p.check(s.result)
 }
 
-// cpu is the processor time used so far by the servers, and by Envoy.
-func (b *bed) cpu() (servers, envoy time.Duration, err error) {
+// check wants every request answered, by the path's way, with the address that
+// backends see on it.
+func (p *path) check(r echo.Result) error {
+	if r.Failed > 0 {
+		return fmt.Errorf("%d of %d requests failed: %v", r.Failed, r.Requests, r.Errors)
+	}
+	relayed, own := r.Requests, 0
+	switch p.mode {
+	case lab.Pods:
+		own = r.Requests
+	case "":
+		relayed, own = 0, r.Requests
+	}
+	if r.Relayed != relayed || r.Peers[p.from.IPs[0].String()] != own {
+		return fmt.Errorf("of %d requests %d went through Envoy, want %d, and came from %v", r.Requests, r.Relayed, relayed, r.Peers)
+	}
+	return nil
+}
+
+// cpu is the processor time used so far by the servers, and by the path's Envoy.
+func (b *bed) cpu(p *path) (servers, envoy time.Duration, err error) {
 	for _, pod := range b.web {
 		used, err := pod.Server().CPU()
 		if err != nil {
@@ -169,6 +106,8 @@ func (b *bed) cpu() (servers, envoy time.Duration, err error) {
 		}
 		servers += used
 	}
-	envoy, err = b.envoy.CPU()
+	if p.envoy != nil {
+		envoy, err = p.envoy.CPU()
+	}
 	return servers, envoy, err
 }

@@ -10,16 +10,19 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// row is one kind of load, measured on both paths. Times are in microseconds.
+// row is one kind of load, measured on each path. Times are in microseconds.
 type row struct {
-	Name    string `json:"name"`
-	Direct  side   `json:"direct"`
-	Nodevoy side   `json:"nodevoy"`
+	Name   string `json:"name"`
+	Direct side   `json:"direct"`
+	Host   side   `json:"host"`
+	Pod    side   `json:"pod"`
 
 	protocol string
 	port     int
 	// rate is requests per second; 0 for as many as there can be.
 	rate float64
+	// fresh makes a connection for each request.
+	fresh bool
 }
 
 // side is what one path gave, as medians over all rounds.
@@ -35,8 +38,11 @@ type side struct {
 	samples []sample
 }
 
-// steadyRate is the rate at which latency is compared.
-const steadyRate = 1000
+// The rates at which latency is compared, on kept connections and new ones.
+const (
+	steadyRate = 1000
+	freshRate  = 200
+)
 
 func allRows() []*row {
 	return []*row{
@@ -46,6 +52,12 @@ func allRows() []*row {
 		{Name: "gRPC at most", protocol: echo.GRPC, port: echo.GRPCPort},
 		{Name: "TCP at 1,000 rps", protocol: echo.TCP, port: echo.TCPPort, rate: steadyRate},
 		{Name: "TCP at most", protocol: echo.TCP, port: echo.TCPPort},
+		{Name: "HTTP/1.1, new, 200 rps", protocol: echo.HTTP1, port: 80, rate: freshRate, fresh: true},
+		{Name: "HTTP/1.1, new, at most", protocol: echo.HTTP1, port: 80, fresh: true},
+		{Name: "gRPC, new, 200 rps", protocol: echo.GRPC, port: echo.GRPCPort, rate: freshRate, fresh: true},
+		{Name: "gRPC, new, at most", protocol: echo.GRPC, port: echo.GRPCPort, fresh: true},
+		{Name: "TCP, new, 200 rps", protocol: echo.TCP, port: echo.TCPPort, rate: freshRate, fresh: true},
+		{Name: "TCP, new, at most", protocol: echo.TCP, port: echo.TCPPort, fresh: true},
 	}
 }
 
@@ -53,18 +65,18 @@ func allRows() []*row {
 func (r *row) spec(cfg config) echo.Spec {
 	return echo.Spec{
 		Protocol: r.protocol, Target: fmt.Sprintf("%s:%d", serviceIP, r.port), Rate: r.rate,
-		Duration: time.Duration(cfg.seconds * float64(time.Second)), Connections: cfg.conns, Size: answerSize,
+		Duration: time.Duration(cfg.seconds * float64(time.Second)), Connections: cfg.conns, Size: answerSize, Fresh: r.fresh,
 	}
 }
 
-// sum fills in both sides from their samples.
+// sum fills in every side from its samples.
 func (r *row) sum() {
-	r.Nodevoy.Envoy = r.Nodevoy.median(func(m sample) float64 { return micros(m.envoy) / float64(m.result.Requests) })
-	for _, s := range []*side{&r.Direct, &r.Nodevoy} {
+	for _, s := range []*side{&r.Direct, &r.Host, &r.Pod} {
 		s.P50 = s.median(func(m sample) float64 { return micros(m.result.P50) })
 		s.P99 = s.median(func(m sample) float64 { return micros(m.result.P99) })
 		s.PerSecond = s.median(func(m sample) float64 { return m.result.PerSecond })
 		s.CPU = s.median(func(m sample) float64 { return micros(m.client+m.servers+m.envoy) / float64(m.result.Requests) })
+		s.Envoy = s.median(func(m sample) float64 { return micros(m.envoy) / float64(m.result.Requests) })
 	}
 }
 
@@ -84,27 +96,32 @@ func (s *side) median(value func(sample) float64) float64 {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// printTable prints each figure of each row on both paths, and their ratio.
+// printTable prints each figure of each row on every path, and the ratios to
+// the direct one.
 func printTable(rows []*row) {
-	const line = "%-22s %-26s %10s %10s %8s\n"
-	fmt.Printf(line, "", "", "direct", "nodevoy", "ratio")
+	const line = "%-23s %-24s %8s %8s %8s %8s %8s\n"
+	fmt.Printf(line, "", "", "direct", "host", "pod", "host", "pod")
 	for _, r := range rows {
 		name := r.Name
-		show := func(what string, direct, nodevoy float64) {
-			ratio := "-"
-			if direct > 0 {
-				ratio = fmt.Sprintf("%.2f x", nodevoy/direct)
+		show := func(what string, value func(side) float64) {
+			direct, host, pod := value(r.Direct), value(r.Host), value(r.Pod)
+			ratio := func(v float64) string {
+				if direct == 0 {
+					return "-"
+				}
+				return fmt.Sprintf("%.2f x", v/direct)
 			}
-			fmt.Printf(line, name, what, fmt.Sprintf("%.0f", direct), fmt.Sprintf("%.0f", nodevoy), ratio)
+			number := func(v float64) string { return fmt.Sprintf("%.0f", v) }
+			fmt.Printf(line, name, what, number(direct), number(host), number(pod), ratio(host), ratio(pod))
 			name = ""
 		}
 		if r.rate > 0 {
-			show("p50, microseconds", r.Direct.P50, r.Nodevoy.P50)
-			show("p99, microseconds", r.Direct.P99, r.Nodevoy.P99)
+			show("p50, microseconds", func(s side) float64 { return s.P50 })
+			show("p99, microseconds", func(s side) float64 { return s.P99 })
 		} else {
-			show("requests per second", r.Direct.PerSecond, r.Nodevoy.PerSecond)
+			show("requests per second", func(s side) float64 { return s.PerSecond })
 		}
-		show("CPU per request, us", r.Direct.CPU, r.Nodevoy.CPU)
-		fmt.Printf(line, "", "  Envoy's part of it", "-", fmt.Sprintf("%.0f", r.Nodevoy.Envoy), "-")
+		show("CPU per request, us", func(s side) float64 { return s.CPU })
+		show("  Envoy's part of it", func(s side) float64 { return s.Envoy })
 	}
 }

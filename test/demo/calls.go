@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nodevoy/nodevoy/test/lab"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
@@ -77,7 +78,7 @@ func cells(r echo.Result) string {
 }
 
 // check returns an error when the results are not what the demo is to show.
-func check(before, after []echo.Result) error {
+func (s *scene) check(mode lab.Mode, before, after []echo.Result) error {
 	var errs []error
 	for i, c := range calls() {
 		bad := func(format string, args ...any) {
@@ -94,11 +95,17 @@ func check(before, after []echo.Result) error {
 		if c.outsider && !maps.Equal(before[i].Peers, after[i].Peers) {
 			bad("the pod is not enrolled, but its calls come from %s", strings.Join(slices.Sorted(maps.Keys(after[i].Peers)), ", "))
 		}
+		if c.outsider && after[i].Relayed > 0 {
+			bad("the pod is not enrolled, but %d of its calls went through Envoy", after[i].Relayed)
+		}
 		if c.outsider && len(after[i].Pods) != 1 {
 			bad("the pod is not enrolled, but one connection reached %d pods", len(after[i].Pods))
 		}
-		if !c.outsider && maps.Equal(before[i].Peers, after[i].Peers) {
-			bad("the calls did not go through Envoy")
+		if !c.outsider && after[i].Relayed != requests {
+			bad("%d of %d calls did not go through Envoy", requests-after[i].Relayed, requests)
+		}
+		if own := after[i].Peers[s.client.IPs[0].String()]; !c.outsider && own != map[bool]int{true: requests}[mode == lab.Pods] {
+			bad("in %s mode %d of %d calls came from the client's own address", mode, own, requests)
 		}
 		if c.spread() {
 			for pod, n := range after[i].Pods {

@@ -4,6 +4,7 @@
 // nodes and five pods, calls a Service by kube-proxy alone and then with
 // nodevoy, and prints both as one table. It fails when what it shows is not
 // what it claims. With KEEP=1 it leaves everything up; `demo down` ends that.
+// MODE chooses the mode of redirection: pod, host or auto.
 package main
 
 import (

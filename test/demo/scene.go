@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +61,7 @@ func cause(ctx context.Context, err error) error {
 func build(ctx context.Context) (scene, error) {
 	// kube-proxy needs br_netfilter where pods are on a bridge; without it pods
 	// are joined by routes instead.
-	options := lab.Options{}
+	options := lab.Options{Mode: lab.Mode(os.Getenv("MODE"))}
 	if !lab.BridgeNetfilter() {
 		options.Veth = lab.Routed
 	}
@@ -127,20 +128,34 @@ func (s *scene) play(ctx context.Context, keep bool) error {
 		return err
 	}
 	printTable(before, after)
-	fmt.Printf("\nEnvoy and the agent were started in between; %.1f s later the client was redirected.\n", ready.Seconds())
+	status, err := s.node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	mode := lab.Mode(status.Redirect.Mode)
+	fmt.Printf("\nEnvoy and the agent were started in between; %.1f s later the client was redirected, in %s mode:\n%s.\n",
+		ready.Seconds(), mode, s.seen(mode))
 	if err := s.printLog(ctx, envoy); err != nil {
 		return err
 	}
 	if err := s.printStatus(ctx); err != nil {
 		return err
 	}
-	if err := check(before, after); err != nil {
+	if err := s.check(mode, before, after); err != nil {
 		return fmt.Errorf("this is not what nodevoy promises: %w\nthe agent's log:\n%s", err, agent.Output())
 	}
 	if keep {
 		return nil
 	}
 	return s.remove(ctx, agent, envoy)
+}
+
+// seen says whose calls the backends take the client's for.
+func (s *scene) seen(mode lab.Mode) string {
+	if mode == lab.Pods {
+		return "Envoy listens inside the pod, and the backends see the calls come from the client's own address, " + s.client.IPs[0].String()
+	}
+	return "Envoy listens on the node, and the backends see the calls come from an address of the node"
 }
 
 // printLog prints a line of Envoy's access log for each backend and protocol.

@@ -58,7 +58,7 @@ func compareSizes(t *testing.T, v variant) {
 func measure(t *testing.T, v variant, services int) footprint {
 	t.Helper()
 	w := newWorld(t, v)
-	writeServices(t, services-1)
+	writeServices(t, services-1, manyBackends)
 	w.startEnvoy(t)
 	w.startAgent(t)
 	var f footprint
@@ -89,14 +89,15 @@ func measure(t *testing.T, v variant, services int) footprint {
 	return f
 }
 
-// writeServices adds Services whose pods are on nodes far away, 100 to a file.
-func writeServices(t *testing.T, services int) {
+// writeServices adds Services with so many backends each, whose pods are on nodes
+// far away, 100 to a file.
+func writeServices(t *testing.T, services, backends int) {
 	t.Helper()
 	const each = 100
 	for from := 0; from < services; from += each {
 		var text bytes.Buffer
 		for i := from; i < min(from+each, services); i++ {
-			writeService(&text, i)
+			writeService(&text, i, backends)
 		}
 		file := filepath.Join(lab.Dir, "objects", fmt.Sprintf("many-%05d.yaml", from))
 		check(t, os.WriteFile(file, text.Bytes(), 0o600))
@@ -104,7 +105,7 @@ func writeServices(t *testing.T, services int) {
 }
 
 // writeService writes one Service and its EndpointSlice.
-func writeService(text *bytes.Buffer, i int) {
+func writeService(text *bytes.Buffer, i, backends int) {
 	fmt.Fprintf(text, `---
 apiVersion: v1
 kind: Service
@@ -123,8 +124,8 @@ addressType: IPv4
 ports: [{name: http, port: 8080, protocol: TCP}]
 endpoints:
 `, i, i/250, i%250)
-	for j := range manyBackends {
-		n := i*manyBackends + j
+	for j := range backends {
+		n := i*backends + j
 		fmt.Fprintf(text, "- {addresses: [10.%d.%d.%d], conditions: {ready: true, serving: true}, nodeName: far-%d, zone: zone-%d, "+
 			"targetRef: {kind: Pod, namespace: many, name: svc-%d-%d}}\n", 128+n/60_000, n/250%240, n%250, n%1000, n%3, i, j)
 	}

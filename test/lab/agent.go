@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,7 +38,20 @@ func (n *Node) Flags() []string { return []string{"--netns-dir", n.NetnsDir()} }
 
 // StartAgentOn is StartAgent with another directory of objects.
 func (n *Node) StartAgentOn(objects string, flags ...string) (*Agent, error) {
-	own := n.Flags()
+	return n.startAgent(nil, objects, flags...)
+}
+
+// StartAgentBy is StartAgent by another program, like setpriv, that is given
+// the agent's command line.
+func (n *Node) StartAgentBy(by []string, flags ...string) (*Agent, error) {
+	return n.startAgent(by, n.lab.ObjectsDir(), flags...)
+}
+
+func (n *Node) startAgent(by []string, objects string, flags ...string) (*Agent, error) {
+	var own []string
+	if !slices.Contains(flags, "--netns-dir") {
+		own = n.Flags()
+	}
 	if mode := n.lab.options.Mode; mode != "" {
 		own = append(own, "--redirect-mode", string(mode))
 	}
@@ -46,7 +60,7 @@ func (n *Node) StartAgentOn(objects string, flags ...string) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := n.Start("agent.log", argv...)
+	p, err := n.Start("agent.log", append(by, argv...)...)
 	if err != nil {
 		return nil, err
 	}

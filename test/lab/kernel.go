@@ -8,6 +8,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Place is a network namespace that nodevoy may put something into: a node's
@@ -154,12 +157,25 @@ func podSet(ip netip.Addr) string {
 	return "nodevoy-pods6"
 }
 
+// Has says whether an ipset of the place has an address, or an address and TCP
+// port unless the port is 0; a set that isn't there has nothing.
+func (p Place) Has(set string, addr netip.Addr, port uint16) bool {
+	entry := &netlink.IPSetEntry{IP: addr.AsSlice()}
+	if port != 0 {
+		tcp := uint8(unix.IPPROTO_TCP)
+		entry.Port, entry.Protocol = &port, &tcp
+	}
+	// Where the set is missing, its namespace is not ours, or ends: the same.
+	found, err := p.ns.nl.IpsetTest(set, entry)
+	return err == nil && found
+}
+
 // redirects are the places whose kernel redirects connections from the address:
 // it asks the ipsets, not the agent.
-func (p *Pod) redirects(ctx context.Context, ip netip.Addr) []string {
+func (p *Pod) redirects(ip netip.Addr) []string {
 	var places []string
 	for _, place := range []Place{p.Node.Place(), p.Place()} {
-		if _, err := place.Run(ctx, "ipset", "test", podSet(ip), ip.String()); err == nil {
+		if place.Has(podSet(ip), ip, 0) {
 			places = append(places, place.Name)
 		}
 	}
@@ -168,9 +184,9 @@ func (p *Pod) redirects(ctx context.Context, ip netip.Addr) []string {
 
 // Redirected returns an error unless a kernel redirects the pod's connections,
 // and only there where the laboratory's mode has it.
-func (p *Pod) Redirected(ctx context.Context) error {
+func (p *Pod) Redirected(context.Context) error {
 	for _, ip := range p.IPs {
-		places := p.redirects(ctx, ip)
+		places := p.redirects(ip)
 		want := places
 		switch p.Node.lab.options.Mode {
 		case Host:
@@ -186,9 +202,9 @@ func (p *Pod) Redirected(ctx context.Context) error {
 }
 
 // NotRedirected returns an error when a kernel redirects the pod's connections.
-func (p *Pod) NotRedirected(ctx context.Context) error {
+func (p *Pod) NotRedirected(context.Context) error {
 	for _, ip := range p.IPs {
-		if places := p.redirects(ctx, ip); len(places) > 0 {
+		if places := p.redirects(ip); len(places) > 0 {
 			return fmt.Errorf("%s of pod %s is still redirected in %q", ip, p.Name, places)
 		}
 	}

@@ -129,14 +129,21 @@ func (l *Lab) Objects() *Objects { return l.objects }
 // ObjectsDir is the directory of YAML that Publish writes and agents read.
 func (l *Lab) ObjectsDir() string { return l.objects.dir }
 
+// SetMode changes the mode that agents are told from now on.
+func (l *Lab) SetMode(mode Mode) { l.options.Mode = mode }
+
 // Publish writes the objects that have changed and brings the stand-in for
 // kube-proxy of every node up to date.
 func (l *Lab) Publish(ctx context.Context) error {
-	if err := l.objects.write(); err != nil {
+	if err := l.PublishObjects(); err != nil {
 		return err
 	}
 	return l.SyncProxies(ctx)
 }
+
+// PublishObjects is Publish without the stand-in for kube-proxy, to which pods
+// mean nothing.
+func (l *Lab) PublishObjects() error { return l.objects.write() }
 
 // SyncProxies has every node's stand-in for kube-proxy write its rules again,
 // as kube-proxy does when it sees that they were flushed.

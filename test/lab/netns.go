@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,3 +147,36 @@ func onThread(fn func() error) error {
 	}()
 	return <-result
 }
+
+// Stranger is a network namespace among those of a node's pods that is no pod.
+type Stranger struct {
+	Place
+}
+
+// AddStranger mounts a network namespace with these addresses, on a device that
+// leads nowhere, beside those of the node's pods.
+func (n *Node) AddStranger(name string, ips ...netip.Addr) (*Stranger, error) {
+	ns, err := newNamespace(name, filepath.Join(n.NetnsDir(), "cni-"+name), unshared)
+	if err != nil {
+		return nil, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "eth0"
+	if err := ns.nl.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil {
+		return nil, fmt.Errorf("make eth0 of %s: %w", name, err)
+	}
+	link, err := up(ns.nl, "eth0")
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		if err := address(ns.nl, link, netip.PrefixFrom(ip, ip.BitLen())); err != nil {
+			return nil, err
+		}
+	}
+	return &Stranger{Place{Name: name, ns: ns}}, nil
+}
+
+// Remove removes the namespace. It is the caller's to do: a laboratory's Close
+// doesn't.
+func (s *Stranger) Remove() error { return s.ns.close() }

@@ -116,7 +116,8 @@ func (o *Objects) SetPodLabels(p *Pod, labels map[string]string) {
 	o.addPod(p)
 }
 
-func (o *Objects) removePod(p *Pod) { delete(o.byFile, "pod-"+p.Namespace+"-"+p.Name) }
+// RemovePod removes a pod's object, before or after the pod itself.
+func (o *Objects) RemovePod(p *Pod) { delete(o.byFile, "pod-"+p.Namespace+"-"+p.Name) }
 
 // services returns the Services, in no order.
 func (o *Objects) services() []*corev1.Service { return ofType[*corev1.Service](o) }

@@ -98,9 +98,14 @@ func (p *Pod) GainIPv6() error {
 	return nil
 }
 
-// unplug cuts the pod off. The node's end of its cable stays, down and under
-// another name, for as long as the pod's namespace lives.
-func (p *Pod) unplug() error {
+// Unplug cuts the pod off, as the first step of its removal. The node's end of
+// its cable stays, down and under another name, for as long as the pod's
+// namespace lives.
+func (p *Pod) Unplug() error {
+	if p.cut {
+		return nil
+	}
+	p.cut = true
 	nl := p.Node.ns.nl
 	if err := errors.Join(nl.LinkSetDown(p.plug), nl.LinkSetNoMaster(p.plug)); err != nil {
 		return fmt.Errorf("unplug %s: %w", p.Name, err)

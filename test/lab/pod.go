@@ -34,6 +34,7 @@ type Pod struct {
 	serial int
 	ns     *namespace
 	plug   netlink.Link // the node's end of eth0
+	cut    bool         // unplugged
 	server *Process
 }
 
@@ -155,11 +156,19 @@ func (p *Pod) CallCPU(ctx context.Context, spec echo.Spec) (echo.Result, time.Du
 	return got.Result, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
+// CallHere makes the calls of a spec from the pod, by OwnPorts, until they are
+// done or ctx ends. They are made by this program itself: so there can be very
+// many. The pod is to be there until CallHere returns; its network need not be.
+func (p *Pod) CallHere(ctx context.Context, spec echo.Spec) (echo.Result, error) {
+	spec.OwnPorts, spec.In = true, p.ns.do
+	return echo.Run(ctx, spec)
+}
+
 // Remove ends the pod's server, takes its network away at once, and its object.
 // Its namespace goes as soon as nobody holds it any more: see Lab.Lingering.
 func (p *Pod) Remove() error {
 	lab := p.Node.lab
-	lab.objects.removePod(p)
+	lab.objects.RemovePod(p)
 	for i, pod := range lab.pods {
 		if pod == p {
 			lab.pods = append(lab.pods[:i], lab.pods[i+1:]...)
@@ -170,7 +179,7 @@ func (p *Pod) Remove() error {
 	if p.server != nil {
 		err = p.server.Kill()
 	}
-	err = errors.Join(err, p.unplug(), p.ns.close())
+	err = errors.Join(err, p.Unplug(), p.ns.close())
 	delete(p.Node.numbers, p.number)
 	return err
 }

@@ -66,7 +66,9 @@ func (n *Node) Add(spec PodSpec) (*Pod, error) {
 	p := &Pod{Namespace: spec.Namespace, Name: spec.Name, Node: n, spec: spec, serial: n.lab.made}
 	p.UID = fmt.Sprintf("uid-pod-%s-%d", p.Name, p.serial)
 	// 1 is the gateway's.
-	for p.number = 2; n.numbers[p.number]; p.number++ {
+	p.number = 2
+	for n.numbers[p.number] {
+		p.number++
 	}
 	if p.number > 254 {
 		return nil, fmt.Errorf("%s has no address for pod %s", n.Name, p.Name)

@@ -44,7 +44,7 @@ func visit(to namespace, enter func() error, fn func() error) (home bool, err er
 		return true, err
 	}
 	defer from.close()
-	if from.same(to) {
+	if from.id == to.id {
 		// Nobody needs a privilege to be where they are.
 		return true, fn()
 	}
@@ -56,21 +56,20 @@ func visit(to namespace, enter func() error, fn func() error) (home bool, err er
 	return from.enter() == nil, err
 }
 
+// id tells a namespace from others that exist at the same time.
+type id struct{ dev, inode uint64 }
+
 // namespace is an open network namespace.
 type namespace struct {
-	fd         int
-	dev, inode uint64
+	id
+	fd int
 }
 
 // openNamespace opens what path leads to, if it is a network namespace.
 func openNamespace(path string) (namespace, error) {
 	// Asked first: opening something else may block or have an effect.
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return namespace{}, describe("find", path, err)
-	}
-	if fs.Type != unix.NSFS_MAGIC {
-		return namespace{}, fmt.Errorf("%w: %s is no namespace", ErrGone, path)
+	if _, err := stat(path); err != nil {
+		return namespace{}, err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -94,13 +93,19 @@ func identify(fd int) (namespace, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return namespace{}, err
 	}
-	return namespace{fd: fd, dev: st.Dev, inode: st.Ino}, nil
+	return namespace{id{st.Dev, st.Ino}, fd}, nil
 }
-
-func (n namespace) same(other namespace) bool { return n.dev == other.dev && n.inode == other.inode }
 
 // enter moves the calling thread into the namespace.
 func (n namespace) enter() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }
+
+// enterFrom is enter, with an error that names the path that led here.
+func (n namespace) enterFrom(path string) error {
+	if err := n.enter(); err != nil {
+		return describe("enter", path, err)
+	}
+	return nil
+}
 
 func (n namespace) close() { _ = unix.Close(n.fd) }
 
@@ -110,11 +115,11 @@ func describe(verb, path string, err error) error {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
 		return fmt.Errorf("%w: %s %s: %w", ErrGone, verb, path, err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		needs := "capability SYS_PTRACE to see another process's"
+		needs := "be root, and have capability SYS_PTRACE where it is a process's"
 		if verb == "enter" {
-			needs = "capability SYS_ADMIN to enter one, and no seccomp, AppArmor or SELinux rule against it"
+			needs = "have capability SYS_ADMIN, and no seccomp, AppArmor or SELinux rule against it"
 		}
-		return fmt.Errorf("%s network namespace %s: %w: it needs %s: %w", verb, path, ErrNotPermitted, needs, err)
+		return fmt.Errorf("%s network namespace %s: %w: to do so, %s: %w", verb, path, ErrNotPermitted, needs, err)
 	}
 	return fmt.Errorf("%s network namespace %s: %w", verb, path, err)
 }

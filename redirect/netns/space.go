@@ -20,7 +20,9 @@ type Space struct {
 	mu sync.RWMutex
 	ns namespace
 	// route lists addresses; nil until it is needed.
-	route  *netlink.Handle
+	route *netlink.Handle
+	// known is what route last said.
+	known  []netip.Addr
 	closed bool
 }
 
@@ -36,12 +38,7 @@ func OpenPath(path string) (*Space, error) {
 	// What was opened through a mount keeps that mount busy, and the runtime might
 	// be unable to unmount it. What is opened inside is of no mount.
 	err = onThread(func() (bool, error) {
-		return visit(outside, func() error {
-			if err := outside.enter(); err != nil {
-				return describe("enter", path, err)
-			}
-			return nil
-		}, func() (err error) {
+		return visit(outside, func() error { return outside.enterFrom(path) }, func() (err error) {
 			s.ns, err = openNamespace(own)
 			return err
 		})
@@ -64,45 +61,61 @@ func (s *Space) Inode() uint64 { return s.ns.inode }
 // a DialContext that calls Do.) Calls may be nested, and Close doesn't wait for
 // them. If fn can't be called, the error wraps ErrGone or ErrNotPermitted.
 func (s *Space) Do(fn func() error) error {
-	return onThread(func() (bool, error) { return visit(s.ns, s.enter, fn) })
+	return onThread(func() (bool, error) {
+		s.mu.RLock()
+		closed := s.closed
+		s.mu.RUnlock()
+		if closed {
+			return true, s.gone()
+		}
+		return visit(s.ns, s.enter, fn)
+	})
 }
 
 // enter moves the calling thread into the namespace.
 func (s *Space) enter() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	// The descriptor may be another file's once it was closed.
 	if s.closed {
-		return fmt.Errorf("%w: %s was closed", ErrGone, s.path)
+		return s.gone()
 	}
-	if err := s.ns.enter(); err != nil {
-		return describe("enter", s.path, err)
-	}
-	return nil
+	return s.ns.enterFrom(s.path)
 }
+
+func (s *Space) gone() error { return fmt.Errorf("%w: %s was closed", ErrGone, s.path) }
 
 // Addresses are the global unicast addresses on links other than lo, sorted.
 func (s *Space) Addresses() ([]netip.Addr, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fmt.Errorf("%w: %s was closed", ErrGone, s.path)
+		return nil, s.gone()
 	}
 	if s.route == nil {
 		err := onThread(func() (bool, error) {
-			return visit(s.ns, s.ns.enter, func() (err error) {
+			return visit(s.ns, func() error { return s.ns.enterFrom(s.path) }, func() (err error) {
 				s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 				return err
 			})
 		})
 		if err != nil {
-			return nil, describe("list addresses of", s.path, err)
+			return nil, fmt.Errorf("list addresses of network namespace %s: %w", s.path, err)
 		}
 	}
 	addrs, err := list(s.route)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of network namespace %s: %w", s.path, err)
 	}
-	return addrs, nil
+	s.known = addrs
+	return slices.Clone(addrs), nil
+}
+
+// lately is what Addresses last said.
+func (s *Space) lately() []netip.Addr {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.known
 }
 
 // Check says whether the path still leads to the namespace, and all of ips are on
@@ -123,13 +136,28 @@ func (s *Space) Check(ips []netip.Addr) error {
 	return nil
 }
 
+// checkAny is Check, but one of ips is enough.
+func (s *Space) checkAny(ips []netip.Addr) error {
+	if err := s.reachable(); err != nil {
+		return err
+	}
+	addrs, err := s.Addresses()
+	if err != nil {
+		return err
+	}
+	if !intersect(ips, addrs) {
+		return fmt.Errorf("%w: %s is not on a link of %s any more", ErrGone, join(ips), s.path)
+	}
+	return nil
+}
+
 // reachable says whether the path still leads to the namespace.
 func (s *Space) reachable() error {
-	var st unix.Stat_t
-	if err := unix.Stat(s.path, &st); err != nil {
-		return describe("find", s.path, err)
+	p, err := stat(s.path)
+	if err != nil {
+		return err
 	}
-	if !s.ns.same(namespace{dev: st.Dev, inode: st.Ino}) {
+	if s.ns.id != p.id {
 		return fmt.Errorf("%w: %s leads to another", ErrGone, s.path)
 	}
 	return nil

@@ -74,7 +74,7 @@ func NewFor(cfg Config, k Kernel, log *zap.Logger) *Applier {
 func newApplier(cfg Config, k Kernel, s *shared, log *zap.Logger) *Applier {
 	return &Applier{
 		cfg: cfg, kernel: k, log: log, shared: s,
-		sources: &sources{sets: k.Urgent, shared: s, engaged: map[family.Family]Set{}},
+		sources: &sources{sets: k.Urgent, shared: s, engaged: map[family.Family]engagement{}},
 		members: map[string][]ipset.Member{},
 		rules:   map[family.Family]string{},
 		checked: map[family.Family]uint32{},

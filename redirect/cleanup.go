@@ -100,7 +100,8 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(hook) boo
 		}
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
-			errs = append(errs, a.sources.flush(), removeTable(ctx, t, table, found))
+			clear(a.last)
+			errs = append(errs, a.sources.flush(nil), removeTable(ctx, t, table, found))
 			// A connection that was redirected needs the nat table to the end.
 			if !a.inside {
 				errs = append(errs, t.DropEmpty(table))

@@ -47,7 +47,7 @@ func (a *Applier) applyInside(ctx context.Context, f *FamilyPlan, ticket uint64)
 		a.rules[f.Family] = f.RenderRules()
 		a.log.Debug("rules applied", zap.Stringer("family", f.Family), zap.Stringer("backend", tables.Backend()))
 	}
-	if was, ok := a.last[f.Family]; !ok || !slices.Equal(was.Pods.Members, f.Pods.Members) || !a.sources.isEngaged() {
+	if was, ok := a.last[f.Family]; !ok || !slices.Equal(was.Pods.Members, f.Pods.Members) || !a.sources.holds(f.Family, ticket) {
 		if err := a.sources.engage(f.Pods, ticket); err != nil {
 			return err
 		}
@@ -82,17 +82,18 @@ func (a *Applier) knows(f *FamilyPlan) bool {
 	return true
 }
 
-// holds says whether all of the plan was applied, and nothing speaks against it.
-func (a *Applier) holds(plan *Plan) bool {
+// holds says whether all of the plan was applied since the last release, and
+// nothing speaks against it.
+func (a *Applier) holds(plan *Plan, ticket uint64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.swept || len(a.last) != len(plan.Families) || !a.sources.isEngaged() {
+	if !a.swept || len(a.last) != len(plan.Families) {
 		return false
 	}
 	for i := range plan.Families {
 		f := &plan.Families[i]
 		was, ok := a.last[f.Family]
-		if !ok || !a.inPlace(f) || !slices.Equal(was.Pods.Members, f.Pods.Members) {
+		if !ok || !a.sources.holds(f.Family, ticket) || !a.inPlace(f) || !slices.Equal(was.Pods.Members, f.Pods.Members) {
 			return false
 		}
 		for _, s := range f.Frontends {

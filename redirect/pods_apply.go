@@ -126,7 +126,7 @@ func ownTrouble(err error) bool {
 // applyPlace makes one place hold its plan.
 func (p *Pods) applyPlace(ctx context.Context, pl *place, plan *Plan, ticket uint64) error {
 	a := pl.applier
-	if a.holds(plan) {
+	if a.holds(plan, ticket) {
 		return nil
 	}
 	err := p.tryPlace(ctx, pl, plan, ticket)
@@ -141,7 +141,7 @@ func (p *Pods) tryPlace(ctx context.Context, pl *place, plan *Plan, ticket uint6
 	if err := pl.ns.Check(pl.ips); err != nil {
 		return err
 	}
-	if !pl.applier.Engaged() {
+	if !pl.applier.sources.holdsAny(ticket) {
 		if err := p.ask(ctx, pl.ns, pl.listener(p.cfg.Ports.HTTP)); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnanswered, err)
 		}

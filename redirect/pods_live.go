@@ -18,7 +18,7 @@ import (
 // the kernel for each pod.
 func (p *Pods) Release() error {
 	p.mu.Lock()
-	p.shared.releases.Add(1)
+	number := p.shared.releases.Add(1)
 	p.engaged = false
 	p.mu.Unlock()
 	places := p.all()
@@ -27,7 +27,7 @@ func (p *Pods) Release() error {
 	g.SetLimit(parallel)
 	for i, pl := range places {
 		g.Go(func() error {
-			errs[i] = named(pl, pl.applier.sources.release())
+			errs[i] = named(pl, pl.applier.sources.releaseOf(number))
 			return nil
 		})
 	}
@@ -58,6 +58,19 @@ func (p *Pods) Engaged() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.engaged
+}
+
+// Pending says whether an enrolled pod is not redirected as it should be, so that
+// another Apply is worth a try. A pod that isn't found is not meant: see Relocate.
+func (p *Pods) Pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pl := range p.places {
+		if pl.enrolled && (pl.err != nil || !pl.applier.Engaged()) || !pl.enrolled && !pl.retired {
+			return true
+		}
+	}
+	return false
 }
 
 // tries is how many pods a single Ask tries at most.

@@ -5,6 +5,7 @@ package redirect
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -21,9 +22,15 @@ type sources struct {
 
 	mu sync.Mutex
 	// engaged has what Refresh renews.
-	engaged map[family.Family]Set
+	engaged map[family.Family]engagement
 	// closed is set when there is no socket any more.
 	closed bool
+}
+
+// engagement is a set of pods and the ticket by which it was engaged.
+type engagement struct {
+	Set
+	ticket uint64
 }
 
 // shared is common to the sources, and the appliers, of all network namespaces
@@ -57,7 +64,7 @@ func (s *sources) engage(pods Set, ticket uint64) error {
 	if err := s.sets.Add(pods.Spec, pods.Members); err != nil {
 		return err
 	}
-	s.engaged[pods.Family] = pods
+	s.engaged[pods.Family] = engagement{pods, ticket}
 	return nil
 }
 
@@ -83,15 +90,26 @@ func (s *sources) withdraw(pods Set) error {
 	return s.sets.Delete(pods.Spec, without(have, pods.Members))
 }
 
-// release empties the sets and forgets who was in them.
+// releaseOf does what the release of this number is for: what was engaged by a
+// later ticket stays.
+func (s *sources) releaseOf(number uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.engaged, func(_ family.Family, e engagement) bool { return e.ticket < number })
+	return s.flush(s.engaged)
+}
+
+// release empties the sets, whoever filled them.
 func (s *sources) release() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.empty()
+}
+
+// empty empties the sets and forgets who was in them.
+func (s *sources) empty() error {
 	clear(s.engaged)
-	if s.closed {
-		return nil
-	}
-	return s.flush()
+	return s.flush(nil)
 }
 
 // drop empties the set of one family.
@@ -113,6 +131,11 @@ func (s *sources) close() {
 	s.closed = true
 }
 
+// holdsAny says whether any family is engaged since the last release.
+func (s *sources) holdsAny(ticket uint64) bool {
+	return s.holds(family.V4, ticket) || s.holds(family.V6, ticket)
+}
+
 // refresh begins the timeouts anew; false when nothing is engaged.
 func (s *sources) refresh() (bool, error) {
 	s.mu.Lock()
@@ -129,6 +152,15 @@ func (s *sources) refresh() (bool, error) {
 	return true, errors.Join(errs...)
 }
 
+// holds says whether a family is engaged, and so since the last release: one that
+// has begun may not have been here yet.
+func (s *sources) holds(f family.Family, ticket uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.engaged[f]
+	return ok && e.ticket == ticket
+}
+
 // isEngaged says whether there is anything to refresh.
 func (s *sources) isEngaged() bool {
 	s.mu.Lock()
@@ -136,10 +168,17 @@ func (s *sources) isEngaged() bool {
 	return len(s.engaged) > 0
 }
 
-// flush empties the sets of all families; a set that is not there is empty.
-func (s *sources) flush() error {
+// flush empties the sets of all families but those to keep; a set that is not
+// there is empty.
+func (s *sources) flush(keep map[family.Family]engagement) error {
+	if s.closed {
+		return nil
+	}
 	var errs []error
 	for _, f := range family.All() {
+		if _, kept := keep[f]; kept {
+			continue
+		}
 		if err := s.sets.Flush(podsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
 			errs = append(errs, err)
 		}
@@ -168,8 +207,7 @@ func (s *sources) drift(pods Set) ([]ipset.Member, []ipset.Member, error) {
 // nothing any more: only an Apply that begins later does. It is for any
 // goroutine, at any time, and takes a few messages to the kernel.
 func (a *Applier) Release() error {
-	a.shared.releases.Add(1)
-	return a.sources.release()
+	return a.sources.releaseOf(a.shared.releases.Add(1))
 }
 
 // Refresh begins the timeout of all redirected pods anew: call it at least

@@ -17,7 +17,7 @@ import (
 // inside looks for what PodMode needs, and tries it in a network namespace that
 // is made for it. What it decides is kept only if nothing is missing.
 func (p *prober) inside(ctx context.Context) error {
-	if err := errors.Join(p.sight(), p.rulesInside(ctx)); err != nil {
+	if err := errors.Join(p.sight(), p.enter(ctx)); err != nil {
 		p.found.Backend, p.found.Families = "", nil
 		return err
 	}
@@ -48,6 +48,18 @@ func (p *prober) sight() error {
 	return nil
 }
 
+// enter looks whether network namespaces can be entered, and what they take.
+func (p *prober) enter(ctx context.Context) error {
+	err := p.facts.Scratch(func(Kernel) error { return nil })
+	if errors.Is(err, netns.ErrNotPermitted) {
+		return &Lack{"no permission to enter network namespaces", "run as root with the capability SYS_ADMIN, and no seccomp, AppArmor or SELinux rule against setns and unshare", err}
+	}
+	if err != nil {
+		return &Lack{"no network namespace can be made to try the rules in", "see the sysctl user.max_net_namespaces", err}
+	}
+	return p.rulesInside(ctx)
+}
+
 // rulesInside tries the rules in a network namespace, with the backend that the
 // host uses and, unless that was asked for, with the other: a pod's namespace is
 // nobody else's, so the kernel alone decides.
@@ -64,22 +76,13 @@ func (p *prober) rulesInside(ctx context.Context) error {
 	}
 	var errs []error
 	for _, b := range backends {
-		var refused error
-		err := p.facts.Scratch(func(k Kernel) error {
-			refused = p.tryInside(ctx, k, b)
-			return nil
-		})
-		switch {
-		case errors.Is(err, netns.ErrNotPermitted):
-			return &Lack{"no permission to enter network namespaces", "run as root with the capability SYS_ADMIN, and no seccomp, AppArmor or SELinux rule against setns and unshare", err}
-		case err != nil:
-			return &Lack{"no network namespace can be made to try the rules in", "see the sysctl user.max_net_namespaces, and the capability NET_ADMIN", err}
-		case refused == nil:
+		err := p.facts.Scratch(func(k Kernel) error { return p.tryInside(ctx, k, b) })
+		if err == nil {
 			p.found.Backend = b
 			p.because("this process may enter network namespaces (capability SYS_ADMIN), and the kernel takes the rules there, by iptables-%s", b)
 			return nil
 		}
-		errs = append(errs, refused)
+		errs = append(errs, err)
 	}
 	return &Lack{"iptables or the kernel lacks something that the rules in pods need", "modprobe ip_set_hash_ip ip_set_hash_ipport xt_set xt_mark xt_REDIRECT nf_nat; and run with the capabilities NET_ADMIN and NET_RAW", errors.Join(errs...)}
 }

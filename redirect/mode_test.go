@@ -152,7 +152,7 @@ func TestProbeModes(t *testing.T) {
 			before := b.dump()
 			got, err := ProbeFor(t.Context(), b.cfg, b.kernel(), f)
 			b.must(err)
-			if text := fmt.Sprint(got.Mode, " ", got.Mechanism, " ", got.Backend, " ", got.Families); text != tc.want {
+			if text := fmt.Sprintf("%s %s %s %v", got.Mode, got.Mechanism, got.Backend, got.Families); text != tc.want {
 				t.Errorf("chose %q, want %q; %q", text, tc.want, got.Reasons)
 			}
 			said(t, got.Reasons, tc.reasons...)

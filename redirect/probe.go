@@ -100,13 +100,18 @@ func (p *prober) because(format string, args ...any) {
 func (p *prober) ipset() error {
 	version, err := p.kernel.Sets.Protocol()
 	if errors.Is(err, errPermission) {
-		return &Lack{"no permission to use the kernel's tables", "run as root with the capabilities NET_ADMIN and NET_RAW, in the host's network namespace", err}
+		return notPermitted(err)
 	}
 	if err != nil {
 		return &Lack{"the kernel has no ipset", "modprobe ip_set ip_set_hash_ip ip_set_hash_ipport xt_set", err}
 	}
 	p.because("the kernel's ipset speaks protocol %d", version)
 	return nil
+}
+
+// notPermitted is the lack of what every use of the kernel's tables needs.
+func notPermitted(err error) *Lack {
+	return &Lack{"no permission to use the kernel's tables", "run as root with the capabilities NET_ADMIN and NET_RAW, in the host's network namespace", err}
 }
 
 // hints are chains that kubelet or kube-proxy make in table mangle, so that
@@ -120,7 +125,9 @@ func (p *prober) backend(ctx context.Context) error {
 	p.found.Backend = p.cfg.Backend
 	if p.cfg.Backend != iptables.AutoBackend {
 		p.because("iptables backend %s was asked for", p.cfg.Backend)
-	} else if err := p.chooseBackend(ctx); err != nil {
+	} else if err := p.chooseBackend(ctx); errors.Is(err, errPermission) {
+		return notPermitted(err)
+	} else if err != nil {
 		return err
 	}
 	if _, err := p.kernel.tables(p.found.Backend, family.V4); err != nil {

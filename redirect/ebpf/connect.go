@@ -23,7 +23,7 @@ func OnConnect() ([]Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(root)
+	defer func() { _ = unix.Close(root) }()
 	var found []Program
 	for _, h := range []hook{{unix.BPF_CGROUP_INET4_CONNECT, "connect4"}, {unix.BPF_CGROUP_INET6_CONNECT, "connect6"}} {
 		names, err := query(attached{target: root, hook: h.kind, flags: unix.BPF_F_QUERY_EFFECTIVE})

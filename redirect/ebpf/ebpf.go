@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// ErrUnknown: the kernel doesn't tell. It is too old, or the process hasn't the
-// capability (BPF, NET_ADMIN or SYS_ADMIN), or a seccomp profile is in the way.
+// ErrUnknown says that the kernel doesn't tell: it is too old, or the process
+// hasn't the capability (BPF, NET_ADMIN or SYS_ADMIN), or a seccomp profile is in
+// the way.
 var ErrUnknown = errors.New("the kernel doesn't tell")
 
 // Program is an eBPF program and where it is attached.

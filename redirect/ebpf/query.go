@@ -81,7 +81,7 @@ func programName(id uint32) string {
 	if err != nil {
 		return ""
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var info programInfo
 	var pin runtime.Pinner
 	defer pin.Unpin()

@@ -35,6 +35,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatalf("make namespaces (these tests need root): %v", err)
 	}
 	w.must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	// iptables-legacy locks a file there.
+	w.must(unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"))
 	w.must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth7"}, PeerName: "eth0"}))
 	w.must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "other"}}))
 	var err error
@@ -79,7 +81,7 @@ func (w *world) load(name string, kind, hook uint32) int {
 		ifindex, expectedAttachType uint32
 	}{kind: kind, count: uint32(len(code)), expectedAttachType: hook}
 	attr.code, attr.license = uint64(uintptr(unsafe.Pointer(&code))), uint64(uintptr(unsafe.Pointer(&license)))
-	copy(attr.name[:], name)
+	copy(attr.name[:len(attr.name)-1], name)
 	fd := w.bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	w.t.Cleanup(func() { _ = unix.Close(fd) })
 	return fd

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+// spaces is a directory with a mount of one network namespace, as container
+// runtimes have it.
+func (w *world) spaces() netns.Config {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	w.mountSpace(dir)
+	return netns.Config{Dirs: []string{dir}}
+}
+
+func (w *world) mountSpace(dir string) {
+	w.t.Helper()
+	path := filepath.Join(dir, "cni-1")
+	w.must(os.WriteFile(path, nil, 0o600))
+	w.must(w.enrolled.Do(func() error { return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "") }))
+	w.t.Cleanup(func() { w.must(unix.Unmount(path, unix.MNT_DETACH)) })
+}
+
+func (w *world) probe(mode redirect.Mode, backend iptables.Backend, spaces netns.Config) (redirect.Findings, error) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	cfg := redirect.Default()
+	cfg.Mode, cfg.Backend = mode, backend
+	return redirect.Probe(ctx, cfg, spaces)
+}
+
+// TestProbeModes: which mode the probe chooses on real nodes, what it says, and
+// that it leaves no trace.
+func TestProbeModes(t *testing.T) {
+	for _, tc := range []struct {
+		setting
+		mode    redirect.Mode
+		chosen  iptables.Backend
+		reasons []string
+	}{
+		{setting{"", iptables.NFT, space.Unnumbered, false, "iptables"}, redirect.PodMode, iptables.NFT, []string{"mode pod was asked for", "1 now"}},
+		{setting{"", iptables.Legacy, space.Unnumbered, false, "iptables"}, redirect.PodMode, iptables.Legacy, []string{"by iptables-legacy"}},
+		{setting{"", iptables.AutoBackend, space.Unnumbered, false, "iptables"}, redirect.AutoMode, iptables.NFT, []string{"mode pod: the node has what it needs"}},
+		// Here host mode can't work.
+		{setting{"", iptables.AutoBackend, space.Bridged, true, "nftables"}, redirect.AutoMode, iptables.NFT, []string{"kube-proxy is in nftables mode", "br_netfilter, interface veth2"}},
+	} {
+		t.Run(fmt.Sprint(tc.mode, "-", tc.setting), func(t *testing.T) {
+			w := &world{Node: space.New(t), t: t}
+			if tc.wiring == space.Bridged {
+				w.Bridge(tc.netfilter)
+			}
+			w.enrolled = w.Pod(tc.wiring)
+			spaces := w.spaces()
+			w.kubeProxy(setting{backend: iptables.NFT, proxy: tc.proxy})
+			w.useTables()
+			before := w.snapshot()
+			got, err := w.probe(tc.mode, tc.backend, spaces)
+			w.must(err)
+			if got.Mode != redirect.PodMode || got.Backend != tc.chosen || len(got.Families) != 2 || got.Mechanism != "" {
+				t.Errorf("found %+v", got)
+			}
+			w.said(got.Reasons, tc.reasons...)
+			// This root may not ask about eBPF, and says so.
+			w.said(got.Reasons, "not known whether there are eBPF programs on pods' interfaces", "not known whether there is load balancing at the socket")
+			if after := w.snapshot(); after != before {
+				t.Errorf("the probe has left something:\n%s\nbefore:\n%s", after, before)
+			}
+		})
+	}
+}
+
+func (w *world) said(reasons []string, want ...string) {
+	w.t.Helper()
+	for _, text := range want {
+		if !slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, text) }) {
+			w.t.Errorf("no reason %q in %q", text, reasons)
+		}
+	}
+}
+
+// TestProbeWithoutNamespaces: a node on which none can be found, or none made.
+func TestProbeWithoutNamespaces(t *testing.T) {
+	w := newWorld(t, setting{redirect.DNAT, iptables.NFT, space.Unnumbered, false, "iptables"})
+	nowhere := netns.Config{Dirs: []string{filepath.Join(t.TempDir(), "none")}}
+	if _, err := w.probe(redirect.PodMode, iptables.NFT, nowhere); err == nil || !strings.Contains(err.Error(), nowhere.Dirs[0]) || !strings.Contains(err.Error(), "HostToContainer") {
+		t.Errorf("Probe: %v, want a refusal that names %s", err, nowhere.Dirs[0])
+	}
+	got, err := w.probe(redirect.AutoMode, iptables.NFT, nowhere)
+	w.must(err)
+	if got.Mode != redirect.HostMode || got.Mechanism != redirect.DNAT {
+		t.Errorf("found %+v, want host mode", got)
+	}
+	w.said(got.Reasons, "mode pod can't be used: pods' network namespaces are not to be seen", "mode host: the node has what it needs")
+
+	before, err := os.ReadFile("/proc/sys/user/max_net_namespaces")
+	w.must(err)
+	w.Sysctl("user/max_net_namespaces=0")
+	_, err = w.probe(redirect.PodMode, iptables.NFT, w.spaces())
+	w.Sysctl("user/max_net_namespaces=" + strings.TrimSpace(string(before)))
+	if err == nil || !strings.Contains(err.Error(), "user.max_net_namespaces") {
+		t.Errorf("Probe: %v, want a refusal that names the limit", err)
+	}
+}
+
+// TestProbeBothBlocked: neither mode can be used, and both lacks are named.
+func TestProbeBothBlocked(t *testing.T) {
+	w := newWorld(t, setting{redirect.TPROXY, iptables.NFT, space.Bridged, true, "nftables"})
+	_, err := w.probe(redirect.AutoMode, iptables.NFT, netns.Config{Dirs: []string{"/run/netns"}})
+	if err == nil || !strings.Contains(err.Error(), "/run/netns") || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
+		t.Errorf("Probe: %v, want a refusal that names both lacks", err)
+	}
+}
+
+// TestScratch: a new namespace with nothing in it, that ends with the call.
+func TestScratch(t *testing.T) {
+	w := &world{Node: space.New(t), t: t}
+	home, err := os.Readlink("/proc/thread-self/ns/net")
+	w.must(err)
+	outside, err := os.Open("/proc/thread-self/ns/net")
+	w.must(err)
+	defer func() { w.must(outside.Close()) }()
+	failed := errors.New("failed")
+	err = netns.Scratch(func() error {
+		there, err := os.Readlink("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		links, err := net.Interfaces()
+		if err != nil {
+			return err
+		}
+		if there == home || len(links) != 1 || links[0].Name != "lo" {
+			t.Errorf("in %s with %v, want lo in another than %s", there, links, home)
+		}
+		own, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+		// Its other end tells when the namespace has ended.
+		if err := own.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "inside"}, PeerName: "scratch", PeerNamespace: netlink.NsFd(outside.Fd())}); err != nil {
+			return err
+		}
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Errorf("Scratch: %v, want what was returned inside", err)
+	}
+	if back, err := os.Readlink("/proc/thread-self/ns/net"); err != nil || back != home {
+		t.Errorf("back in %s, %v; want %s", back, err, home)
+	}
+	space.Until(t, limit, "the namespace to end", func() error {
+		if _, err := net.InterfaceByName("scratch"); err == nil {
+			return errors.New("the other end of its veth is there")
+		}
+		return nil
+	})
+}
+
+// TestLook: what is seen of directories of namespaces, and whether they are
+// mounted so that new ones will be.
+func TestLook(t *testing.T) {
+	w := &world{Node: space.New(t), t: t}
+	w.enrolled = w.Pod(space.Unnumbered)
+	parent := t.TempDir()
+	dir, link := filepath.Join(parent, "netns"), filepath.Join(parent, "link")
+	w.must(os.Mkdir(dir, 0o755))
+	w.must(os.Symlink(dir, link))
+	cfg := netns.Config{Dirs: []string{filepath.Join(parent, "none"), dir, link}}
+	look := func(want netns.Sight) {
+		t.Helper()
+		got, err := cfg.Look()
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("saw %+v, %v; want %+v", got, err, want)
+		}
+	}
+	look(netns.Sight{Dirs: []string{dir}})
+	// As kubelet mounts a directory of the host's without propagation, and with.
+	w.must(unix.Mount(dir, dir, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { w.must(unix.Unmount(dir, unix.MNT_DETACH)) })
+	w.must(unix.Mount("", dir, "", unix.MS_PRIVATE, ""))
+	look(netns.Sight{Dirs: []string{dir}, Stale: []string{dir}})
+	w.must(unix.Mount("", dir, "", unix.MS_SHARED, ""))
+	w.mountSpace(dir)
+	w.must(os.WriteFile(filepath.Join(dir, "left-over"), nil, 0o600))
+	look(netns.Sight{Dirs: []string{dir}, Spaces: 1})
+
+	cfg.Proc = "/proc"
+	look(netns.Sight{Dirs: []string{dir}, Spaces: 1, Proc: true})
+	cfg.Proc = parent
+	if _, err := cfg.Look(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Look: %v, want that %s is no /proc", err, parent)
+	}
+}

@@ -20,7 +20,8 @@ type column struct {
 }
 
 // columns are the access log's, in order. The client's address is that of its
-// socket, which no header can forge. The last is namespace/pod of the backend.
+// socket, which no header can forge. The last two are namespace/pod of the
+// client, which Envoy knows in pod mode, and of the backend.
 func columns() []column {
 	return []column{
 		{"time", "[", "]", "%START_TIME%", "%START_TIME%"},
@@ -37,16 +38,19 @@ func columns() []column {
 		{"upstream_cluster", "", "", "%UPSTREAM_CLUSTER%", "%UPSTREAM_CLUSTER%"},
 		{"response_flags", "", "", "%RESPONSE_FLAGS%", "%RESPONSE_FLAGS%"},
 		{"source", "", "", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"},
+		{"source_pod", "", "", "%METADATA(LISTENER:" + metadataKey + ":" + podField + ")%", "%METADATA(LISTENER:" + metadataKey + ":" + podField + ")%"},
 		{"backend", "", "", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%"},
 	}
 }
 
 // httpAccessLog writes a line for each request, but not for those made to the
-// listener itself, at the address own.
+// listener itself, at the address own, if it is one.
 func httpAccessLog(cfg Config, own netip.AddrPort) []*accesslogv3.AccessLog {
 	logs := accessLog(cfg, func(c column) string { return c.http })
 	for _, l := range logs {
-		l.Filter = redirectedOnly(own)
+		if own.IsValid() {
+			l.Filter = redirectedOnly(own)
+		}
 	}
 	return logs
 }

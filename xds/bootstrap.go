@@ -12,6 +12,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -29,6 +30,11 @@ const (
 	ownerOnly = 0o600
 	// maxConnections is how many client connections Envoy takes at a time.
 	maxConnections = 500_000
+	// shrinkAt and refuseAt are the shares of the heap's bound from where Envoy
+	// gives back memory it holds, and takes no connections any more.
+	shrinkAt, refuseAt = 0.9, 0.97
+	// heapInterval is how often Envoy looks at its heap.
+	heapInterval = 250 * time.Millisecond
 	// envoyPrefix replaces x-envoy in the names of headers Envoy acts on or
 	// adds, so that x-envoy- headers, which are between the client and the
 	// server, mean nothing here and pass untouched.
@@ -56,7 +62,7 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 		},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agentCluster(cfg)}},
 		LayeredRuntime:  runtime(),
-		OverloadManager: overload(),
+		OverloadManager: overload(cfg),
 		// A cluster's hundreds of counters take memory only once it is used.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 	}
@@ -64,13 +70,39 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 
 // overload bounds the connections that Envoy takes, so that it runs out of
 // nothing first: each has two sockets, of the million a process may usually
-// have.
-func overload() *overloadv3.OverloadManager {
-	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
-		Name: "envoy.resource_monitors.global_downstream_max_connections",
-		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{
+// have. It also bounds the heap, if so configured. Envoy then leaves new
+// connections in the kernel, where they wait; the agent's own are among them,
+// so that those after them are not redirected.
+func overload(cfg Config) *overloadv3.OverloadManager {
+	out := &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{
+		monitor("envoy.resource_monitors.global_downstream_max_connections", pack(&connectionsv3.DownstreamConnectionsConfig{
 			MaxActiveDownstreamConnections: maxConnections,
-		})},
+		})),
+	}}
+	if cfg.MaxHeap == 0 {
+		return out
+	}
+	out.RefreshInterval = durationpb.New(heapInterval)
+	out.ResourceMonitors = append(out.ResourceMonitors, monitor(heapMonitor, pack(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: cfg.MaxHeap})))
+	out.Actions = []*overloadv3.OverloadAction{
+		heapAction("envoy.overload_actions.shrink_heap", shrinkAt),
+		heapAction("envoy.overload_actions.stop_accepting_connections", refuseAt),
+	}
+	return out
+}
+
+// heapMonitor is the name of what watches the heap.
+const heapMonitor = "envoy.resource_monitors.fixed_heap"
+
+func monitor(name string, config *anypb.Any) *overloadv3.ResourceMonitor {
+	return &overloadv3.ResourceMonitor{Name: name, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: config}}
+}
+
+// heapAction is taken from this share of the heap's bound.
+func heapAction(name string, share float64) *overloadv3.OverloadAction {
+	return &overloadv3.OverloadAction{Name: name, Triggers: []*overloadv3.Trigger{{
+		Name:         heapMonitor,
+		TriggerOneof: &overloadv3.Trigger_Threshold{Threshold: &overloadv3.ThresholdTrigger{Value: share}},
 	}}}
 }
 

@@ -4,7 +4,6 @@ package xds
 
 import (
 	"math"
-	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -39,12 +38,13 @@ func cluster(cfg Config, f *model.Frontend, name clusterName) *clusterv3.Cluster
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
 	return &clusterv3.Cluster{
 		Name:                 name.String(),
-		AltStatName:          strings.ToValidUTF8(f.Port.String(), "?"),
+		AltStatName:          utf8(f.Port.String()),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
 		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
 		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
 		CircuitBreakers:      noLimits(),
+		UpstreamBindConfig:   bindInPod(cfg),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
 			TcpKeepalive: tcpKeepalive(),
 		},

@@ -63,9 +63,12 @@ type Config struct {
 	// mode, by which the pod's rules let them out.
 	UpstreamMark uint32
 	// MaxConnectionsPerPod bounds, in pod mode, the connections that Envoy
-	// takes at a time from one pod, for each capture class by itself.
+	// takes at a time from one pod: for each capture class by itself and, where
+	// the protocol is detected, for HTTP and for the rest. One too many is
+	// closed at once.
 	MaxConnectionsPerPod uint32
 	// MaxHeap is the most memory Envoy is to use, in bytes; zero sets no bound.
+	// Close to it, Envoy gives back what it can, and then takes no connections.
 	MaxHeap uint64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
@@ -117,6 +120,7 @@ func (c Config) Validate() error {
 		}
 	}
 	errs = append(errs, c.validateListeners()...)
+	errs = append(errs, c.validateLimits()...)
 	switch c.AccessLog {
 	case AccessLogText, AccessLogJSON, AccessLogOff:
 	default:
@@ -159,6 +163,35 @@ func (c Config) validateListeners() []error {
 			errs = append(errs, fmt.Errorf("port of the %s listener: %d is also that of %s", class, port, other))
 		}
 		seen[port] = class
+	}
+	return errs
+}
+
+// minHeap is what Envoy needs to do anything, in bytes.
+const minHeap = 64 << 20
+
+// validateLimits is about pod mode, and what bounds Envoy.
+func (c Config) validateLimits() []error {
+	var errs []error
+	if c.MaxHeap != 0 && c.MaxHeap < minHeap {
+		errs = append(errs, fmt.Errorf("most heap of Envoy %d: want none, or at least %d bytes", c.MaxHeap, minHeap))
+	}
+	if !c.PodMode {
+		return errs
+	}
+	for _, a := range c.addresses() {
+		if !a.IsLoopback() {
+			errs = append(errs, fmt.Errorf("listener address %s: want a loopback address in pod mode", a))
+		}
+	}
+	if c.Transparent {
+		errs = append(errs, errors.New("transparent listeners: not in pod mode"))
+	}
+	if c.UpstreamMark == 0 {
+		errs = append(errs, errors.New("mark of connections to backends: 0, by which they would be redirected again"))
+	}
+	if c.MaxConnectionsPerPod == 0 {
+		errs = append(errs, errors.New("most connections per pod: 0"))
 	}
 	return errs
 }

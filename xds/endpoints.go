@@ -5,7 +5,6 @@ package xds
 import (
 	"cmp"
 	"slices"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -42,7 +41,7 @@ func assignment(f *model.Frontend, name clusterName, clusterVersion string) *end
 
 func locality(zone, clusterVersion string) *endpointv3.LocalityLbEndpoints {
 	return &endpointv3.LocalityLbEndpoints{
-		Locality: &corev3.Locality{Zone: strings.ToValidUTF8(zone, "?")},
+		Locality: &corev3.Locality{Zone: utf8(zone)},
 		Metadata: metadata(versionField, clusterVersion),
 	}
 }
@@ -64,7 +63,7 @@ func metadata(pairs ...string) *corev3.Metadata {
 	fields := map[string]*structpb.Value{}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fields[pairs[i]] = structpb.NewStringValue(strings.ToValidUTF8(pairs[i+1], "?"))
+			fields[pairs[i]] = structpb.NewStringValue(utf8(pairs[i+1]))
 		}
 	}
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataKey: {Fields: fields}}}

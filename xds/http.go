@@ -38,8 +38,9 @@ func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
 }
 
 // connectionManager passes requests on as they came. Each setting that is not
-// about routing turns off something that Envoy would do to them by default. own
-// is the address of the listener.
+// about routing turns off something that Envoy would do to them by default.
+// Requests to the address own, if it is one, are those to the listener itself:
+// they are not logged.
 func connectionManager(cfg Config, class model.Class, own netip.AddrPort) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: class.String(),

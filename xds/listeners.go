@@ -22,25 +22,24 @@ import (
 // redirected: the name of its cluster.
 const destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
 
-// Listeners are all of them, sorted by name: one for each capture class and
-// address family. They depend on the configuration alone, so no Service ever
-// changes one.
-func Listeners(cfg Config, _ []Place) []*listenerv3.Listener {
+// Listeners are all of them, sorted by name: in host mode one for each capture
+// class and address family, in pod mode one for each capture class and place.
+// No Service ever changes one.
+func Listeners(cfg Config, places []Place) []*listenerv3.Listener {
+	all := newSites(cfg, places, nil)
 	var out []*listenerv3.Listener
-	for _, class := range []model.Class{model.ClassDetect, model.ClassHTTP, model.ClassTCP} {
-		for _, addr := range cfg.addresses() {
-			out = append(out, listener(cfg, class, addr))
-		}
+	for _, name := range all.names {
+		out = append(out, listener(cfg, name, all.byName[name]))
 	}
 	return out
 }
 
-func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listener {
-	own := cfg.listenerAddress(addr, class)
+func listener(cfg Config, name string, at site) *listenerv3.Listener {
+	own := at.addresses(cfg)
 	l := &listenerv3.Listener{
-		Name:       listenerName(class, addr),
-		StatPrefix: listenerName(class, addr),
-		Address:    address(own),
+		Name:       name,
+		StatPrefix: name,
+		Address:    listenAddress(cfg, at, own[0]),
 		// The address appears on the node when redirection is prepared, which
 		// may be after Envoy was told of it.
 		Freebind:         wrapperspb.Bool(true),
@@ -55,16 +54,27 @@ func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listen
 	if cfg.Transparent {
 		l.Transparent = wrapperspb.Bool(true)
 	}
-	switch class {
+	for _, addr := range own[1:] {
+		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: listenAddress(cfg, at, addr)})
+	}
+	if cfg.PodMode {
+		// The figures of all pods are one: those of each would cost more memory
+		// than the listeners do.
+		l.StatPrefix = at.class.String()
+		l.Metadata = metadata(podField, at.place.pod())
+	}
+	switch at.class {
 	case model.ClassHTTP:
-		// A request that was not redirected meets the routes' own answer to it.
-		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, class, own)}
+		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, at)}
+		if cfg.PodMode {
+			l.FilterChains = append(l.FilterChains, answeringChain(cfg, own))
+		}
 	case model.ClassTCP:
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(addr), tcpChain(cfg, class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, at.class)}
 	default:
-		http := httpChain(cfg, class, own)
+		http := httpChain(cfg, at)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(addr), http, tcpChain(cfg, class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, at.class)}
 		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", pack(&inspectorv3.HttpInspector{})))
 		// A client that waits for the server to speak first is not HTTP.
 		l.ListenerFiltersTimeout = durationpb.New(cfg.DetectTimeout)
@@ -73,25 +83,60 @@ func listener(cfg Config, class model.Class, addr netip.Addr) *listenerv3.Listen
 	return l
 }
 
+// listenAddress is where the site's listener listens, given one of its
+// addresses: in the pod's network namespace, if it has one.
+func listenAddress(cfg Config, at site, addr netip.Addr) *corev3.Address {
+	out := address(cfg.listenerAddress(addr, at.class))
+	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(at.place.Netns)
+	return out
+}
+
+// notRedirected matches the connections that were made to the listener itself.
+func notRedirected(own []netip.Addr) *listenerv3.FilterChainMatch {
+	match := &listenerv3.FilterChainMatch{}
+	for _, addr := range own {
+		match.PrefixRanges = append(match.PrefixRanges, &corev3.CidrRange{
+			AddressPrefix: addr.String(),
+			PrefixLen:     wrapperspb.UInt32(uint32(addr.BitLen())),
+		})
+	}
+	return match
+}
+
 // closingChain takes the connections that were made to the listener itself.
 // With no filter in it, Envoy closes them.
-func closingChain(addr netip.Addr) *listenerv3.FilterChain {
+func closingChain(own []netip.Addr) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Name: "not-redirected", FilterChainMatch: notRedirected(own)}
+}
+
+// answeringChain takes, in pod mode, the connections that were made to the HTTP
+// listener itself: a pod that has as many connections as it may is not to look
+// like an Envoy that doesn't serve. It has the routes and their answer, writes
+// no log, and takes few connections, as a pod might fill it.
+func answeringChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
+	cfg.AccessLog = AccessLogOff
+	manager := connectionManager(cfg, model.ClassHTTP, netip.AddrPort{})
+	manager.StatPrefix = "not-redirected"
 	return &listenerv3.FilterChain{
-		Name: "not-redirected",
-		FilterChainMatch: &listenerv3.FilterChainMatch{
-			PrefixRanges: []*corev3.CidrRange{{
-				AddressPrefix: addr.String(),
-				PrefixLen:     wrapperspb.UInt32(uint32(addr.BitLen())),
-			}},
+		Name:             "not-redirected",
+		FilterChainMatch: notRedirected(own),
+		Filters: []*listenerv3.Filter{
+			connectionLimit("not-redirected", maxProbes),
+			networkFilter("http", pack(manager)),
 		},
 	}
 }
 
-// httpChain speaks HTTP/1 and HTTP/2.
-func httpChain(cfg Config, class model.Class, own netip.AddrPort) *listenerv3.FilterChain {
+// httpChain speaks HTTP/1 and HTTP/2. In host mode, a request that was not
+// redirected meets the routes' own answer to it, and is not logged.
+func httpChain(cfg Config, at site) *listenerv3.FilterChain {
+	var own netip.AddrPort
+	if !cfg.PodMode {
+		own = cfg.listenerAddress(at.addr, at.class)
+	}
 	return &listenerv3.FilterChain{
 		Name:    "http",
-		Filters: []*listenerv3.Filter{networkFilter("http", pack(connectionManager(cfg, class, own)))},
+		Filters: append(podFilters(cfg, at.class), networkFilter("http", pack(connectionManager(cfg, at.class, own)))),
 	}
 }
 
@@ -117,10 +162,10 @@ func tcpChain(cfg Config, class model.Class) *listenerv3.FilterChain {
 	}
 	return &listenerv3.FilterChain{
 		Name: "tcp",
-		Filters: []*listenerv3.Filter{
+		Filters: append(podFilters(cfg, class),
 			networkFilter("cluster", pack(setCluster)),
 			networkFilter("tcp", pack(proxy)),
-		},
+		),
 	}
 }
 

@@ -47,47 +47,43 @@ func kindOf(typeURL string) (kind, bool) {
 type resource struct {
 	body    *anypb.Any
 	version string
-	// frontend is what a cluster or an assignment was made of.
+	// frontend is what a cluster or an assignment was made of, and site what a
+	// listener was.
 	frontend *model.Frontend
+	site     site
 }
 
 // published is one published node. Its resources are made when first asked
 // for, and taken over from the one before when what they are made of is the
 // same. It is not safe for concurrent use.
 type published struct {
-	cfg    Config
-	node   *model.Node
-	places []Place
+	cfg   Config
+	node  *model.Node
+	sites *sites
 	// override, for tests, may change a message before it is marshalled.
 	override func(name string, m proto.Message)
 	before   *published
 	made     [kindCount]map[string]*resource
 }
 
-// newPublished prepares a node for serving; before, which may be nil, is the
+// newPublished prepares a node and the places for serving; before, which may be nil, is the
 // one it replaces.
 func newPublished(cfg Config, node *model.Node, places []Place, before *published) *published {
-	p := &published{cfg: cfg, node: node, places: places, before: before}
+	p := &published{cfg: cfg, node: node, before: before}
 	for k := range p.made {
 		p.made[k] = map[string]*resource{}
 	}
-	if before != nil {
-		p.override = before.override
-		before.before = nil
+	if before == nil {
+		p.sites = newSites(cfg, places, nil)
+		return p
 	}
+	p.sites = newSites(cfg, places, before.sites)
+	p.override = before.override
+	if p.override == nil && p.sites == before.sites {
+		p.made[kindListener] = before.made[kindListener]
+	}
+	before.before = nil
 	return p
-}
-
-// listenerNames are those of all listeners, sorted.
-func (p *published) listenerNames() []string {
-	var names []string
-	for _, class := range model.Classes() {
-		for _, addr := range p.cfg.addresses() {
-			names = append(names, listenerName(class, addr))
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // resource finds or makes the one of this name; nil when there is none.
@@ -113,8 +109,14 @@ func (p *published) carriedOver(k kind, name string) *resource {
 		return nil
 	}
 	r := p.before.made[k][name]
-	if r == nil || r.frontend == nil {
-		return r // Listeners and routes depend on the configuration alone.
+	switch {
+	case r == nil || k == kindRoute:
+		return r // The routes depend on the configuration alone.
+	case k == kindListener:
+		if at, ok := p.sites.byName[name]; !ok || at != r.site {
+			return nil
+		}
+		return r
 	}
 	f, _ := p.frontend(name)
 	if f == nil || f.Port != r.frontend.Port {
@@ -129,10 +131,10 @@ func (p *published) carriedOver(k kind, name string) *resource {
 func (p *published) make(k kind, name string) *resource {
 	switch k {
 	case kindListener:
-		for _, l := range Listeners(p.cfg, p.places) {
-			if l.GetName() == name {
-				return p.finish(name, l, nil)
-			}
+		if at, ok := p.sites.byName[name]; ok {
+			r := p.finish(name, listener(p.cfg, name, at), nil)
+			r.site = at
+			return r
 		}
 	case kindRoute:
 		if name == routeName {

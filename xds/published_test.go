@@ -208,7 +208,7 @@ func TestAssignmentFollowsCluster(t *testing.T) {
 func TestListenersDoNotFollowServices(t *testing.T) {
 	one := newPublished(testConfig(), testNode(), nil, nil)
 	two := newPublished(testConfig(), testNode(web("10.244.1.1")), nil, nil)
-	for _, name := range one.listenerNames() {
+	for _, name := range one.sites.names {
 		if one.resource(kindListener, name).version != two.resource(kindListener, name).version {
 			t.Errorf("listener %s changes", name)
 		}

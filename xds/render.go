@@ -41,7 +41,7 @@ func Render(cfg Config, node *model.Node, places []Place) ([]byte, error) {
 		fmt.Fprintf(&out, "---\n# %s %s, version %s\n%s", k, name, r.version, text)
 		return nil
 	}
-	for _, name := range p.listenerNames() {
+	for _, name := range p.sites.names {
 		if err := write(kindListener, name); err != nil {
 			return nil, err
 		}

@@ -90,8 +90,9 @@ func NewServer(cfg Config, log *zap.Logger, opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-// Publish makes node what is served. What changed of the resources in use is
-// on its way to Envoy when Publish returns; it waits for nobody.
+// Publish makes node what is served, and in pod mode the places where Envoy is
+// to listen, which are not for host mode. What changed of the resources in use
+// is on its way to Envoy when Publish returns; it waits for nobody.
 func (s *Server) Publish(node *model.Node, places []Place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,6 +101,7 @@ func (s *Server) Publish(node *model.Node, places []Place) {
 	s.current.override = s.override
 	s.publications++
 	for sess := range s.sessions {
+		sess.retry(s.now())
 		sess.push()
 	}
 	// Let go of the node before this one.

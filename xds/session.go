@@ -30,6 +30,8 @@ type session struct {
 	server *Server
 	since  time.Time
 	subs   [kindCount]subscription
+	// version is that of the Envoy; not valid before it says so.
+	version envoyVersion
 	// pending are the responses that are not answered yet, by nonce.
 	pending map[string]sent
 }
@@ -53,6 +55,11 @@ type subscription struct {
 	// owed are names that the client is waiting to hear about, even if
 	// nothing changed.
 	owed map[string]struct{}
+	// refused are those that the client refused last.
+	refused map[string]refusal
+	// compared are the sites whose listeners were last compared: while they are
+	// the same, so are the listeners.
+	compared *sites
 	// upTo is the publication that all names were last compared with. Until
 	// the next one only the owed names can have anything new: what a request
 	// costs does not grow with the names in use.
@@ -105,6 +112,7 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 		maps.Copy(t.told, req.GetInitialResourceVersions())
 		t.acked = maps.Clone(t.told)
 		t.owed = map[string]struct{}{}
+		t.refused = map[string]refusal{}
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
 		if name == everything {
@@ -120,6 +128,7 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 		delete(t.told, name)
 		delete(t.acked, name)
 		delete(t.owed, name)
+		delete(t.refused, name)
 	}
 }
 
@@ -165,8 +174,10 @@ func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
 		}
 	}
 	clear(t.owed)
-	t.upTo = s.server.publications
-	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 {
+	first := t.upTo == 0
+	t.upTo, t.compared = s.server.publications, p.sites
+	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 && !(first && k == kindListener && len(p.sites.names) == 0) {
+		// That there are no listeners is said, as Envoy waits for some.
 		return nil
 	}
 	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}
@@ -181,10 +192,12 @@ func (s *session) unsure(k kind) []string {
 		return sortedKeys(t.owed)
 	case !t.wildcard:
 		return sortedKeys(t.names)
+	case k == kindListener && t.compared == s.server.current.sites && s.server.override == nil:
+		return sortedKeys(t.owed)
 	}
 	names := append(sortedKeys(t.told), sortedKeys(t.owed)...)
 	if k == kindListener {
-		names = append(names, s.server.current.listenerNames()...)
+		names = append(names, s.server.current.sites.names...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -229,51 +242,31 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 
 // OnStreamDeltaRequest notes the answer to a response, if the request is one.
 // A refused resource is not sent again before it changes: as far as the
-// library and this session are concerned, the client has been told of it.
+// library and this session are concerned, the client has been told of it. Only
+// listeners are, after a while, as what was in their way may have gone.
 func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	nonce := req.GetResponseNonce()
-	if nonce == "" {
-		return nil
-	}
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	was, ok := s.pending[nonce]
+	if v := versionOf(req.GetNode()); v.known {
+		s.version = v
+	}
+	was, ok := s.pending[req.GetResponseNonce()]
 	if !ok {
 		return nil
 	}
-	delete(s.pending, nonce)
+	delete(s.pending, req.GetResponseNonce())
+	t := &s.subs[was.kind]
 	if detail := req.GetErrorDetail(); detail != nil {
 		s.server.refused(was, detail.GetMessage())
+		if was.kind == kindListener {
+			t.refuse(was, detail.GetMessage(), s.server.now())
+		}
 		return nil
 	}
 	s.server.counts[was.kind].acks++
 	for name, version := range was.versions {
-		s.subs[was.kind].acked[name] = version
+		t.accept(name, version)
 	}
 	s.server.notify()
 	return nil
-}
-
-// settled says whether the client has been sent, and has answered, all there
-// is to say. An open watch has nothing left to send: only a response on its way
-// closes one. The caller holds the lock.
-func (s *session) settled() bool {
-	for k := range s.subs {
-		if s.subs[k].queued > 0 {
-			return false
-		}
-	}
-	return len(s.pending) == 0 && s.subs[kindListener].started && s.subs[kindRoute].started
-}
-
-// accepted says whether the client has accepted all listeners and the routes
-// as they are now. The caller holds the lock.
-func (s *session) accepted() bool {
-	p := s.server.current
-	for _, name := range p.listenerNames() {
-		if s.subs[kindListener].acked[name] != p.resource(kindListener, name).version {
-			return false
-		}
-	}
-	return s.subs[kindRoute].acked[routeName] == p.resource(kindRoute, routeName).version
 }

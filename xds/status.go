@@ -19,7 +19,8 @@ type Status struct {
 	Since     time.Time
 	Streams   int
 	// ListenersAcked says whether every connected Envoy has accepted all
-	// listeners and the routes, as they are now.
+	// listeners and the routes, as they are now. In pod mode a listener that was
+	// refused doesn't count: it is in Refused.
 	ListenersAcked bool
 	// Pending counts the responses that are not answered yet, and Oldest is
 	// when the first of them was sent.
@@ -30,10 +31,11 @@ type Status struct {
 	NackCount int
 	Nacks     []Nack
 	// Refused are the listeners that an Envoy does not have as they are now
-	// because it refused them, by name, with what it said.
+	// because it refused them, by name, with what it said. They are sent again
+	// with the first Publish after ten seconds.
 	Refused map[string]string
-	// EnvoyVersion is the version of the Envoy that connected last, as in
-	// 1.40.0; empty if it did not say.
+	// EnvoyVersion is the version of Envoy, as in 1.40.0, the lowest if there
+	// are several; empty before one says which it is.
 	EnvoyVersion string
 	// Kinds are the figures of each kind of resource.
 	Kinds []KindStatus
@@ -80,11 +82,13 @@ func (s *Server) Status() Status {
 		c := s.counts[k]
 		st.Kinds = append(st.Kinds, KindStatus{Type: k.String(), Responses: c.responses, Acks: c.acks, Nacks: c.nacks})
 	}
-	inUse := map[string]struct{}{}
+	st.Refused = map[string]string{}
+	inUse, version := map[string]struct{}{}, envoyVersion{}
 	for sess := range s.sessions {
 		st.add(sess, inUse)
+		version = version.lower(sess.version)
 	}
-	st.InUse = sortedKeys(inUse)
+	st.InUse, st.EnvoyVersion = sortedKeys(inUse), version.String()
 	return st
 }
 
@@ -93,6 +97,7 @@ func (st *Status) add(sess *session, inUse map[string]struct{}) {
 	st.Since = earliest(st.Since, sess.since)
 	st.ListenersAcked = st.ListenersAcked && sess.accepted()
 	st.Settled = st.Settled && sess.settled()
+	sess.refusals(st.Refused)
 	st.Pending += len(sess.pending)
 	for _, r := range sess.pending {
 		st.Oldest = earliest(st.Oldest, r.at)

@@ -75,12 +75,12 @@ func TestAccessLogText(t *testing.T) {
 	}
 	// [time] "METHOD PATH PROTOCOL" code bytes_sent duration_ms request_id
 	// "user_agent" "x_forwarded_for" upstream_host upstream_cluster
-	// response_flags source backend
+	// response_flags source source_pod backend
 	want := []string{
-		`[TIME] "GET /path?q=1 HTTP/1.1" 200 5 MS r-1 "me/1.0 (x)" "1.2.3.4" 10.244.0.1:8080 shop/web/main - 10.96.1.10:PORT shop/web-0`,
-		`[TIME] "- - -" - 4 MS - "-" "-" 10.244.0.2:5000 shop/db/main - 10.96.2.10:PORT shop/db-0`,
-		`[TIME] "GET / HTTP/1.1" 503 0 MS - "Go-http-client/1.1" "-" - - NC 10.96.1.66:PORT -`,
-		`[TIME] "GET / HTTP/1.1" 200 5 MS - "Go-http-client/1.1" "-" 10.244.0.1:8080 shop/auto/main - 10.96.3.10:PORT shop/auto-0`,
+		`[TIME] "GET /path?q=1 HTTP/1.1" 200 5 MS r-1 "me/1.0 (x)" "1.2.3.4" 10.244.0.1:8080 shop/web/main - 10.96.1.10:PORT - shop/web-0`,
+		`[TIME] "- - -" - 4 MS - "-" "-" 10.244.0.2:5000 shop/db/main - 10.96.2.10:PORT - shop/db-0`,
+		`[TIME] "GET / HTTP/1.1" 503 0 MS - "Go-http-client/1.1" "-" - - NC 10.96.1.66:PORT - -`,
+		`[TIME] "GET / HTTP/1.1" 200 5 MS - "Go-http-client/1.1" "-" 10.244.0.1:8080 shop/auto/main - 10.96.3.10:PORT - shop/auto-0`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("access log (-want +got):\n%s", diff)
@@ -92,8 +92,8 @@ func TestAccessLogJSON(t *testing.T) {
 	w.use(t)
 	lines := w.rig.accessLog(4)
 	want := []string{
-		`{"backend":"shop/web-0","bytes_sent":5,"code":200,"duration_ms":"MS","method":"GET","path":"/path?q=1","protocol":"HTTP/1.1","request_id":"r-1","response_flags":"-","source":"10.96.1.10:PORT","time":"TIME","upstream_cluster":"shop/web/main","upstream_host":"10.244.0.1:8080","user_agent":"me/1.0 (x)","x_forwarded_for":"1.2.3.4"}`,
-		`{"backend":"shop/db-0","bytes_sent":4,"code":"-","duration_ms":"MS","method":"-","path":"-","protocol":"-","request_id":"-","response_flags":"-","source":"10.96.2.10:PORT","time":"TIME","upstream_cluster":"shop/db/main","upstream_host":"10.244.0.2:5000","user_agent":"-","x_forwarded_for":"-"}`,
+		`{"backend":"shop/web-0","bytes_sent":5,"code":200,"duration_ms":"MS","method":"GET","path":"/path?q=1","protocol":"HTTP/1.1","request_id":"r-1","response_flags":"-","source":"10.96.1.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/web/main","upstream_host":"10.244.0.1:8080","user_agent":"me/1.0 (x)","x_forwarded_for":"1.2.3.4"}`,
+		`{"backend":"shop/db-0","bytes_sent":4,"code":"-","duration_ms":"MS","method":"-","path":"-","protocol":"-","request_id":"-","response_flags":"-","source":"10.96.2.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/db/main","upstream_host":"10.244.0.2:5000","user_agent":"-","x_forwarded_for":"-"}`,
 	}
 	for i, w := range want {
 		if diff := cmp.Diff(w, steady(lines[i])); diff != "" {

@@ -55,9 +55,12 @@ func firstSignalHasTheWhole(t *testing.T, h Harness) {
 	}
 	localSlice.Endpoints[1].NodeName = new("another-node")
 
-	all := append(everySortOfPod(ns), node(), namespace(ns, model.RedirectEnabled),
+	all := []Object{
+		node(), namespace(ns, model.RedirectEnabled),
 		web, local, sticky, optedOut, delegated, guarded, headless,
-		webSlice, localSlice, endpoints(sticky, "10.201.0.6"), endpoints(headless, "10.201.0.7"))
+		webSlice, localSlice, endpoints(sticky, "10.201.0.6"), endpoints(headless, "10.201.0.7"),
+	}
+	all = append(all, everySortOfPod(ns)...)
 	for _, object := range all {
 		h.Put(t, object)
 	}

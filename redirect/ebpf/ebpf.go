@@ -6,10 +6,7 @@
 // changes nothing.
 package ebpf
 
-import (
-	"errors"
-	"strings"
-)
+import "errors"
 
 // ErrUnknown says that the kernel doesn't tell: it is too old, or the process
 // hasn't the capability (BPF, NET_ADMIN or SYS_ADMIN), or a seccomp profile is in
@@ -37,5 +34,5 @@ func (p Program) String() string {
 	if p.Name != "" {
 		text += " " + p.Name
 	}
-	return strings.TrimSpace(text)
+	return text
 }

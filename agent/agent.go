@@ -26,7 +26,6 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -42,9 +41,11 @@ type Agent struct {
 	cfg    Config
 	log    *zap.Logger
 	kernel guarded
-	envoy  *drain.Envoy
-	state  *atomic.Pointer[State]
-	parts  []runner
+	// pods is nil in host mode.
+	pods  *redirect.Pods
+	envoy *drain.Envoy
+	state *atomic.Pointer[State]
+	parts []runner
 	// stopping is set once the agent itself is ending.
 	stopping atomic.Bool
 }
@@ -56,7 +57,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	findings, err := redirect.Probe(ctx, cfg.Redirect, netns.DefaultConfig())
+	findings, err := redirect.Probe(ctx, cfg.Redirect, cfg.Netns)
 	if err != nil {
 		return nil, fmt.Errorf("this node can't redirect: %w", err)
 	}
@@ -65,20 +66,16 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	}
 	cfg.Redirect = findings.Resolve(cfg.Redirect)
 	cfg = cfg.Resolved()
-	place, err := handover.Join(cfg.HostDir, cfg.RunDir, func(slot int) bool {
-		return portsFree(ctx, cfg.inSlot(slot).Redirect)
+	log.Info("mode chosen", zap.Stringer("mode", cfg.Redirect.Mode))
+	place, err := handover.Join(cfg.HostDir, cfg.RunDir, cfg.Redirect.Mode.String(), func(slot int) bool {
+		return portsFree(ctx, cfg.inSlot(slot))
 	})
 	if err != nil {
 		return nil, err
 	}
-	cfg = cfg.inSlot(place.Slot())
-	applier, err := redirect.New(cfg.Redirect, log.Named("redirect"))
-	if err != nil {
-		return nil, fmt.Errorf("open the kernel's tables: %w", err)
-	}
-	a := &Agent{
-		cfg: cfg, log: log, state: &atomic.Pointer[State]{},
-		kernel: guarded{Applier: applier, place: place, leaving: &atomic.Bool{}}, envoy: drain.New(cfg.XDS.AdminSocket),
+	a := &Agent{cfg: cfg.inSlot(place.Slot()), log: log, state: &atomic.Pointer[State]{}, envoy: drain.New(cfg.XDS.AdminSocket)}
+	if a.kernel, a.pods, err = openKernel(a.cfg, place, log); err != nil {
+		return nil, errors.Join(err, place.Close())
 	}
 	return a, a.wire(findings)
 }
@@ -91,10 +88,14 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	prober := newProber(proberAddress(a.cfg.Redirect))
 	l := &loop{
 		cfg: a.cfg, findings: findings, source: src, kernel: a.kernel, resume: a.envoy.Resume,
-		prober: prober, metrics: newMetrics(registry), log: a.log.Named("loop"), state: a.state, tell: tell,
+		metrics: newMetrics(registry), log: a.log.Named("loop"), state: a.state, tell: tell,
+	}
+	if a.pods != nil {
+		l.pods, l.prober = a.pods, newPodProber(a.pods.Ask)
+	} else {
+		l.prober = newProber(proberAddress(a.cfg.Redirect))
 	}
 	server, err := xds.NewServer(a.cfg.XDS, a.log.Named("xds"), xds.OnDisconnect(func() {
 		// An agent that ends leaves the pods redirected: Envoy goes on without it.
@@ -114,7 +115,7 @@ func (a *Agent) wire(findings redirect.Findings) error {
 		return v
 	}
 	a.parts = []runner{
-		src.Run, server.Run, prober.run, l.run, health.run,
+		src.Run, server.Run, l.prober.run, l.run, health.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, a.log.Named("debug")).Run,
 	}
 	return nil

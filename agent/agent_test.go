@@ -66,11 +66,13 @@ func (m *machine) plan() *redirect.Plan {
 	return redirect.Compile(model.Build(oneService(), model.DefaultOptions()), m.cfg)
 }
 
+func nothing(context.Context) error { return nil }
+
 // agent starts a generation, with a plan in place if it is to redirect.
 func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	t.Helper()
 	dir := t.TempDir()
-	place, err := handover.Join(m.shared, dir, func(int) bool { return true })
+	place, err := handover.Join(m.shared, dir, handover.HostMode, func(int) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,10 @@ func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	a := &Agent{
 		state: &atomic.Pointer[State]{},
 		cfg:   cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
-		kernel: guarded{Applier: redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), place: place, leaving: &atomic.Bool{}},
+		kernel: guarded{
+			kernel: redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), place: place, leaving: &atomic.Bool{},
+			sweeper: &sweeper{log: zap.NewNop(), stop: nothing, clean: nothing},
+		},
 	}
 	if redirecting {
 		if err := a.kernel.Apply(t.Context(), m.plan()); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -51,6 +52,8 @@ type Config struct {
 	Model    model.Options
 	XDS      xds.Config
 	Redirect redirect.Config
+	// Netns says where pods' network namespaces are found, for pod mode.
+	Netns netns.Config
 }
 
 // DefaultConfig is what an agent does when told nothing but its node's name.
@@ -63,6 +66,7 @@ func DefaultConfig() Config {
 		Model:          model.DefaultOptions(),
 		XDS:            xds.Default(),
 		Redirect:       redirect.Default(),
+		Netns:          netns.DefaultConfig(),
 	}
 }
 
@@ -99,16 +103,26 @@ func (c Config) Resolved() Config {
 	c.XDS.NodeID = c.NodeName
 	c.XDS.Socket = filepath.Join(c.RunDir, xdsSocket)
 	c.XDS.AdminSocket = filepath.Join(c.RunDir, adminSocket)
-	c.XDS.Address4, c.XDS.Address6 = netip.Addr{}, netip.Addr{}
-	if slices.Contains(c.Redirect.Families, family.V4) {
-		c.XDS.Address4 = c.Redirect.Address4
-	}
-	if slices.Contains(c.Redirect.Families, family.V6) {
-		c.XDS.Address6 = c.Redirect.Address6
-	}
+	c.XDS.PodMode = c.Redirect.Mode == redirect.PodMode
+	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == redirect.TPROXY
+	c.XDS.UpstreamMark = c.Redirect.Mark
 	c.XDS.Ports = xds.Ports(c.Redirect.Ports)
-	c.XDS.Transparent = c.Redirect.Mechanism == redirect.TPROXY
+	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
 	return c
+}
+
+// listenerAddress is where Envoy listens for one family; the zero address when
+// the family is left alone.
+func (c Config) listenerAddress(f family.Family) netip.Addr {
+	switch {
+	case !slices.Contains(c.Redirect.Families, f):
+		return netip.Addr{}
+	case c.Redirect.Mode == redirect.PodMode:
+		return f.Loopback()
+	case f == family.V6:
+		return c.Redirect.Address6
+	}
+	return c.Redirect.Address4
 }
 
 // clash says whether two different ports are the same in two slots. Two Envoys
@@ -164,5 +178,5 @@ func (c Config) Validate() error {
 	}
 	envoy := c.Resolved().XDS
 	envoy.NodeID = cmp.Or(envoy.NodeID, "missing") // which is said already
-	return errors.Join(append(errs, c.Model.Validate(), c.Redirect.Validate(), envoy.Validate())...)
+	return errors.Join(append(errs, c.Model.Validate(), c.Redirect.Validate(), c.Netns.Validate(), envoy.Validate())...)
 }

@@ -44,6 +44,8 @@ type redirector interface {
 	Engaged() bool
 	// Superseded says whether a newer agent on this node owns the rules.
 	Superseded() bool
+	// Leftover says what an agent of the other mode left that can't be removed.
+	Leftover() string
 }
 
 // The loop's clocks.
@@ -72,10 +74,12 @@ type loop struct {
 	source   source
 	envoy    configurator
 	kernel   redirector
-	prober   *prober
-	metrics  *metrics
-	log      *zap.Logger
-	state    *atomic.Pointer[State]
+	// pods tells of each pod; nil in host mode.
+	pods    inPods
+	prober  *prober
+	metrics *metrics
+	log     *zap.Logger
+	state   *atomic.Pointer[State]
 	// tell says to the owner of an object what is wrong with it; may be nil.
 	tell func(model.Problem)
 	told map[model.Problem]bool
@@ -84,6 +88,8 @@ type loop struct {
 
 	node *model.Node
 	plan *redirect.Plan
+	// stale is set from a change of objects until the next rebuild.
+	stale bool
 	// unapplied is set from a change until the kernel holds the plan.
 	unapplied    bool
 	pendingSince time.Time
@@ -102,6 +108,9 @@ type loop struct {
 	probed     probeResult
 	failures   int
 	nacks      int
+	// looked is when pods were last looked for, podStates what was last told.
+	looked    time.Time
+	podStates map[string]redirect.PodState
 }
 
 // run works until ctx ends. It returns nil then, and never otherwise: what
@@ -113,17 +122,24 @@ func (l *loop) run(ctx context.Context) error {
 	defer drift.Stop()
 	retry := time.NewTicker(retryInterval)
 	defer retry.Stop()
+	locate, stop := l.locateTicks()
+	defer stop()
 	var debounce <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.source.Changed():
-			if l.pendingSince.IsZero() {
+			if l.stale = true; l.pendingSince.IsZero() {
 				l.pendingSince = time.Now()
 			}
 			if debounce == nil {
 				debounce = time.After(l.cfg.Debounce)
+			}
+			continue
+		case <-locate:
+			if l.relocate(ctx) && debounce == nil {
+				debounce = time.After(0)
 			}
 			continue
 		case <-debounce:
@@ -132,7 +148,7 @@ func (l *loop) run(ctx context.Context) error {
 				continue
 			}
 			debounce = nil
-			l.rebuild(ctx)
+			l.renew(ctx)
 		case <-l.envoy.Changed():
 			l.noteNacks()
 		case r := <-l.prober.results:
@@ -142,6 +158,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-drift.C:
 			l.checkDrift(ctx)
 		case <-retry.C:
+			l.retryRefused()
 		}
 		l.advance(ctx)
 		l.publishState()
@@ -153,6 +170,18 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) unanswered() bool {
 	st := l.envoy.Status()
 	return st.Connected && !st.Settled && time.Since(l.published) < answerPatience
+}
+
+// renew hands what changed to Envoy: the node's view, or only the places where
+// Envoy listens.
+func (l *loop) renew(ctx context.Context) {
+	if l.stale {
+		l.stale = false
+		l.rebuild(ctx)
+		return
+	}
+	l.unapplied, l.retryAt = true, time.Time{}
+	l.publish()
 }
 
 // rebuild makes the node's view anew, takes out of the kernel what is no more,
@@ -177,11 +206,16 @@ func (l *loop) rebuild(ctx context.Context) {
 	if err := l.timed(ctx, "withdraw", l.kernel.Withdraw); serious(err) != nil {
 		l.noteError("stale members not withdrawn", err)
 	}
-	done = l.metrics.stage("publish")
-	l.envoy.Publish(l.node, nil)
+	l.publish()
+	l.metrics.observeNode(l.node)
+}
+
+// publish hands the node's view to Envoy.
+func (l *loop) publish() {
+	done := l.metrics.stage("publish")
+	l.envoy.Publish(l.node, l.places())
 	l.published = time.Now()
 	done(nil)
-	l.metrics.observeNode(l.node)
 }
 
 // prepare puts into the kernel what Envoy's listeners need.
@@ -216,7 +250,7 @@ func (l *loop) advance(ctx context.Context) {
 		l.unapplied, l.pendingSince, l.applyErr = true, time.Time{}, nil
 		return
 	}
-	if (!l.unapplied && l.kernel.Engaged()) || time.Now().Before(l.retryAt) {
+	if !l.due() || time.Now().Before(l.retryAt) {
 		return
 	}
 	if why := l.blocked(); why != "" {
@@ -227,9 +261,12 @@ func (l *loop) advance(ctx context.Context) {
 	if passing(err) {
 		return
 	}
+	l.notePods()
 	if err != nil {
-		l.noteError("plan not applied", err)
 		l.retryAt = time.Now().Add(retryInterval)
+	}
+	if err != nil && !errors.Is(err, redirect.ErrPartial) {
+		l.noteError("plan not applied", err)
 		if l.pendingSince.IsZero() {
 			l.pendingSince = time.Now()
 		}
@@ -242,12 +279,19 @@ func (l *loop) advance(ctx context.Context) {
 	l.unapplied, l.applyErr, l.applied, l.pendingSince = false, nil, time.Now(), time.Time{}
 }
 
+// due says whether there is something to apply.
+func (l *loop) due() bool {
+	return l.unapplied || !l.kernel.Engaged() || l.pods != nil && l.pods.Pending()
+}
+
 // blocked says why nothing may be redirected to Envoy now; empty when it may.
 func (l *loop) blocked() string {
 	st := l.envoy.Status()
 	switch {
 	case !st.Connected:
 		return "no Envoy is connected"
+	case l.pods != nil && olderThan(st.EnvoyVersion, podModeEnvoy):
+		return fmt.Sprintf("Envoy %s is older than %s, which pod mode needs", st.EnvoyVersion, podModeEnvoy)
 	case !st.ListenersAcked:
 		return "Envoy has not accepted the listeners"
 	case !st.Settled:
@@ -284,53 +328,6 @@ func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 	}
 }
 
-// envoyGone stops redirecting as soon as the last Envoy's stream ends. It is
-// for the stream's goroutine, so that nothing the loop does delays it.
-func (l *loop) envoyGone() {
-	was := l.kernel.Engaged()
-	if err := serious(l.kernel.Release()); err != nil {
-		l.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
-	}
-	if was {
-		l.metrics.releases.Inc()
-		l.log.Warn("redirection stopped", zap.String("why", "envoy is gone"))
-	}
-}
-
-// release stops redirecting new connections, for the reason given.
-func (l *loop) release(why string) {
-	was := l.kernel.Engaged()
-	if err := serious(l.kernel.Release()); err != nil {
-		l.log.Error("pods not released", zap.Error(err), zap.String("why", why))
-		return
-	}
-	l.unapplied = true
-	if was {
-		l.metrics.releases.Inc()
-		l.log.Warn("redirection stopped", zap.String("why", why))
-	}
-}
-
-// refresh renews the dead man's switch, only with proof that Envoy works: else
-// it is due as soon as there is proof.
-func (l *loop) refresh(ctx context.Context) {
-	l.refreshDue = false
-	if !l.kernel.Engaged() || !l.envoy.Status().Connected {
-		return
-	}
-	if l.probed.err != nil {
-		l.refreshDue = true
-		return
-	}
-	done := l.metrics.stage("refresh")
-	err := l.kernel.Refresh(ctx)
-	done(serious(err))
-	if err != nil && !passing(err) {
-		l.unapplied = true
-		l.log.Error("pods not refreshed", zap.Error(err))
-	}
-}
-
 // checkDrift looks for foreign edits of our rules; advance then repairs them.
 func (l *loop) checkDrift(ctx context.Context) {
 	if l.unapplied || !l.kernel.Engaged() {
@@ -357,7 +354,11 @@ func (l *loop) checkDrift(ctx context.Context) {
 func (l *loop) timed(ctx context.Context, stage string, step func(context.Context, *redirect.Plan) error) error {
 	done := l.metrics.stage(stage)
 	err := step(ctx, l.plan)
-	done(serious(err))
+	if fault := serious(err); errors.Is(fault, redirect.ErrPartial) {
+		done(nil) // The pods that it is about are told of, and counted, one by one.
+	} else {
+		done(fault)
+	}
 	return err
 }
 

@@ -125,6 +125,8 @@ func (k fakeKernel) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, er
 	return d, k.driftErr
 }
 
+func (k fakeKernel) Leftover() string { return "" }
+
 func (k fakeKernel) Superseded() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

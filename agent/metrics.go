@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
 )
 
 // metrics are the agent's own. Label values come from closed sets only: no
@@ -28,6 +29,8 @@ type metrics struct {
 	frontends     *prometheus.GaugeVec
 	inUse         prometheus.Gauge
 	problems      prometheus.Gauge
+	mode          *prometheus.GaugeVec
+	redirected    *prometheus.GaugeVec
 }
 
 // newMetrics registers the agent's metrics with reg.
@@ -67,6 +70,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"class"}),
 		inUse:    gauge("frontends_in_use", "Frontends that Envoy has asked for."),
 		problems: gauge("object_problems", "Kubernetes objects, or fields of them, that could not be used as written."),
+		mode: f.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "nodevoy", Name: "redirect_mode", Help: "1 for the mode of redirection: pod or host.",
+		}, []string{"mode"}),
+		redirected: f.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "nodevoy", Name: "enrolled_pods", Help: "Enrolled pods of this node, by whether their new connections go to Envoy.",
+		}, []string{"redirected"}),
 	}
 	// An alert needs a zero to rise from.
 	for _, kind := range []string{"cluster", "endpoints", "listener", "route"} {
@@ -121,6 +130,12 @@ func (m *metrics) observeState(s *State) {
 	m.connected.Set(boolGauge(s.Envoy.Connected))
 	m.redirecting.Set(boolGauge(s.Phase == PhaseRedirecting))
 	m.inUse.Set(float64(len(s.Envoy.InUse)))
+	for _, mode := range []redirect.Mode{redirect.PodMode, redirect.HostMode} {
+		m.mode.WithLabelValues(mode.String()).Set(boolGauge(s.Mode == mode))
+	}
+	redirected, others := s.enrolled()
+	m.redirected.WithLabelValues("true").Set(float64(redirected))
+	m.redirected.WithLabelValues("false").Set(float64(others))
 	pending := 0.0
 	if !s.PendingSince.IsZero() {
 		pending = s.At.Sub(s.PendingSince).Seconds()

@@ -26,6 +26,8 @@ import (
 const (
 	probeInterval = time.Second
 	probeTimeout  = time.Second
+	// podProbeTimeout is for several pods, one after another.
+	podProbeTimeout = 3 * probeTimeout
 )
 
 // probeResult is one try of Envoy's data path.
@@ -48,20 +50,22 @@ type prober struct {
 
 // newProber makes a prober for the listener at this host:port.
 func newProber(address string) *prober {
-	url := "http://" + address + "/"
-	client := &http.Client{
-		Timeout: probeTimeout,
-		// Each try is a new connection: the accepting side is what is tried.
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext:       (&net.Dialer{Timeout: probeTimeout}).DialContext,
-		},
-	}
-	return &prober{
-		try:     func() error { return ask(client, url) },
-		results: make(chan probeResult),
-		kicked:  make(chan struct{}, 1),
-	}
+	client := askClient((&net.Dialer{Timeout: probeTimeout}).DialContext)
+	return proberOf(func() error { return ask(context.Background(), client, address) })
+}
+
+// newPodProber makes a prober that asks in one of the pods, which says what is
+// wrong with Envoy, and not with a single pod.
+func newPodProber(askPods func(context.Context) error) *prober {
+	return proberOf(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), podProbeTimeout)
+		defer cancel()
+		return askPods(ctx)
+	})
+}
+
+func proberOf(try func() error) *prober {
+	return &prober{try: try, results: make(chan probeResult), kicked: make(chan struct{}, 1)}
 }
 
 // run tries once a second, and when kicked, until ctx ends.
@@ -92,9 +96,21 @@ func (p *prober) kick() {
 	}
 }
 
-// ask tries the listener and says what is wrong with it, nil when nothing is.
-func ask(client *http.Client, url string) (err error) {
-	resp, err := client.Get(url)
+// askClient is an HTTP client for ask that connects by dial. Each try is a new
+// connection: the accepting side is what is tried.
+func askClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+	return &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+}
+
+// ask tries the listener at host:port and says what is wrong with it, nil when
+// nothing is.
+func ask(ctx context.Context, client *http.Client, address string) (err error) {
+	url := "http://" + address + "/"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("probe envoy: %w", err)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("probe envoy: %w", err)
 	}
@@ -118,9 +134,17 @@ func proberAddress(cfg redirect.Config) string {
 	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP).String()
 }
 
-// portsFree says whether nobody listens on any of the listeners' ports. The
-// address need not be on the node yet (IP_FREEBIND, ip(7)).
-func portsFree(ctx context.Context, cfg redirect.Config) bool {
+// portsFree says whether nobody listens on any of the listeners' ports.
+func portsFree(ctx context.Context, cfg Config) bool {
+	if cfg.Redirect.Mode == redirect.PodMode {
+		return podPortsFree(cfg)
+	}
+	return hostPortsFree(ctx, cfg.Redirect)
+}
+
+// hostPortsFree is portsFree for host mode. The address need not be on the node
+// yet (IP_FREEBIND, ip(7)).
+func hostPortsFree(ctx context.Context, cfg redirect.Config) bool {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })

@@ -64,11 +64,13 @@ func (l *loop) noteNacks() {
 
 // publishState lets everybody see where the loop stands.
 func (l *loop) publishState() {
+	envoy := l.envoy.Status()
 	s := &State{
 		At: time.Now(), Phase: PhaseStarting, Reason: "Kubernetes objects are not all read yet",
-		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: l.envoy.Status(),
+		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: envoy,
 		Problems: l.source.Problems(), Applied: l.applied, ObjectsRead: l.read, Redirecting: l.redirecting,
 		PendingSince: l.pendingSince, DriftRepaired: l.drift,
+		Mode: l.cfg.Redirect.Mode, Pods: l.report(envoy.Refused), Leftover: l.kernel.Leftover(),
 	}
 	if l.probed.err != nil {
 		s.ProbeErr = l.probed.err.Error()

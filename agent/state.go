@@ -38,6 +38,13 @@ type State struct {
 	Node     *model.Node
 	Plan     *redirect.Plan
 	Findings redirect.Findings
+	// Mode is where redirection happens, and Pods what became of each enrolled
+	// pod, by UID, in pod mode; nil in host mode.
+	Mode redirect.Mode
+	Pods map[string]redirect.PodState
+	// Leftover is why something of an agent of the other mode is still there;
+	// empty when nothing is.
+	Leftover string
 	Envoy    xds.Status
 	// Problems are those of the input's source and of the model.
 	Problems []model.Problem

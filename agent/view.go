@@ -3,31 +3,39 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
 )
 
 // view is the state as the debug endpoint shows it; all asks for every
 // frontend, else only those Envoy uses are listed. stuck is what health says.
 func (s *State) view(all bool, stuck string) debug.View {
 	if s == nil {
-		return debug.View{Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: s.ready()}
+		return debug.View{
+			Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: s.ready(),
+			Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
+			Redirect: debug.Redirect{Why: []string{}},
+		}
 	}
 	v := debug.View{
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
 		NotReady: s.ready(), Stuck: stuck,
 		Envoy: debug.Envoy{
-			Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
+			Version: s.Envoy.EnvoyVersion, Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
 			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
 		},
 		Redirect: debug.Redirect{
-			Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(), Why: s.Findings.Reasons,
+			Mode: s.Mode.String(), Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(),
+			Why: append([]string{}, s.Findings.Reasons...), Leftover: s.Leftover,
 			Applied: moment(s.Applied), Error: s.ApplyErr, DriftRepaired: s.DriftRepaired,
 		},
-		FrontendCount: map[string]int{},
+		// Lists are lists in JSON, also empty ones.
+		Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
 	}
 	for _, n := range s.Envoy.Nacks {
 		v.Envoy.LastNacks = append(v.Envoy.LastNacks, debug.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
@@ -39,19 +47,55 @@ func (s *State) view(all bool, stuck string) debug.View {
 		return v
 	}
 	v.Redirect.Rules = s.Plan.RuleCount()
-	viewPods(&v, s.Node.Pods)
+	viewPods(&v, s)
 	viewFrontends(&v, s, all)
 	return v
 }
 
-func viewPods(v *debug.View, pods []model.Pod) {
-	for _, p := range pods {
-		pod := debug.Pod{Namespace: p.Namespace, Name: p.Name, Enrolled: p.Enrolled, Reason: p.Reason}
+func viewPods(v *debug.View, s *State) {
+	for i := range s.Node.Pods {
+		p := &s.Node.Pods[i]
+		state := s.pod(p)
+		pod := debug.Pod{
+			Namespace: p.Namespace, Name: p.Name, IPs: []string{}, Enrolled: p.Enrolled, Reason: p.Reason,
+			Redirected: state.Redirecting, NotRedirected: state.Reason, Netns: state.Netns,
+		}
 		for _, ip := range p.IPs {
 			pod.IPs = append(pod.IPs, ip.String())
 		}
 		v.Pods = append(v.Pods, pod)
 	}
+}
+
+// pod is what became of a pod: told by the redirector in pod mode; in host mode
+// all enrolled pods share one fate.
+func (s *State) pod(p *model.Pod) redirect.PodState {
+	state := s.Pods[cmp.Or(p.UID, p.Namespace+"/"+p.Name)]
+	if s.Mode != redirect.PodMode {
+		state = redirect.PodState{Redirecting: p.Enrolled}
+	}
+	if p.Enrolled && s.Phase != PhaseRedirecting {
+		state.Redirecting, state.Reason = false, string(s.Phase)
+	}
+	return state
+}
+
+// enrolled counts the enrolled pods that are redirected, and the others.
+func (s *State) enrolled() (redirected, others int) {
+	if s.Node == nil {
+		return 0, 0
+	}
+	for i := range s.Node.Pods {
+		p := &s.Node.Pods[i]
+		switch {
+		case !p.Enrolled:
+		case s.pod(p).Redirecting:
+			redirected++
+		default:
+			others++
+		}
+	}
+	return redirected, others
 }
 
 func viewFrontends(v *debug.View, s *State, all bool) {
@@ -72,7 +116,8 @@ func viewFrontends(v *debug.View, s *State, all bool) {
 
 func viewFrontend(f *model.Frontend, address string, used bool) debug.Frontend {
 	out := debug.Frontend{
-		Address: address, Service: f.Port.String(), Class: f.Class.String(),
+		Backends: []debug.Backend{},
+		Address:  address, Service: f.Port.String(), Class: f.Class.String(),
 		Why: f.ClassReason, Bypass: f.Bypass, InUse: used,
 	}
 	if f.Bypass == "" && len(f.Backends) == 0 {

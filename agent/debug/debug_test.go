@@ -23,9 +23,9 @@ func sample(now time.Time) View {
 			Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
 			LastNacks: []Nack{{At: then, Type: "cluster", Detail: "no such thing"}},
 		},
-		Redirect: Redirect{Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
+		Redirect: Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
 		Pods: []Pod{
-			{Namespace: "demo", Name: "client", IPs: []string{"10.244.1.5", "fd00::5"}, Enrolled: true, Reason: "namespace label"},
+			{Namespace: "demo", Name: "client", IPs: []string{"10.244.1.5", "fd00::5"}, Enrolled: true, Redirected: true, Reason: "namespace label"},
 			{Namespace: "demo", Name: "starting", Reason: "no IP yet"},
 		},
 		Frontends: []Frontend{
@@ -44,14 +44,15 @@ func sample(now time.Time) View {
 
 const sampleTable = `NODE     node-a
 STATE    redirecting
+MODE     host, by dnat (iptables-nft), 1 of 1 enrolled pods redirected
 ENVOY    connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
-KERNEL   dnat (iptables-nft), 14 rules, applied 12s ago, drift repaired 2 times
+KERNEL   14 rules, applied 12s ago, drift repaired 2 times
 BECAUSE  kube-proxy writes iptables
          mechanism dnat
 
-NAMESPACE  POD       IP                  ENROLLED  WHY
-demo       client    10.244.1.5,fd00::5  yes       namespace label
-demo       starting  -                   no        no IP yet
+NAMESPACE  POD       IP                  ENROLLED  REDIRECTED  WHY
+demo       client    10.244.1.5,fd00::5  yes       yes         namespace label
+demo       starting  -                   no        no          no IP yet
 
 FRONTEND       SERVICE        CLASS  IN USE  BACKENDS                                WHY
 10.96.0.10:80  demo/web/http  http   yes     demo/web-1, demo/web-2, demo/web-3, +1  port name

@@ -20,8 +20,12 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 		phase += ": " + v.Reason
 	}
 	t.row("STATE", phase)
+	t.row("MODE", modeLine(v))
 	t.row("ENVOY", envoyLine(&v.Envoy, now))
 	t.row("KERNEL", kernelLine(&v.Redirect, now))
+	if v.Redirect.Leftover != "" {
+		t.row("LEFT", "of the other mode: "+v.Redirect.Leftover)
+	}
 	if v.PendingSince != nil {
 		t.row("PENDING", "a change has waited for "+age(*v.PendingSince, now))
 	}
@@ -33,7 +37,7 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 		}
 	}
 	t.flush()
-	t.pods(v.Pods)
+	t.pods(v.Pods, v.Redirect.Mode == podMode)
 	t.frontends(v)
 	t.nacks(v.Envoy.LastNacks, now)
 	if len(v.Problems) > 0 {
@@ -65,13 +69,34 @@ func (t *table) flush() {
 	}
 }
 
-func (t *table) pods(pods []Pod) {
+// podMode is the mode in which pods have places of their own.
+const podMode = "pod"
+
+// pods lists them, with their network namespaces where these matter.
+func (t *table) pods(pods []Pod, places bool) {
 	t.line("")
-	t.row("NAMESPACE", "POD", "IP", "ENROLLED", "WHY")
+	head := []string{"NAMESPACE", "POD", "IP", "ENROLLED", "REDIRECTED", "WHY"}
+	if places {
+		head = append(head, "NETWORK NAMESPACE")
+	}
+	t.row(head...)
 	for _, p := range pods {
-		t.row(p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), p.Reason)
+		why := p.Reason
+		if p.Enrolled && p.NotRedirected != "" {
+			why = p.NotRedirected
+		}
+		row := []string{p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), yesNo(p.Redirected), oneLine(why)}
+		if places {
+			row = append(row, dash(p.Netns))
+		}
+		t.row(row...)
 	}
 	t.flush()
+}
+
+// oneLine keeps what others wrote from breaking the table.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\t' }), "; ")
 }
 
 func (t *table) frontends(v *View) {
@@ -109,6 +134,9 @@ func envoyLine(e *Envoy, now time.Time) string {
 		return "not connected"
 	}
 	s := "connected"
+	if e.Version != "" {
+		s = e.Version + ", connected"
+	}
 	if e.Since != nil {
 		s += " for " + age(*e.Since, now)
 	}
@@ -124,8 +152,29 @@ func envoyLine(e *Envoy, now time.Time) string {
 	return s
 }
 
+func modeLine(v *View) string {
+	r := &v.Redirect
+	s := r.Mode
+	if r.Mode != podMode && r.Mechanism != "" {
+		s += ", by " + r.Mechanism
+	}
+	if r.Backend != "" {
+		s += " (iptables-" + r.Backend + ")"
+	}
+	enrolled, redirected := 0, 0
+	for _, p := range v.Pods {
+		if p.Enrolled {
+			enrolled++
+		}
+		if p.Enrolled && p.Redirected {
+			redirected++
+		}
+	}
+	return fmt.Sprintf("%s, %d of %d enrolled pods redirected", s, redirected, enrolled)
+}
+
 func kernelLine(r *Redirect, now time.Time) string {
-	s := fmt.Sprintf("%s (iptables-%s), %d rules", r.Mechanism, r.Backend, r.Rules)
+	s := fmt.Sprintf("%d rules", r.Rules)
 	if r.Applied != nil {
 		s += ", applied " + age(*r.Applied, now) + " ago"
 	} else {

@@ -38,6 +38,8 @@ type View struct {
 
 // Envoy is the state of the configuration stream and of the data path.
 type Envoy struct {
+	// Version is Envoy's own word; empty when it has said none.
+	Version   string     `json:"version,omitempty"`
 	Connected bool       `json:"connected"`
 	Since     *time.Time `json:"since,omitempty"`
 	// ListenersAcked says that Envoy accepted the current listeners and routes.
@@ -60,15 +62,20 @@ type Nack struct {
 
 // Redirect is what is in the kernel.
 type Redirect struct {
+	// Mode is where redirection happens: pod or host.
+	Mode string `json:"mode"`
+	// Mechanism is how host mode redirects; empty in pod mode.
 	Mechanism string `json:"mechanism"`
 	Backend   string `json:"backend"`
-	// Why are the findings that led to the mechanism.
+	// Why are the findings that led to the mode and the mechanism.
 	Why []string `json:"why"`
 	// Rules counts the rules in nodevoy's own chains, jumps included.
 	Rules         int        `json:"rules"`
 	Applied       *time.Time `json:"applied,omitempty"`
 	Error         string     `json:"error,omitempty"`
 	DriftRepaired int        `json:"driftRepaired"`
+	// Leftover is why something of an agent of the other mode is still there.
+	Leftover string `json:"leftover,omitempty"`
 }
 
 // Pod is a pod of this node and whether it is enrolled.
@@ -77,7 +84,14 @@ type Pod struct {
 	Name      string   `json:"name"`
 	IPs       []string `json:"ips"`
 	Enrolled  bool     `json:"enrolled"`
-	Reason    string   `json:"reason"`
+	// Reason is why it is enrolled, or why not.
+	Reason string `json:"reason"`
+	// Redirected says whether new connections go to Envoy; NotRedirected is why
+	// those of an enrolled pod, or of one of its addresses, do not.
+	Redirected    bool   `json:"redirected"`
+	NotRedirected string `json:"notRedirected,omitempty"`
+	// Netns is the path of the pod's network namespace, where it was looked for.
+	Netns string `json:"netns,omitempty"`
 }
 
 // Frontend is an address of a Service port and what answers there.

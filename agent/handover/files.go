@@ -79,6 +79,9 @@ func read(path string) (*claim, error) {
 	if json.Unmarshal(text, c) != nil || c.Slot < 0 || c.Slot >= Slots {
 		return nil, nil
 	}
+	if c.Mode == "" {
+		c.Mode = HostMode
+	}
 	return c, nil
 }
 

@@ -32,12 +32,25 @@ const (
 	runFile   = "agent.lock"
 )
 
+// HostMode is the mode of a generation that wrote none: the first ones knew no
+// other.
+const HostMode = "host"
+
 // claim is what a generation writes about itself.
 type claim struct {
 	Slot int `json:"slot"`
 	// Order is higher for a later generation.
 	Order int `json:"order"`
+	// Mode is where the generation redirects: generations of different modes
+	// have nothing in the kernel in common.
+	Mode string `json:"mode,omitempty"`
+	// Unswept is written by an owner that came after one of another mode, until
+	// it has removed what that one left.
+	Unswept bool `json:"unswept,omitempty"`
 }
+
+// is says whether two claims are of the same generation.
+func (c claim) is(other claim) bool { return c.Slot == other.Slot && c.Order == other.Order }
 
 // Place is one generation's place on the node, held until Close.
 type Place struct {
@@ -47,11 +60,12 @@ type Place struct {
 	run, held *os.File
 }
 
-// Join takes a place in the shared directory. An agent that was restarted
-// beside its running Envoy finds its former place in runDir, which only this
-// generation uses. usable says whether the ports of a slot are free; it is not
-// asked about a former place, whose Envoy may still listen there.
-func Join(sharedDir, runDir string, usable func(slot int) bool) (*Place, error) {
+// Join takes a place in the shared directory, for an agent that redirects in
+// this mode. An agent that was restarted beside its running Envoy finds its
+// former place in runDir, which only this generation uses. usable says whether
+// the ports of a slot are free; it is not asked about a former place, whose
+// Envoy may still listen there.
+func Join(sharedDir, runDir, mode string, usable func(slot int) bool) (*Place, error) {
 	for _, dir := range []string{sharedDir, runDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make directory: %w", err)
@@ -64,7 +78,7 @@ func Join(sharedDir, runDir string, usable func(slot int) bool) (*Place, error) 
 	if run == nil {
 		return nil, fmt.Errorf("another agent runs in %s", runDir)
 	}
-	p := &Place{dir: sharedDir, run: run}
+	p := &Place{dir: sharedDir, run: run, me: claim{Mode: mode}}
 	err = p.locked(func() error { return p.settle(filepath.Join(runDir, placeFile), usable) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("take a place in %s: %w", sharedDir, err), run.Close())
@@ -92,7 +106,8 @@ func (p *Place) settle(own string, usable func(slot int) bool) error {
 	if p.held == nil {
 		return p.choose(own, former.Order, usable)
 	}
-	p.me = *former
+	// The mode is this agent's, whatever it was before the restart.
+	p.me.Slot, p.me.Order = former.Slot, former.Order
 	return p.noteLatest(order)
 }
 
@@ -116,7 +131,7 @@ func (p *Place) choose(own string, order int, usable func(slot int) bool) error 
 			}
 			continue
 		}
-		p.me, p.held = claim{Slot: slot, Order: order}, held
+		p.me.Slot, p.me.Order, p.held = slot, order, held
 		return errors.Join(p.noteLatest(latest), write(own, p.me))
 	}
 	return fmt.Errorf("all %d slots are taken", Slots)
@@ -162,11 +177,43 @@ func (p *Place) Take(f func() error) error {
 		if !mine {
 			return ErrSuperseded
 		}
-		if err := write(filepath.Join(p.dir, ownerFile), p.me); err != nil {
+		before, err := p.owner()
+		if err != nil {
 			return err
+		}
+		me := p.me
+		me.Unswept = before != nil && (before.Unswept || before.Mode != me.Mode)
+		if before == nil || *before != me {
+			if err := p.own(me); err != nil {
+				return err
+			}
 		}
 		return f()
 	})
+}
+
+// Unswept says whether this generation owns the kernel's rules and has yet to
+// remove those that an owner of another mode left.
+func (p *Place) Unswept() bool {
+	owner, err := p.owner()
+	return err == nil && owner != nil && owner.is(p.me) && owner.Unswept
+}
+
+// Swept notes that nothing of another mode is left in the kernel.
+func (p *Place) Swept() error {
+	return p.Hold(func() error { return p.own(p.me) })
+}
+
+// Others says whether any other generation is on the node and lives, in
+// whatever mode, before or after this one.
+func (p *Place) Others() (bool, error) {
+	for slot := range Slots {
+		alive, err := p.alive(slot)
+		if alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
 }
 
 // Hold runs f if this generation owns the kernel's rules, else it returns
@@ -177,15 +224,15 @@ func (p *Place) Hold(f func() error) error {
 		if err != nil {
 			return err
 		}
-		if owner == nil || *owner != p.me {
+		if owner == nil || !owner.is(p.me) {
 			return ErrSuperseded
 		}
 		return f()
 	})
 }
 
-// Alone runs f if no other live generation owns the kernel's rules, else it
-// returns ErrSuperseded.
+// Alone runs f if no other live generation owns the kernel's rules of this
+// generation's mode, else it returns ErrSuperseded.
 func (p *Place) Alone(f func() error) error {
 	return p.locked(func() error { return p.AtOnce(f) })
 }
@@ -198,7 +245,7 @@ func (p *Place) AtOnce(f func() error) error {
 	if err != nil {
 		return err
 	}
-	if owner != nil && *owner != p.me {
+	if owner != nil && !owner.is(p.me) && owner.Mode == p.me.Mode {
 		alive, err := p.alive(owner.Slot)
 		if err != nil {
 			return err
@@ -213,7 +260,7 @@ func (p *Place) AtOnce(f func() error) error {
 // Mine says whether this generation owns the kernel's rules at the moment.
 func (p *Place) Mine() bool {
 	owner, err := p.owner()
-	return err == nil && owner != nil && *owner == p.me
+	return err == nil && owner != nil && owner.is(p.me)
 }
 
 // Superseded says whether a newer generation owns the kernel's rules, and lives.
@@ -250,3 +297,6 @@ func (p *Place) alive(slot int) (bool, error) {
 }
 
 func (p *Place) owner() (*claim, error) { return read(filepath.Join(p.dir, ownerFile)) }
+
+// own writes who the owner is.
+func (p *Place) own(c claim) error { return write(filepath.Join(p.dir, ownerFile), c) }

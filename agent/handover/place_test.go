@@ -15,7 +15,12 @@ func anySlot(int) bool { return true }
 // two places in one process exclude each other as two processes do.
 func join(t *testing.T, shared, own string) *Place {
 	t.Helper()
-	p, err := Join(shared, own, anySlot)
+	return joinAs(t, HostMode, shared, own)
+}
+
+func joinAs(t *testing.T, mode, shared, own string) *Place {
+	t.Helper()
+	p, err := Join(shared, own, mode, anySlot)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +88,7 @@ func TestRestartKeepsPlace(t *testing.T) {
 	took(t, first.Take)
 	newer := join(t, shared, t.TempDir())
 	leave(t, first)
-	again, err := Join(shared, own, func(int) bool { return false })
+	again, err := Join(shared, own, HostMode, func(int) bool { return false })
 	if err != nil {
 		t.Fatalf("a former place needs no free ports: %v", err)
 	}
@@ -98,12 +103,12 @@ func TestRestartKeepsPlace(t *testing.T) {
 }
 
 func TestSlotWithBusyPortsIsPassedOver(t *testing.T) {
-	p, err := Join(t.TempDir(), t.TempDir(), func(slot int) bool { return slot == 3 })
+	p, err := Join(t.TempDir(), t.TempDir(), HostMode, func(slot int) bool { return slot == 3 })
 	if err != nil || p.Slot() != 3 {
 		t.Fatalf("slot %v, error %v, want 3", p, err)
 	}
 	leave(t, p)
-	if _, err := Join(t.TempDir(), t.TempDir(), func(int) bool { return false }); err == nil {
+	if _, err := Join(t.TempDir(), t.TempDir(), HostMode, func(int) bool { return false }); err == nil {
 		t.Error("a node without a free slot gave one")
 	}
 }
@@ -123,7 +128,7 @@ func TestDamagedOwnerIsNobody(t *testing.T) {
 func TestOneAgentInARunDirectory(t *testing.T) {
 	own := t.TempDir()
 	p := join(t, t.TempDir(), own)
-	if _, err := Join(t.TempDir(), own, anySlot); err == nil {
+	if _, err := Join(t.TempDir(), own, HostMode, anySlot); err == nil {
 		t.Error("two agents share a run directory")
 	}
 	leave(t, p)

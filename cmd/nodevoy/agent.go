@@ -41,6 +41,7 @@ func newAgent() *cobra.Command {
 	f := cmd.Flags()
 	nodeFlags(f, &cfg)
 	redirectFlags(f, &cfg)
+	netnsFlags(f, &cfg)
 	envoyFlags(f, &cfg)
 	modelFlags(f, &cfg)
 	f.StringVar(&cfg.Objects, "objects", cfg.Objects, "read objects from the YAML files in this directory instead of an API server")

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -22,16 +23,23 @@ func nodeFlags(f *pflag.FlagSet, cfg *agent.Config) {
 // redirectFlags say what redirection does to the kernel.
 func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	r := &cfg.Redirect
-	f.Var(textVar(&r.Mechanism), "mechanism", "how connections are redirected: auto, dnat or tproxy")
+	f.Var(textVar(&r.Mode), "redirect-mode", "where connections are redirected: in each enrolled pod's network namespace (pod), in the node's (host), or auto")
+	f.Var(textVar(&r.Mechanism), "mechanism", "how host mode redirects: auto, dnat or tproxy")
 	f.Var(textVar(&r.Backend), "iptables", "which iptables to use: auto (what kube-proxy uses), nft or legacy")
 	f.DurationVar(&r.Timeout, "redirect-timeout", r.Timeout, "redirection ends by itself when it was not renewed for this long")
-	f.Var(addrVar{&r.Address4, true}, "listener-address4", "link-local IPv4 address put on lo, where Envoy listens")
-	f.Var(addrVar{&r.Address6, false}, "listener-address6", "IPv6 address put on lo, where Envoy listens")
+	f.Var(addrVar{&r.Address4, true}, "listener-address4", "link-local IPv4 address put on lo, where Envoy listens in host mode")
+	f.Var(addrVar{&r.Address6, false}, "listener-address6", "IPv6 address put on lo, where Envoy listens in host mode")
 	f.Var(portVar{&r.Ports.TCP}, "listener-port-tcp", "port of Envoy's listener for plain TCP")
 	f.Var(portVar{&r.Ports.HTTP}, "listener-port-http", "port of Envoy's listener for HTTP")
 	f.Var(portVar{&r.Ports.Detect}, "listener-port-detect", "port of Envoy's listener that detects the protocol")
-	f.Var(hexVar{&r.Mark}, "mark", "bits of the packet mark that tproxy uses, disjoint from those of the CNI and of Kubernetes")
+	f.Var(hexVar{&r.Mark}, "mark", "bits of the packet mark that tproxy uses, and Envoy in pod mode; disjoint from those of the CNI and of Kubernetes")
 	f.IntVar(&r.Table, "route-table", r.Table, "routing table that tproxy uses")
+}
+
+// netnsFlags say where pods' network namespaces are.
+func netnsFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	f.StringSliceVar(&cfg.Netns.Dirs, "netns-dir", cfg.Netns.Dirs, "directory in which the container runtime has pods' network namespaces, at the same path for Envoy; may be given several times")
+	f.StringVar(&cfg.Netns.Proc, "proc", cfg.Netns.Proc, "the node's /proc, to find in it those network namespaces that are in no directory; empty for not at all")
 }
 
 // envoyFlags say how Envoy behaves.
@@ -41,6 +49,7 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
 	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
+	f.Uint32Var(&x.MaxConnectionsPerPod, "max-connections-per-pod", x.MaxConnectionsPerPod, "in pod mode, how many connections of a pod Envoy takes at a time, of each class: http, tcp, detect")
 }
 
 // modelFlags say which pods and Services take part.
@@ -134,6 +143,36 @@ func parsePort(s string) (uint16, error) {
 		return 0, fmt.Errorf("%q is no port from 1 to 65535", s)
 	}
 	return uint16(n), nil
+}
+
+// bytesVar is a size in bytes.
+type bytesVar struct{ p *uint64 }
+
+func (v bytesVar) Type() string { return "size" }
+func (v bytesVar) String() string {
+	n := *v.p
+	for _, unit := range []string{"", "Ki", "Mi"} {
+		if n%1024 != 0 || n == 0 {
+			return strconv.FormatUint(n, 10) + unit
+		}
+		n /= 1024
+	}
+	return strconv.FormatUint(n, 10) + "Gi"
+}
+
+func (v bytesVar) Set(s string) error {
+	digits, shift := s, 0
+	for i, unit := range []string{"Ki", "Mi", "Gi"} {
+		if rest, ok := strings.CutSuffix(s, unit); ok {
+			digits, shift = rest, 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n > math.MaxUint64>>shift {
+		return fmt.Errorf("%q is no size: want bytes, or a number with Ki, Mi or Gi", s)
+	}
+	*v.p = n << shift
+	return nil
 }
 
 // hexVar is a number, best written in hexadecimal.

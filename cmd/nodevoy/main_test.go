@@ -26,6 +26,9 @@ func TestExitCodes(t *testing.T) {
 		{"agent", exitUsage, "--node-name is required"},
 		{"agent --node-name n --objects /a --kubeconfig /b", exitUsage, "exclude each other"},
 		{"agent --node-name n --mechanism foo", exitUsage, "foo"},
+		{"agent --node-name n --redirect-mode both", exitUsage, "both"},
+		{"agent --node-name n --netns-dir run/netns", exitUsage, "run/netns"},
+		{"agent --node-name n --redirect-mode pod --max-connections-per-pod 0", exitUsage, "connections"},
 		{"agent --node-name n --listener-port-http 70000", exitUsage, "70000"},
 		{"agent --node-name n --listener-port-http 65530", exitUsage, "65530"},
 		{"agent --node-name n --listener-address4 fd00::1", exitUsage, "fd00::1"},
@@ -45,6 +48,9 @@ func TestExitCodes(t *testing.T) {
 		{"agent --node-name n --log-format xml", exitUsage, "xml"},
 		{"bootstrap", exitUsage, "--node-name is required"},
 		{"bootstrap --node-name n", 0, "/run/nodevoy/xds.sock"},
+		{"bootstrap --node-name n --envoy-max-heap 1Gi", 0, "1073741824"},
+		{"bootstrap --node-name n --envoy-max-heap much", exitUsage, "much"},
+		{"cleanup --netns-dir run/netns", exitUsage, "run/netns"},
 		{"status -o yaml", exitUsage, "yaml"},
 		{"status --run-dir " + empty, exitFailed, "is it running"},
 		{"health", exitUsage, "ready or live"},
@@ -103,8 +109,8 @@ endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, na
 `)
 	write("broken.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: bad, namespace: demo}\nspec: {prots: []}\n")
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"render", "--node-name", "node-a", "--objects", dir}, &out, &errs); code != 0 {
-		t.Fatalf("exit code %d: %s", code, &errs)
+	if code := run(t.Context(), []string{"render", "--node-name", "node-a", "--objects", dir}, &out, &errs); code != exitFailed {
+		t.Errorf("exit code %d with a broken file, want %d", code, exitFailed)
 	}
 	for _, want := range []string{
 		"# pod demo/client: enrolled: namespace label", "# frontend 10.96.0.10:80, demo/web/http: class http: port name http",
@@ -117,6 +123,41 @@ endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, na
 	for _, want := range []string{"broken.yaml", "Service demo/bad", "prots"} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("the broken file's report %q lacks %q", &errs, want)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "broken.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	errs.Reset()
+	if code := run(t.Context(), []string{"render", "--node-name", "node-a", "--objects", dir, "--redirect-mode", "pod"}, &out, &errs); code != 0 {
+		t.Errorf("exit code %d without the broken file: %s", code, &errs)
+	}
+	for _, want := range []string{
+		"# listener http/demo/client/demo/client", "/run/netns/demo_client", "address: 127.0.0.1", "# pod demo/client", "NODEVOY-OUTPUT", "10.244.1.5",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("output in pod mode lacks %q:\n%s", want, &out)
+		}
+	}
+	for _, bad := range []string{"NODEVOY-PREROUTING", "169.254.64.15"} {
+		if strings.Contains(out.String(), bad) {
+			t.Errorf("output in pod mode has host mode's %q", bad)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]string{"0": "0", "1000": "1000", "2048": "2Ki", "512Mi": "512Mi", "1Gi": "1Gi", "1536Mi": "1536Mi"} {
+		var n uint64
+		v := bytesVar{&n}
+		if err := v.Set(text); err != nil || v.String() != want {
+			t.Errorf("%q became %s, error %v, want %s", text, v, err, want)
+		}
+	}
+	for _, bad := range []string{"", "Mi", "-1", "1.5Gi", "1M", "99999999999Gi"} {
+		if err := (bytesVar{new(uint64)}).Set(bad); err == nil {
+			t.Errorf("%q is taken for a size", bad)
 		}
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -49,6 +52,7 @@ func newBootstrap() *cobra.Command {
 		},
 	}
 	nodeFlags(cmd.Flags(), &cfg)
+	cmd.Flags().Var(bytesVar{&cfg.XDS.MaxHeap}, "envoy-max-heap", "memory from which on Envoy refuses connections, such as 512Mi, below its container's limit; 0 for no bound")
 	cmd.Flags().StringVar(&output, "output", output, "file to write instead of standard output")
 	return cmd
 }
@@ -91,8 +95,9 @@ func newRender() *cobra.Command {
 		Use:   "render",
 		Short: "Print what an agent would give Envoy and the kernel for a directory of objects",
 		Long: "Print what an agent would give Envoy and the kernel for a directory of objects,\n" +
-			"and why. What is wrong with the objects goes to standard error. The node is not\n" +
-			"looked at: auto stands for dnat and for both address families.",
+			"and why. What is wrong with the objects goes to standard error, and makes the\n" +
+			"command fail after all is printed. The node is not looked at: auto stands for host\n" +
+			"mode, for dnat and for both address families.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Objects == "" {
@@ -119,10 +124,12 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 		return err
 	}
 	node := model.Build(inputs, cfg.Model)
-	for _, p := range append(problems, node.Problems...) {
+	faults := slices.Concat(problems, node.Problems)
+	for _, p := range faults {
 		cmd.PrintErrln("nodevoy:", agent.ProblemLine(p))
 	}
-	text, err := xds.Render(cfg.XDS, node, nil)
+	plan := redirect.Compile(node, cfg.Redirect)
+	text, err := xds.Render(cfg.XDS, node, placeholders(plan))
 	if err != nil {
 		return err
 	}
@@ -130,32 +137,64 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	for _, line := range agent.Explain(node) {
 		fmt.Fprintln(&why, "#", line)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s%s---\n%s", &why, text, redirect.Compile(node, cfg.Redirect).Render())
-	return err
+	if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s%s---\n%s", &why, text, plan.Render()); err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("not everything in %s can be used as written: see above", cfg.Objects)
+	}
+	return nil
+}
+
+// placeholders are the places of a plan of pod mode, with paths that only name
+// the pod: no node is looked at.
+func placeholders(plan *redirect.Plan) []xds.Place {
+	var places []xds.Place
+	for _, p := range plan.Places {
+		places = append(places, xds.Place{
+			Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Namespace + "_" + p.Pod,
+			V4: slices.ContainsFunc(p.IPs, netip.Addr.Is4), V6: slices.ContainsFunc(p.IPs, netip.Addr.Is6),
+		})
+	}
+	return places
 }
 
 func newCleanup() *cobra.Command {
 	cfg := agent.DefaultConfig()
 	cmd := &cobra.Command{
 		Use:   "cleanup",
-		Short: "Remove everything nodevoy put into this node's kernel",
+		Short: "Remove everything nodevoy put into this node's kernel, and into its pods' network namespaces",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Redirect.Validate(); err != nil {
+			if err := errors.Join(cfg.Redirect.Validate(), cfg.Netns.Validate()); err != nil {
 				return usageError{err}
 			}
-			applier, err := redirect.New(cfg.Redirect, zap.NewNop())
-			if err != nil {
-				return err
-			}
-			err = applier.Cleanup(cmd.Context())
-			if errors.Is(err, os.ErrPermission) {
-				// One of many, all alike.
-				return errors.New("no permission to change the kernel's tables: run as root with the capabilities NET_ADMIN and NET_RAW")
-			}
-			return err
+			return errors.Join(cleanHost(cmd.Context(), cfg), cleanPods(cmd.Context(), cfg))
 		},
 	}
 	redirectFlags(cmd.Flags(), &cfg)
+	netnsFlags(cmd.Flags(), &cfg)
 	return cmd
+}
+
+func cleanHost(ctx context.Context, cfg agent.Config) error {
+	cfg.Redirect.Mode = redirect.HostMode
+	applier, err := redirect.New(cfg.Redirect, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	err = errors.Join(applier.Cleanup(ctx), applier.Close())
+	if errors.Is(err, os.ErrPermission) {
+		// One of many, all alike.
+		return errors.New("no permission to change the kernel's tables: run as root with the capabilities NET_ADMIN and NET_RAW")
+	}
+	return err
+}
+
+func cleanPods(ctx context.Context, cfg agent.Config) error {
+	err := agent.CleanPods(ctx, cfg, zap.NewNop())
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, netns.ErrNotPermitted) {
+		return errors.New("no permission to enter pods' network namespaces: run as root with the capability SYS_ADMIN")
+	}
+	return err
 }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// inPods is what a redirector of pod mode tells besides. See redirect.Pods.
+type inPods interface {
+	Places() []redirect.Place
+	Relocate(ctx context.Context, plan *redirect.Plan) (changed bool)
+	Pending() bool
+	Report() map[string]redirect.PodState
+}
+
+// The clocks of pod mode.
+const (
+	// locateInterval is the pause between two looks for pods that are missing.
+	locateInterval = 200 * time.Millisecond
+	// lookInterval is that pause while every pod is redirected.
+	lookInterval = 2 * time.Second
+	// refusedInterval is how often listeners that Envoy refused are sent again.
+	refusedInterval = 10 * time.Second
+)
+
+// podModeEnvoy is the first Envoy that survives when a network namespace in
+// which it listens goes away (envoyproxy/envoy#39890).
+const podModeEnvoy = "1.40.0"
+
+// locateTicks says when to look for pods: never in host mode.
+func (l *loop) locateTicks() (<-chan time.Time, func()) {
+	if l.pods == nil {
+		return nil, func() {}
+	}
+	t := time.NewTicker(locateInterval)
+	return t.C, t.Stop
+}
+
+// relocate looks for pods that are not redirected as they should be, and now and
+// then for all. It says whether Envoy has to be told of other places.
+func (l *loop) relocate(ctx context.Context) bool {
+	if l.plan == nil || l.kernel.Superseded() || (!l.podsLack() && time.Since(l.looked) < lookInterval) {
+		return false
+	}
+	l.looked = time.Now()
+	return l.pods.Relocate(ctx, l.plan)
+}
+
+// podsLack says whether any enrolled pod lacks anything.
+func (l *loop) podsLack() bool {
+	report := l.pods.Report()
+	for i := range l.plan.Places {
+		if s := report[l.plan.Places[i].UID]; !s.Redirecting || s.Reason != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// places are where Envoy is to listen; none in host mode.
+func (l *loop) places() []xds.Place {
+	if l.pods == nil {
+		return nil
+	}
+	var places []xds.Place
+	for _, p := range l.pods.Places() {
+		places = append(places, xds.Place(p))
+	}
+	return places
+}
+
+// retryRefused sends listeners again that Envoy refused a while ago: what was in
+// their way is the pod's, and may be gone.
+func (l *loop) retryRefused() {
+	if l.pods == nil || l.plan == nil || time.Since(l.published) < refusedInterval || len(l.envoy.Status().Refused) == 0 {
+		return
+	}
+	l.unapplied = true
+	l.publish()
+}
+
+// notePods logs what became of pods, when it is news.
+func (l *loop) notePods() {
+	if l.pods == nil {
+		return
+	}
+	report := l.report(l.envoy.Status().Refused)
+	for i := range l.plan.Places {
+		p := &l.plan.Places[i]
+		now := report[p.UID]
+		if now == l.podStates[p.UID] {
+			continue
+		}
+		fields := []zap.Field{zap.String("pod", p.Name()), zap.String("netns", now.Netns)}
+		if now.Reason != "" {
+			fields = append(fields, zap.String("why", now.Reason))
+		}
+		if now.Redirecting {
+			l.log.Info("pod redirected", fields...)
+		} else {
+			l.log.Warn("pod not redirected", fields...)
+		}
+	}
+	l.podStates = report
+}
+
+// report says what became of each pod, given the listeners that Envoy refused
+// and why: that reason goes before what follows from it. Nil in host mode.
+func (l *loop) report(refused map[string]string) map[string]redirect.PodState {
+	if l.pods == nil {
+		return nil
+	}
+	report := l.pods.Report()
+	if len(refused) == 0 || l.plan == nil {
+		return report
+	}
+	for _, p := range l.plan.Places {
+		at := xds.Place{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID}
+		for _, class := range model.Classes() {
+			if detail, ok := refused[at.ListenerName(class)]; ok {
+				s := report[p.UID]
+				s.Reason = "Envoy could not listen: " + detail
+				report[p.UID] = s
+				break
+			}
+		}
+	}
+	return report
+}
+
+// olderThan compares two versions, such as 1.40.0. One that can't be read is
+// older than none.
+func olderThan(version, than string) bool {
+	have, want := numbers(version), numbers(than)
+	if have == nil {
+		return false
+	}
+	for i := range min(len(have), len(want)) {
+		if have[i] != want[i] {
+			return have[i] < want[i]
+		}
+	}
+	return false
+}
+
+// numbers are a version's; nil when it has others than numbers before its first
+// dash.
+func numbers(version string) []int {
+	release, _, _ := strings.Cut(version, "-")
+	var all []int
+	for word := range strings.SplitSeq(release, ".") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil
+		}
+		all = append(all, n)
+	}
+	return all
+}

@@ -50,6 +50,8 @@ type Applier struct {
 	inside bool
 	// last has the families as they were last applied inside.
 	last map[family.Family]FamilyPlan
+	// outputs has the rules of the pod's nat OUTPUT, as survey found them.
+	outputs map[family.Family][]string
 }
 
 // New opens the kernel of the network namespace the process is in. It changes
@@ -79,6 +81,7 @@ func newApplier(cfg Config, k Kernel, s *shared, log *zap.Logger) *Applier {
 		rules:   map[family.Family]string{},
 		checked: map[family.Family]uint32{},
 		last:    map[family.Family]FamilyPlan{},
+		outputs: map[family.Family][]string{},
 	}
 }
 
@@ -159,6 +162,11 @@ func (a *Applier) apply(ctx context.Context, plan *Plan, ticket uint64) error {
 	}
 	if err := a.sweep(ctx, plan); err != nil {
 		return err
+	}
+	if a.inside {
+		if err := a.survey(ctx, plan); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	for i := range plan.Families {

@@ -60,7 +60,7 @@ func (a *Applier) drift(ctx context.Context, plan *Plan, full bool) ([]Drift, er
 	var errs []error
 	for i := range plan.Families {
 		f := &plan.Families[i]
-		rules, err := a.driftRules(ctx, f)
+		rules, err := a.driftRules(ctx, f, full && a.inside)
 		if len(rules) > 0 || err != nil {
 			delete(a.rules, f.Family)
 		}
@@ -81,8 +81,9 @@ func (a *Applier) drift(ctx context.Context, plan *Plan, full bool) ([]Drift, er
 }
 
 // driftRules compares chains and jumps, unless nothing at all has changed in
-// the tables since they were last found in place.
-func (a *Applier) driftRules(ctx context.Context, f *FamilyPlan) ([]Drift, error) {
+// the tables since they were last found in place. All looks all the same: there is
+// no such number of the other backend's.
+func (a *Applier) driftRules(ctx context.Context, f *FamilyPlan, all bool) ([]Drift, error) {
 	tables, err := a.kernel.tables(a.cfg.Backend, f.Family)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (a *Applier) driftRules(ctx context.Context, f *FamilyPlan) ([]Drift, error
 	if err != nil {
 		return nil, err
 	}
-	if generation != 0 && generation == a.checked[f.Family] && a.inPlace(f) {
+	if !all && generation != 0 && generation == a.checked[f.Family] && a.inPlace(f) {
 		return nil, nil
 	}
 	delete(a.checked, f.Family)

@@ -107,10 +107,7 @@ func (a *Applier) holds(plan *Plan, ticket uint64) bool {
 
 // applyRulesInside puts our chain and its jump in place, by one command or none.
 func (a *Applier) applyRulesInside(ctx context.Context, tables Tables, f *FamilyPlan) error {
-	rules, err := a.ownRules(ctx, f.Family)
-	if err != nil {
-		return err
-	}
+	rules := a.outputs[f.Family]
 	var text strings.Builder
 	for _, c := range f.Chains {
 		have, err := tables.List(ctx, c.Table, c.Name)
@@ -137,6 +134,25 @@ func (a *Applier) applyRulesInside(ctx context.Context, tables Tables, f *Family
 		return nil
 	}
 	return tables.Restore(ctx, text.String()+"COMMIT\n")
+}
+
+// survey lists what is in the pod's nat OUTPUT, of families whose rules are not
+// known to be in place. It comes before anything is written: a pod is redirected
+// for all families, or for none because of its own rules in one.
+func (a *Applier) survey(ctx context.Context, plan *Plan) error {
+	clear(a.outputs)
+	for i := range plan.Families {
+		f := &plan.Families[i]
+		if a.inPlace(f) {
+			continue
+		}
+		rules, err := a.ownRules(ctx, f.Family)
+		if err != nil {
+			return err
+		}
+		a.outputs[f.Family] = rules
+	}
+	return nil
 }
 
 // ownRules lists what is in the pod's nat OUTPUT of our backend; ErrForeign when

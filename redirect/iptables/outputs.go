@@ -5,6 +5,7 @@ package iptables
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -56,8 +57,8 @@ func (t *Tables) output(reply []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	table, chain := nl.BytesToString(attrs[unix.NFTA_CHAIN_TABLE]), nl.BytesToString(attrs[unix.NFTA_CHAIN_NAME])
-	if nl.BytesToString(attrs[unix.NFTA_CHAIN_TYPE]) != "nat" || number(attrs[unix.NFTA_CHAIN_USE]) == 0 {
+	table, chain := text(attrs[unix.NFTA_CHAIN_TABLE]), text(attrs[unix.NFTA_CHAIN_NAME])
+	if text(attrs[unix.NFTA_CHAIN_TYPE]) != "nat" || number(attrs[unix.NFTA_CHAIN_USE]) == 0 {
 		return "", nil
 	}
 	hook, err := nl.ParseRouteAttr(attrs[unix.NFTA_CHAIN_HOOK])
@@ -73,6 +74,12 @@ func (t *Tables) output(reply []byte) (string, error) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s %s %s", label(of), table, chain), nil
+}
+
+// text is an attribute that ends with a zero byte, empty for want of one.
+func text(value []byte) string {
+	s, _, _ := strings.Cut(string(value), "\x00")
+	return s
 }
 
 // label is the family as nft writes it.

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"runtime"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -37,7 +40,10 @@ const (
 // Pod is the network namespace of a pod on the node.
 type Pod struct {
 	ns     netns.NsHandle
+	inside *netlink.Handle
 	V4, V6 netip.Addr
+	// mounted is the path at which it is mounted, if it is.
+	mounted string
 }
 
 // Bridge makes the bridge that Bridged pods need, frames of which iptables sees
@@ -56,23 +62,47 @@ func (n *Node) Bridge(netfilter bool) {
 // Pod adds a pod.
 func (n *Node) Pod(w Wiring) *Pod {
 	n.t.Helper()
+	var ns netns.NsHandle
+	n.ok(onThread(func() (err error) {
+		ns, err = netns.New()
+		return err
+	}))
+	return n.connect(ns, w)
+}
+
+// UserPod adds a pod that has a user namespace of its own: root in it is nobody
+// on the node.
+func (n *Node) UserPod(w Wiring) *Pod {
+	n.t.Helper()
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	n.ok(cmd.Start())
+	n.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	ns, err := netns.GetFromPid(cmd.Process.Pid)
+	n.ok(err)
+	return n.connect(ns, w)
+}
+
+// connect makes a network namespace a pod of the node.
+func (n *Node) connect(ns netns.NsHandle, w Wiring) *Pod {
+	n.t.Helper()
 	n.pods++
 	number := n.pods + 1
 	p := &Pod{
+		ns: ns,
 		V4: netip.MustParseAddr(fmt.Sprintf("%s%d", podRange4, number)),
 		V6: netip.MustParseAddr(fmt.Sprintf("%s%x", podRange6, number)),
 	}
-	n.ok(onThread(func() error {
-		ns, err := netns.New()
-		p.ns = ns
-		return err
-	}))
 	host := fmt.Sprintf("veth%d", number)
 	n.ok(n.nl.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: host}, PeerName: "eth0", PeerNamespace: netlink.NsFd(p.ns),
 	}))
 	inside, err := netlink.NewHandleAt(p.ns, unix.NETLINK_ROUTE)
 	n.ok(err)
+	p.inside = inside
 	n.t.Cleanup(func() {
 		_ = inside.Close()
 		_ = p.ns.Close()
@@ -148,6 +178,64 @@ func (n *Node) ok(err error) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// Mount mounts the pod's network namespace at a path, as container runtimes do.
+func (p *Pod) Mount(n *Node, path string) {
+	n.t.Helper()
+	n.ok(os.WriteFile(path, nil, 0o600))
+	n.ok(p.Do(func() error { return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "") }))
+	p.mounted = path
+	n.t.Cleanup(func() { n.ok(p.unmount()) })
+}
+
+// Delete takes the pod's network namespace from under its path, as container
+// runtimes do when a pod is deleted. Its links go with it once nobody holds it.
+func (p *Pod) Delete(n *Node) {
+	n.t.Helper()
+	n.ok(p.unmount())
+	_ = p.inside.Close()
+	n.ok(p.ns.Close())
+}
+
+func (p *Pod) unmount() error {
+	if p.mounted == "" {
+		return nil
+	}
+	path := p.mounted
+	p.mounted = ""
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", path, err)
+	}
+	return os.Remove(path)
+}
+
+// Address puts another address on the pod's link, or takes one off.
+func (p *Pod) Address(n *Node, prefix string, on bool) {
+	n.t.Helper()
+	l, err := p.inside.LinkByName("eth0")
+	n.ok(err)
+	a, err := netlink.ParseAddr(prefix)
+	n.ok(err)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if on {
+		n.ok(p.inside.AddrAdd(l, a))
+		return
+	}
+	n.ok(p.inside.AddrDel(l, a))
+}
+
+// Run runs a command in the pod and returns its standard output. A failure ends
+// the test.
+func (p *Pod) Run(n *Node, command string) (out string) {
+	n.t.Helper()
+	n.ok(p.Do(func() (err error) {
+		out, err = run(command, "")
+		return err
+	}))
+	return out
 }
 
 // Do runs fn in the pod's network namespace.

@@ -165,15 +165,22 @@ func (n *Node) Run(command string) string {
 // Feed is Run with a standard input.
 func (n *Node) Feed(command, input string) string {
 	n.t.Helper()
+	out, err := run(command, input)
+	n.ok(err)
+	return out
+}
+
+// run runs a command in the calling thread's network namespace.
+func run(command, input string) (string, error) {
 	words := strings.Fields(command)
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Stdin = strings.NewReader(input)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		n.t.Fatalf("%s: %v: %s%s", command, err, stdout.String(), stderr.String())
+		return "", fmt.Errorf("%s: %w: %s%s", command, err, stdout.String(), stderr.String())
 	}
-	return stdout.String()
+	return stdout.String(), nil
 }
 
 func (n *Node) up(link string) {

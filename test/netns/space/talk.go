@@ -69,6 +69,30 @@ func listen(own func(net.Listener), name string, at netip.AddrPort, transparent 
 	return nil
 }
 
+// Echo answers each datagram in the pod with the listener's name and the pod's
+// address.
+func (p *Pod) Echo(n *Node, name string, at netip.AddrPort) {
+	n.t.Helper()
+	n.ok(p.Do(func() error {
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return fmt.Errorf("listen as %s: %w", name, err)
+		}
+		n.t.Cleanup(func() { _ = c.Close() })
+		go func() {
+			buffer := make([]byte, 1<<10)
+			for {
+				_, from, err := c.ReadFromUDPAddrPort(buffer)
+				if err != nil {
+					return // closed
+				}
+				_, _ = c.WriteToUDPAddrPort([]byte(name+" "+at.String()+"\n"), from)
+			}
+		}()
+		return nil
+	}))
+}
+
 // goodbye asks the listener to close the connection.
 const goodbye = "goodbye"
 
@@ -125,23 +149,53 @@ func (p *Pod) Dial(to netip.AddrPort) (*Conn, error) { return p.DialFrom(to, 0) 
 
 // DialFrom connects from a port of the pod; 0 for any.
 func (p *Pod) DialFrom(to netip.AddrPort, port int) (*Conn, error) {
+	return p.DialAs(to, Caller{Port: port})
+}
+
+// DialAs connects from the pod as a caller of this kind.
+func (p *Pod) DialAs(to netip.AddrPort, as Caller) (*Conn, error) {
 	var c *Conn
 	err := p.Do(func() (err error) {
-		c, err = dial(to, port)
+		c, err = as.dial(to)
 		return err
 	})
 	return c, err
 }
 
 // Dial connects from the node itself, and must be called by the test's goroutine.
-func (n *Node) Dial(to netip.AddrPort) (*Conn, error) { return dial(to, 0) }
+func (n *Node) Dial(to netip.AddrPort) (*Conn, error) { return Dial(to) }
 
-func dial(to netip.AddrPort, port int) (*Conn, error) {
-	dialer := net.Dialer{Timeout: talkTimeout}
-	if port != 0 {
-		dialer.LocalAddr = &net.TCPAddr{Port: port}
+// Dial connects from the network namespace of the calling thread.
+func Dial(to netip.AddrPort) (*Conn, error) { return Caller{}.dial(to) }
+
+// Caller is how a connection is made; the zero value is an ordinary one.
+type Caller struct {
+	// Port and Address are the connection's own; zero for any.
+	Port    int
+	Address netip.Addr
+	// Mark is put on its packets.
+	Mark int
+	// UDP is set for datagrams in place of a connection.
+	UDP bool
+}
+
+func (as Caller) dial(to netip.AddrPort) (*Conn, error) {
+	dialer := net.Dialer{Timeout: talkTimeout, Control: func(_, _ string, c syscall.RawConn) error {
+		if as.Mark == 0 {
+			return nil
+		}
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, as.Mark) })
+		return errors.Join(err, failed)
+	}}
+	network := "tcp"
+	switch {
+	case as.UDP:
+		network = "udp"
+	case as.Port != 0 || as.Address.IsValid():
+		dialer.LocalAddr = &net.TCPAddr{IP: as.Address.AsSlice(), Port: as.Port}
 	}
-	c, err := dialer.Dial("tcp", to.String())
+	c, err := dialer.Dial(network, to.String())
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+// backends are those that pods' rules can be written with.
+func backends() []iptables.Backend { return []iptables.Backend{iptables.NFT, iptables.Legacy} }
+
+// podWorld is the world with redirection in the enrolled pods themselves.
+type podWorld struct {
+	*world
+	dir    string
+	finder *netns.Finder
+	pods   *redirect.Pods
+	node   *model.Node
+}
+
+// newPodWorld makes the world, with pods to be found and nothing of nodevoy's.
+func newPodWorld(t *testing.T, b iptables.Backend) *podWorld {
+	t.Helper()
+	s := setting{wiring: space.Bridged, backend: b, proxy: "iptables"}
+	w := &podWorld{world: &world{Node: space.New(t), t: t}, dir: t.TempDir(), node: view()}
+	w.Bridge(false)
+	w.enrolled, w.stranger, w.backend = w.Pod(s.wiring), w.Pod(s.wiring), w.Pod(s.wiring)
+	for i, pod := range []*space.Pod{w.enrolled, w.stranger, w.backend} {
+		pod.Mount(w.Node, w.path(i))
+	}
+	for _, f := range family.All() {
+		w.backend.Listen(w.Node, "pod", at(f, backend))
+	}
+	w.kubeProxy(s)
+	w.cfg = podConfig(b)
+	w.plan = redirect.Compile(w.node, w.cfg)
+	w.finder, w.pods = newPods(t, w.cfg, w.dir)
+	return w
+}
+
+// newPodWorldApplied is newPodWorld with Envoy's stand-in, redirecting.
+func newPodWorldApplied(t *testing.T, b iptables.Backend) *podWorld {
+	t.Helper()
+	w := newPodWorld(t, b)
+	w.envoyIn(w.enrolled, family.All()...)
+	w.must(w.apply())
+	return w
+}
+
+// path is where the runtime mounts a pod's namespace.
+func (w *podWorld) path(number int) string {
+	return filepath.Join(w.dir, fmt.Sprintf("cni-%d", number))
+}
+
+// apply is a whole round.
+func (w *podWorld) apply() error {
+	w.t.Helper()
+	w.plan = redirect.Compile(w.node, w.cfg)
+	w.must(w.pods.Prepare(w.t.Context(), w.plan))
+	w.must(w.pods.Withdraw(w.t.Context(), w.plan))
+	return w.pods.Apply(w.t.Context(), w.plan)
+}
+
+// envoyIn listens in a pod where Envoy would.
+func (w *podWorld) envoyIn(pod *space.Pod, families ...family.Family) {
+	w.t.Helper()
+	for _, f := range families {
+		for _, c := range model.Classes() {
+			pod.Listen(w.Node, c.String(), netip.AddrPortFrom(f.Loopback(), w.cfg.Ports.Of(c)))
+		}
+	}
+}
+
+// checkPods checks what the enrolled pod reaches at the Services of each class.
+func (w *podWorld) checkPods(want string) {
+	w.t.Helper()
+	rows := []truth{{from: "enrolled", to: httpService, want: "http"}, {from: "enrolled", to: tcpService, want: "tcp"}, {from: "enrolled", to: detectService, want: "detect"}}
+	if want != "" {
+		for i := range rows {
+			rows[i].want = want
+		}
+	}
+	w.checkTruths(rows)
+}
+
+func podConfig(b iptables.Backend) redirect.Config {
+	cfg := redirect.Default()
+	cfg.Mode, cfg.Backend = redirect.PodMode, b
+	return cfg
+}
+
+// newPods is a Pods as after a restart of the agent.
+func newPods(t testing.TB, cfg redirect.Config, dir string) (*netns.Finder, *redirect.Pods) {
+	t.Helper()
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zaptest.NewLogger(t)
+	}
+	finder := netns.New(netns.Config{Dirs: []string{dir}}, time.Now, log)
+	pods, err := redirect.NewPods(cfg, finder, askStandIn, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pods.Close(); err != nil {
+			t.Error(err)
+		}
+		finder.Close()
+	})
+	return finder, pods
+}
+
+// askStandIn asks Envoy's stand-in in a pod.
+func askStandIn(_ context.Context, s *netns.Space, to netip.AddrPort) error {
+	return s.Do(func() error {
+		c, err := space.Dial(to)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		answer, err := c.Ask()
+		if err == nil && !strings.HasPrefix(answer, "http ") {
+			err = fmt.Errorf("%q is not Envoy's answer", answer)
+		}
+		return err
+	})
+}

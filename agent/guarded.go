@@ -38,6 +38,13 @@ type guarded struct {
 	sweeper *sweeper
 }
 
+// Prepare puts into the kernel what Envoy's listeners need. Before Envoy is told
+// of any for the first time, redirection by an agent of another mode that has
+// ended ends too: Envoy may be the same, and lose that agent's listeners.
+func (g guarded) Prepare(ctx context.Context, plan *redirect.Plan) error {
+	return errors.Join(g.sweeper.begin(ctx, g.place), g.kernel.Prepare(ctx, plan))
+}
+
 // Withdraw removes what is no more, if this generation owns the rules or
 // nobody alive does.
 func (g guarded) Withdraw(ctx context.Context, plan *redirect.Plan) error {

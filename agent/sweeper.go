@@ -26,9 +26,25 @@ type sweeper struct {
 	always bool
 	log    *zap.Logger
 
-	stopped, done bool
-	due           time.Time
-	failed        error
+	begun, stopped, done bool
+	due                  time.Time
+	failed               error
+}
+
+// begin stops, once, the redirection that an agent of another mode left when it
+// ended. One that lives has an Envoy of its own, and goes on until sweep.
+func (s *sweeper) begin(ctx context.Context, place *handover.Place) error {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	if others, err := place.Others(); others || err != nil || !place.AfterOther() {
+		return err
+	}
+	if err := place.Alone(func() error { return s.stop(ctx) }); err != nil {
+		return fmt.Errorf("stop redirection of another mode: %w", err)
+	}
+	return nil
 }
 
 // again begins anew: another generation owned the kernel meanwhile.

@@ -192,6 +192,20 @@ func (p *Place) Take(f func() error) error {
 	})
 }
 
+// AfterOther says whether the last owner of the kernel's rules was one of another
+// mode, or had yet to remove what one of another mode left.
+func (p *Place) AfterOther() bool {
+	owner, err := p.owner()
+	return err == nil && owner != nil && (owner.Unswept || owner.Mode != p.me.Mode)
+}
+
+// Changed says whether this generation redirected in another mode before it was
+// restarted, and has not begun to in this one: its Envoy is the same.
+func (p *Place) Changed() bool {
+	owner, err := p.owner()
+	return err == nil && owner != nil && owner.is(p.me) && owner.Mode != p.me.Mode
+}
+
 // Unswept says whether this generation owns the kernel's rules and has yet to
 // remove those that an owner of another mode left.
 func (p *Place) Unswept() bool {

@@ -32,13 +32,15 @@ type sweeper struct {
 }
 
 // begin stops, once, the redirection that an agent of another mode left when it
-// ended. One that lives has an Envoy of its own, and goes on until sweep.
+// ended, or this generation before it was restarted: its Envoy may be the same,
+// and is about to lose that mode's listeners. An agent that lives has an Envoy of
+// its own, and goes on until sweep.
 func (s *sweeper) begin(ctx context.Context, place *handover.Place) error {
 	if s.begun {
 		return nil
 	}
 	s.begun = true
-	if others, err := place.Others(); others || err != nil || !place.AfterOther() {
+	if others, err := place.Others(); err != nil || !place.AfterOther() || others && !place.Changed() {
 		return err
 	}
 	if err := place.Alone(func() error { return s.stop(ctx) }); err != nil {

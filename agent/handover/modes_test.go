@@ -90,7 +90,13 @@ func TestRestartInAnotherMode(t *testing.T) {
 	if again.Slot() != first.Slot() || !again.Mine() {
 		t.Error("another mode lost the place")
 	}
+	if first.Changed() || !again.Changed() {
+		t.Error("it is not seen who changed the mode")
+	}
 	took(t, again.Take)
+	if again.Changed() {
+		t.Error("the mode changes for ever")
+	}
 	if !again.Unswept() {
 		t.Error("nothing to sweep after a restart in another mode")
 	}

@@ -88,6 +88,12 @@ func say(address, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return converse(c, text)
+}
+
+// converse sends text, returns all that comes until the connection is closed,
+// and closes it.
+func converse(c net.Conn, text string) (string, error) {
 	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return "", err

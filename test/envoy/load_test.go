@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -25,10 +26,16 @@ type load struct {
 
 func startLoad(t *testing.T, addresses ...string) *load {
 	t.Helper()
+	return startLoadFrom(t, &net.Dialer{}, addresses...)
+}
+
+// startLoadFrom is startLoad from somewhere else.
+func startLoadFrom(t *testing.T, from dialer, addresses ...string) *load {
+	t.Helper()
 	l := &load{quit: make(chan struct{})}
 	for _, address := range addresses {
 		for _, fresh := range []bool{true, false} {
-			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: fresh}}
+			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: fresh, DialContext: from.DialContext}}
 			l.workers.Add(1)
 			go func() {
 				defer l.workers.Done()

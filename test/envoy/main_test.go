@@ -92,6 +92,11 @@ func prepare() error {
 		// Frontends, backends and strangers are all addresses of this machine.
 		"ip route add local 10.0.0.0/8 dev lo",
 		"ip -6 route add local fd00::/16 dev lo",
+		// Where the pods of pod mode are.
+		"ip link add " + bridge + " type bridge",
+		"ip addr add " + gateway4 + "/16 dev " + bridge,
+		"ip addr add " + gateway6 + "/64 dev " + bridge + " nodad",
+		"ip link set " + bridge + " up",
 	}
 	for _, r := range ranges() {
 		commands = append(commands,

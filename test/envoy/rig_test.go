@@ -67,12 +67,16 @@ type rig struct {
 	stop   func()
 	envoy  *exec.Cmd
 	admin  *http.Client
+	// pods are those whose namespaces Envoy listens in, in pod mode.
+	pods []*pod
 }
 
 // setup is how a rig differs from what an agent would run.
 type setup struct {
 	change  func(*xds.Config)
 	options []xds.Option
+	// pods put the rig into pod mode, in these.
+	pods []*pod
 }
 
 // newRig starts both and waits until Envoy listens.
@@ -85,7 +89,10 @@ func newRig(t *testing.T, node *model.Node) *rig {
 func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rig{t: t, dir: dir, cfg: testConfig(dir)}
+	r := &rig{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods}
+	if with.pods != nil {
+		inPods(&r.cfg)
+	}
 	if with.change != nil {
 		with.change(&r.cfg)
 	}
@@ -127,7 +134,7 @@ func (r *rig) serve(node *model.Node, opts ...xds.Option) {
 		}
 	}
 	r.t.Cleanup(r.stop)
-	server.Publish(node, nil)
+	server.Publish(node, places(r.pods...))
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
@@ -193,14 +200,30 @@ func (r *rig) awaitReady() {
 		if !st.Settled || !st.ListenersAcked {
 			return fmt.Errorf("not settled: %+v", st)
 		}
-		return r.probe()
+		if r.pods == nil {
+			return r.probe()
+		}
+		for _, p := range r.pods {
+			if err := p.probe(); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // probe asks the HTTP listener itself, as the agent does.
-func (r *rig) probe() error {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + net.JoinHostPort(listen4, "15002") + "/")
+func (r *rig) probe() error { return probe(&net.Dialer{}, listen4) }
+
+// dialer connects from somewhere.
+type dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// probe asks the HTTP listener at this address.
+func probe(from dialer, at string) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: from.DialContext}}
+	resp, err := client.Get("http://" + net.JoinHostPort(at, "15002") + "/")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envoy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// TestPodConnectionLimit: a pod that has as many connections as it may gets no
+// more, until one ends. Other classes, other pods and the probe know nothing of
+// it.
+func TestPodConnectionLimit(t *testing.T) {
+	sourceServers(t)
+	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
+	const most = 5
+	r := newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, change: func(c *xds.Config) { c.MaxConnectionsPerPod = most }})
+	for _, address := range []string{"10.96.1.10:80", "10.96.2.10:5000", "10.96.3.10:80", "10.96.3.11:5000"} {
+		t.Run(address, func(t *testing.T) {
+			// Where the protocol is detected, a connection that says nothing
+			// counts once it is taken for one that is not HTTP.
+			message, isHTTP := "who am I?", strings.HasSuffix(address, ":80")
+			if isHTTP {
+				message = "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+			}
+			try := func(p *pod) (net.Conn, error) {
+				c, err := p.DialContext(t.Context(), "tcp", address)
+				if err != nil {
+					return nil, err
+				}
+				return c, errors.Join(exchangeOnce(c, message, p.v4))
+			}
+			var open []net.Conn
+			for range most {
+				c, err := try(a)
+				a.ok(err)
+				open = append(open, c)
+			}
+			for range 3 {
+				if c, err := try(a); err == nil {
+					t.Error("one connection too many is taken")
+					_ = c.Close()
+				}
+			}
+			a.ok(a.probe())
+			b.serves()
+			_ = open[0].Close()
+			eventually(t, 2*time.Second, func() error {
+				c, err := try(a)
+				if err == nil {
+					open[0] = c
+				}
+				return err
+			})
+			for _, c := range open {
+				_ = c.Close()
+			}
+			eventually(t, 2*time.Second, func() error {
+				c, err := try(a)
+				if c != nil {
+					_ = c.Close()
+				}
+				return err
+			})
+		})
+	}
+	r.alive()
+}
+
+// exchangeOnce sends a message and wants the text in what comes back.
+func exchangeOnce(c net.Conn, message, want string) error {
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, message); err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	n, err := c.Read(buf)
+	if err == nil && !strings.Contains(string(buf[:n]), want) {
+		err = fmt.Errorf("answer %q, want %s", buf[:n], want)
+	}
+	return err
+}
+
+// TestPodPorts: a pod can have as many connections to each backend as it has
+// ports, not to all of them together.
+func TestPodPorts(t *testing.T) {
+	sourceServers(t)
+	a := newPod(t, "pod-a", 2)
+	newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a}})
+	a.ok(a.do(func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40059"), 0o600)
+	}))
+	// To either go fewer than there are ports, together more.
+	for range 40 {
+		a.ok(speak(a.dial("10.96.2.10:5000"), a.v4))
+		a.ok(speak(a.dial("10.96.2.11:5000"), a.v4))
+		a.ok(speak(a.dial("[fd00:96:2::10]:5000"), a.v6))
+	}
+}
+
+// TestPodAccessLog: a line names the pod that called and the backend's. What is
+// said to a listener itself is in no line, and brings about nothing.
+func TestPodAccessLog(t *testing.T) {
+	web, db := webServer(t, "10.244.0.1:8080", "web-0"), tcpServer(t, "10.244.0.2:5000", "db-0")
+	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
+	r := newRigWith(t, nodeOf(t,
+		service{"web", "10.96.1.10:80", []string{web}},
+		service{"db", "10.96.2.10:5000", []string{db}},
+		service{"auto", "10.96.3.10:80", []string{web}},
+	), setup{pods: []*pod{a, b}})
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		a.ok(probe(a, host))
+		for _, port := range []string{"15001", "15003"} {
+			start := time.Now()
+			if got, err := a.say(net.JoinHostPort(host, port), "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" || time.Since(start) > time.Second {
+				t.Errorf("%s port %s: %q, %v after %v; want it closed at once", host, port, got, err, time.Since(start))
+			}
+		}
+	}
+	if n := len(r.clusters()); n != 0 {
+		t.Errorf("Envoy has %d clusters that nobody used", n)
+	}
+	n := 0
+	for _, p := range []*pod{a, b} {
+		for _, address := range []string{"10.96.1.10:80", "10.96.3.10:80"} {
+			if code, body, err := p.get(address); code != http.StatusOK || body != "web-0" {
+				t.Fatalf("%s: %d %q, %v", address, code, body, err)
+			}
+			n++
+			r.accessLog(n)
+		}
+		if got, err := p.say("10.96.2.10:5000", "x"); got != "db-0" {
+			t.Fatalf("TCP: %q, %v", got, err)
+		}
+		n++
+		r.accessLog(n)
+	}
+	var got []string
+	for _, line := range r.accessLog(n) {
+		fields := strings.Fields(line)
+		host, _, err := net.SplitHostPort(fields[len(fields)-3])
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		got = append(got, strings.Join(append([]string{fields[len(fields)-5], host}, fields[len(fields)-2:]...), " "))
+	}
+	want := []string{
+		"shop/web/main 172.20.0.2 shop/pod-a shop/web-0", "shop/auto/main 172.20.0.2 shop/pod-a shop/auto-0", "shop/db/main 172.20.0.2 shop/pod-a shop/db-0",
+		"shop/web/main 172.20.0.3 shop/pod-b shop/web-0", "shop/auto/main 172.20.0.3 shop/pod-b shop/auto-0", "shop/db/main 172.20.0.3 shop/pod-b shop/db-0",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("access log (-want +got):\n%s", diff)
+	}
+}
+
+// TestHeapBound: an Envoy close to the bound of its heap takes no connections,
+// so that the agent's probe fails, and takes them again, with those that
+// waited, once there is room.
+func TestHeapBound(t *testing.T) {
+	sink := newRawServer(t, "10.244.0.3:8080")
+	web := webServer(t, "10.244.0.1:8080", "web-0")
+	r := newRigWith(t, nodeOf(t,
+		service{"web", "10.96.1.10:80", []string{web}},
+		service{"sink", "10.96.1.11:80", []string{sink.address()}},
+	), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
+	// Servers that read nothing leave the requests in Envoy.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	body := strings.Repeat("x", 4<<20)
+	for range 300 {
+		go func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://10.96.1.11:80/", strings.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+	}
+	eventually(t, 20*time.Second, func() error {
+		if r.probe() == nil {
+			return fmt.Errorf("connections are taken with %d bytes in use", r.stat("server.memory_allocated"))
+		}
+		return nil
+	})
+	waiting, err := net.DialTimeout("tcp", "10.96.1.10:80", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = waiting.Close() }()
+	cancel()
+	took := eventually(t, 10*time.Second, r.probe)
+	t.Logf("taken again %v after the requests that filled it ended", took)
+	if err := exchangeOnce(waiting, "GET / HTTP/1.1\r\nHost: web\r\n\r\n", "web-0"); err != nil {
+		t.Errorf("the connection that waited: %v", err)
+	}
+	mustGet(t, "10.96.1.10:80", "web-0")
+}

@@ -136,6 +136,45 @@ func (a *Applier) applyRulesInside(ctx context.Context, tables Tables, f *Family
 	return tables.Restore(ctx, text.String()+"COMMIT\n")
 }
 
+// rest removes everything of ours from a pod's namespace but what atRest says.
+func (a *Applier) rest(ctx context.Context) error {
+	a.Forget()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	errs := []error{a.sources.release()}
+	for _, t := range a.kernel.Tables {
+		errs = append(errs, restIn(ctx, t))
+	}
+	return errors.Join(append(errs, a.removeSets(ctx))...)
+}
+
+// restIn puts our chain of one backend and family at rest, if there is one.
+func restIn(ctx context.Context, t Tables) error {
+	c := atRest()
+	have, err := t.List(ctx, c.Table, c.Name)
+	switch {
+	case errors.Is(err, iptables.ErrNotFound):
+		return nil
+	case errors.Is(err, iptables.ErrUnreadable):
+		have = nil
+	case err != nil:
+		return err
+	}
+	rules, err := t.List(ctx, c.Table, "OUTPUT")
+	if err != nil {
+		return err
+	}
+	jumps := deletions(rules)
+	if slices.Equal(have, c.lines()) && len(jumps) == 0 {
+		return nil
+	}
+	text := strings.TrimSuffix(restoreText(c.Table, []Chain{c}), "COMMIT\n")
+	for _, l := range jumps {
+		text += l + "\n"
+	}
+	return t.Restore(ctx, text+"COMMIT\n")
+}
+
 // survey lists what is in the pod's nat OUTPUT, of families whose rules are not
 // known to be in place. It comes before anything is written: a pod is redirected
 // for all families, or for none because of its own rules in one.

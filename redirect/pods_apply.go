@@ -152,8 +152,8 @@ func (p *Pods) tryPlace(ctx context.Context, pl *place, plan *Plan, ticket uint6
 	return pl.applier.applyWith(ctx, plan, ticket)
 }
 
-// retire removes what is ours from a pod that is not enrolled any more and lives.
-// The base chains stay: connections that were redirected need them.
+// retire removes what is ours from a pod that is not enrolled any more and lives,
+// except what connections need that were redirected.
 func (p *Pods) retire(ctx context.Context, pl *place) error {
 	p.mu.Lock()
 	done := pl.retired
@@ -161,7 +161,7 @@ func (p *Pods) retire(ctx context.Context, pl *place) error {
 	if done {
 		return nil
 	}
-	if err := pl.applier.Cleanup(ctx); err != nil {
+	if err := pl.applier.rest(ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -170,8 +170,8 @@ func (p *Pods) retire(ctx context.Context, pl *place) error {
 	return nil
 }
 
-// sweep removes, once, what an agent before has left in pods that are not in the
-// plan. That it fails holds up nobody.
+// sweep does to pods that are not in the plan, once, what retire does, should an
+// agent before have left something there. That it fails holds up nobody.
 func (p *Pods) sweep(ctx context.Context, plan *Plan) {
 	if p.swept {
 		return
@@ -180,7 +180,13 @@ func (p *Pods) sweep(ctx context.Context, plan *Plan) {
 	for _, pl := range p.all() {
 		ours[pl.ns.Inode()] = true
 	}
-	if err := p.cleanup(ctx, func(ns namespace) bool { return !ours[ns.Inode()] }); err != nil {
+	err := p.visit(ctx, func(ctx context.Context, ns namespace, a *Applier) error {
+		if ours[ns.Inode()] {
+			return nil
+		}
+		return a.rest(ctx)
+	})
+	if err != nil {
 		p.log.Warn("pods not searched for what an earlier agent left", zap.Error(err))
 		return
 	}

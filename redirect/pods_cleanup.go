@@ -17,19 +17,19 @@ import (
 
 // Cleanup removes everything of ours from every network namespace on the node but
 // the host's, whoever made it: for a pod that has nothing of ours it is a look.
-// Empty base chains of iptables stay, since connections that were redirected need
-// them; they go with the pod. It goes on after a failure and returns them all;
-// doing it twice is no error.
+// Connections that were redirected end where nothing else in the pod has the
+// kernel track connections. Empty base chains of iptables stay; they go with the
+// pod. It goes on after a failure and returns them all; doing it twice is no error.
 func (p *Pods) Cleanup(ctx context.Context) error {
 	errs := []error{p.Release()}
 	p.Forget()
 	p.long.Lock()
 	defer p.long.Unlock()
-	return errors.Join(append(errs, p.cleanup(ctx, func(namespace) bool { return true }))...)
+	return errors.Join(append(errs, p.visit(ctx, func(ctx context.Context, _ namespace, a *Applier) error { return a.Cleanup(ctx) }))...)
 }
 
-// cleanup cleans the namespaces that are to be.
-func (p *Pods) cleanup(ctx context.Context, which func(namespace) bool) error {
+// visit does something in each namespace in which anything of ours is.
+func (p *Pods) visit(ctx context.Context, do func(context.Context, namespace, *Applier) error) error {
 	all, err := p.finder.All()
 	var mu sync.Mutex
 	errs := []error{err}
@@ -37,10 +37,7 @@ func (p *Pods) cleanup(ctx context.Context, which func(namespace) bool) error {
 	g.SetLimit(parallel)
 	for _, ns := range all {
 		g.Go(func() error {
-			var err error
-			if which(ns) {
-				err = p.cleanNamespace(ctx, ns)
-			}
+			err := p.visitOne(ctx, ns, do)
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err, ns.Close())
@@ -51,8 +48,7 @@ func (p *Pods) cleanup(ctx context.Context, which func(namespace) bool) error {
 	return errors.Join(errs...)
 }
 
-// cleanNamespace removes what is ours from a namespace, if anything is.
-func (p *Pods) cleanNamespace(ctx context.Context, ns namespace) (err error) {
+func (p *Pods) visitOne(ctx context.Context, ns namespace, do func(context.Context, namespace, *Applier) error) (err error) {
 	k, err := p.open(ns)
 	if err != nil {
 		return fmt.Errorf("network namespace %s: %w", ns.Path(), err)
@@ -62,10 +58,9 @@ func (p *Pods) cleanNamespace(ctx context.Context, ns namespace) (err error) {
 	if err != nil || !there {
 		return err
 	}
-	p.log.Info("removing what is nodevoy's from a pod", zap.String("netns", ns.Path()))
-	a := newApplier(p.cfg, k, p.shared, p.log)
+	a := newApplier(p.cfg, k, p.shared, p.log.With(zap.String("netns", ns.Path())))
 	a.inside = true
-	if err := a.Cleanup(ctx); err != nil {
+	if err := do(ctx, ns, a); err != nil {
 		return fmt.Errorf("network namespace %s: %w", ns.Path(), err)
 	}
 	return nil

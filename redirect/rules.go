@@ -99,6 +99,8 @@ func (b ruleBook) inside() ([]Chain, []Jump) {
 		loopback, linkLocal = "::1/128", "fe80::/10"
 	}
 	nat := Chain{Table: "nat", Name: chainOutput}
+	nat.rule("-p tcp "+notSyn+" -j RETURN",
+		"a connection from before these rules: without any the pod's kernel tracked none, and now takes its next packet for a first one")
 	nat.rule(fmt.Sprintf("-m mark --mark 0x%x/0x%x -j RETURN", b.cfg.Mark, b.cfg.Mark),
 		"Envoy's own connections to backends: the pod's address is theirs too, and they would come back to it")
 	nat.rule("-o lo -j RETURN", "the pod to itself, whatever address of its own it dials")
@@ -114,6 +116,15 @@ func (b ruleBook) inside() ([]Chain, []Jump) {
 		"-p tcp -j " + chainOutput,
 		"first; it is the only one, since a pod with rules of its own here is not redirected",
 	}}}
+}
+
+// atRest is all that stays in a pod that is redirected no more and lives. The
+// kernel tracks connections of a namespace as long as some rule there wants it;
+// without, those that were redirected would be cut off.
+func atRest() Chain {
+	c := Chain{Table: "nat", Name: chainOutput}
+	c.rule("-m conntrack --ctstate NEW -j RETURN", "nothing jumps here; it keeps the tracking of connections on")
+	return c
 }
 
 // input is the chain that lets redirected connections through to Envoy, and

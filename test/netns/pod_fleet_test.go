@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/test/netns/space"
+)
+
+// fleet is many pods' namespaces with an address each, in which nobody talks and
+// Envoy always answers.
+type fleet struct {
+	*runtimeDir
+	cfg   redirect.Config
+	pods  *redirect.Pods
+	paths []string
+}
+
+// newFleet makes the namespaces of the first pods of thousands.
+func newFleet(t testing.TB, b iptables.Backend, pods int) *fleet {
+	t.Helper()
+	f := &fleet{runtimeDir: newRuntimeDir(t), cfg: podConfig(b)}
+	f.grow(0, pods)
+	f.restart()
+	return f
+}
+
+// grow adds pods from this number on.
+func (f *fleet) grow(from, pods int) {
+	f.t.Helper()
+	for i := range pods {
+		f.paths = append(f.paths, f.add(fmt.Sprintf("cni-%d", from+i), podAddress(from+i).String()))
+	}
+}
+
+// shrink deletes all pods.
+func (f *fleet) shrink() {
+	f.t.Helper()
+	for _, path := range f.paths {
+		f.remove(path)
+	}
+	f.paths = nil
+}
+
+// restart is a new agent.
+func (f *fleet) restart() {
+	f.t.Helper()
+	finder := netns.New(netns.Config{Dirs: []string{f.path}}, time.Now, zap.NewNop())
+	pods, err := redirect.NewPods(f.cfg, finder, func(context.Context, *netns.Space, netip.AddrPort) error { return nil }, zap.NewNop())
+	f.ok(err)
+	f.pods = pods
+	f.t.Cleanup(func() {
+		f.ok(pods.Close())
+		finder.Close()
+	})
+}
+
+// round is what the agent does after a change.
+func (f *fleet) round(plan *redirect.Plan) {
+	f.t.Helper()
+	f.ok(f.pods.Prepare(f.t.Context(), plan))
+	f.ok(f.pods.Withdraw(f.t.Context(), plan))
+	f.ok(f.pods.Apply(f.t.Context(), plan))
+}
+
+func (f *fleet) ok(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func podAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 2)}) }
+
+// fleetNode is a node with some of thousands' pods.
+func fleetNode(frontends, from, pods int) *model.Node {
+	n := thousands(frontends)
+	n.Pods = nil
+	for i := range pods {
+		name := fmt.Sprintf("pod-%d", from+i)
+		n.Pods = append(n.Pods, model.Pod{Namespace: "a", Name: name, UID: name, Enrolled: true, IPs: []netip.Addr{podAddress(from + i)}})
+	}
+	return n
+}
+
+func (f *fleet) plan(frontends, pods int) *redirect.Plan {
+	return redirect.Compile(fleetNode(frontends, 0, pods), f.cfg)
+}
+
+// redirected counts pods that are in their set, as their kernels have it.
+func (f *fleet) redirected() (count int) {
+	f.t.Helper()
+	for _, path := range f.paths {
+		f.do(path, func() error {
+			sets, err := ipset.Open()
+			if err != nil {
+				return err
+			}
+			defer func() { _ = sets.Close() }()
+			h, err := sets.Header("nodevoy-pods4")
+			count += h.Count
+			if errors.Is(err, ipset.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+	return count
+}
+
+// TestPodFleetRelease: however many pods there are, and in the middle of an Apply,
+// which then leaves none redirected.
+func TestPodFleetRelease(t *testing.T) {
+	f := newFleet(t, iptables.NFT, manyPods)
+	var slowest time.Duration
+	for round := range 5 {
+		f.round(f.plan(0, manyPods))
+		if got := f.redirected(); got != manyPods {
+			t.Fatalf("%d pods redirected, want %d", got, manyPods)
+		}
+		begin := time.Now()
+		f.ok(f.pods.Release())
+		slowest = max(slowest, time.Since(begin))
+		if got := f.redirected(); got != 0 {
+			t.Errorf("%d pods redirected after Release", got)
+		}
+		applied := make(chan error, 1)
+		big := f.plan(5000, manyPods)
+		go func() { applied <- f.pods.Apply(t.Context(), big) }()
+		space.Until(t, limit, "Apply to be at work", func() error {
+			if got := f.redirected(); got <= round*10 {
+				return fmt.Errorf("%d pods redirected", got)
+			}
+			return nil
+		})
+		begin = time.Now()
+		f.ok(f.pods.Release())
+		slowest = max(slowest, time.Since(begin))
+		if err := <-applied; err != nil && !errors.Is(err, redirect.ErrReleased) {
+			t.Fatal(err)
+		} else if err == nil {
+			t.Logf("round %d: Apply had ended", round)
+		}
+		if got := f.redirected(); got != 0 {
+			t.Errorf("%d pods redirected after a Release during Apply", got)
+		}
+	}
+	t.Logf("slowest Release of %d pods: %s", manyPods, slowest)
+	if slowest > 100*time.Millisecond {
+		t.Errorf("Release took %s", slowest)
+	}
+}
+
+// TestPodFleetLeaks: what 200 pods cost in open files while they live, and that
+// nothing of them is left when they are gone.
+func TestPodFleetLeaks(t *testing.T) {
+	f := newFleet(t, iptables.NFT, 0)
+	const batch, perPod = 20, 3
+	f.round(f.plan(10, 0))
+	before := openFiles(t)
+	threads := tasks(t)
+	for begin := 0; begin < 200; begin += batch {
+		f.grow(begin, batch)
+		n := fleetNode(10, begin, batch)
+		f.round(redirect.Compile(n, f.cfg))
+		if got := openFiles(t) - before; got > batch*perPod {
+			t.Fatalf("%d pods hold %d files open, want at most %d each", batch, got, perPod)
+		}
+		// Some are opted out before they end, as it happens.
+		for i := range n.Pods {
+			n.Pods[i].Enrolled = i%3 == 0
+		}
+		f.round(redirect.Compile(n, f.cfg))
+		f.shrink()
+		f.round(f.plan(10, 0))
+		if got := openFiles(t); got != before {
+			t.Fatalf("%d files open after pods have come and gone, want %d", got, before)
+		}
+	}
+	if got := tasks(t); got > threads+20 {
+		t.Errorf("%d threads, before %d", got, threads)
+	}
+	if len(f.pods.Report())+len(f.pods.Places()) > 0 {
+		t.Errorf("report %v, places %v", f.pods.Report(), f.pods.Places())
+	}
+}
+
+func tasks(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// BenchmarkPodsCold is everything, in pods that have nothing of it.
+func BenchmarkPodsCold(b *testing.B) {
+	for _, backend := range backends() {
+		b.Run(string(backend), func(b *testing.B) {
+			f := newFleet(b, backend, 0)
+			plan := f.plan(benchFrontends, manyPods)
+			for b.Loop() {
+				b.StopTimer()
+				f.shrink()
+				f.grow(0, manyPods)
+				f.restart()
+				b.StartTimer()
+				f.round(plan)
+			}
+		})
+	}
+}
+
+// BenchmarkPodsTakeOver is the first round of a new agent, where all is in place.
+func BenchmarkPodsTakeOver(b *testing.B) {
+	f := newFleet(b, iptables.NFT, manyPods)
+	plan := f.plan(benchFrontends, manyPods)
+	f.round(plan)
+	for b.Loop() {
+		b.StopTimer()
+		f.restart()
+		b.StartTimer()
+		f.round(plan)
+	}
+}
+
+// BenchmarkPodsOneChange is one frontend that goes or comes, in all pods.
+func BenchmarkPodsOneChange(b *testing.B) {
+	f := newFleet(b, iptables.NFT, manyPods)
+	f.round(f.plan(benchFrontends, manyPods))
+	nodes := []*model.Node{fleetNode(benchFrontends-1, 0, manyPods), fleetNode(benchFrontends, 0, manyPods)}
+	i := 0
+	for b.Loop() {
+		f.round(redirect.Compile(nodes[i%2], f.cfg))
+		i++
+	}
+}
+
+// BenchmarkPodsUnchanged is a round after which all is as before.
+func BenchmarkPodsUnchanged(b *testing.B) {
+	f := newFleet(b, iptables.NFT, manyPods)
+	f.round(f.plan(benchFrontends, manyPods))
+	plan := f.plan(benchFrontends, manyPods)
+	for b.Loop() {
+		f.round(plan)
+	}
+}
+
+// BenchmarkPodsDrift is one check of all pods.
+func BenchmarkPodsDrift(b *testing.B) {
+	for _, backend := range backends() {
+		b.Run(string(backend), func(b *testing.B) {
+			f := newFleet(b, backend, manyPods)
+			plan := f.plan(benchFrontends, manyPods)
+			f.round(plan)
+			for b.Loop() {
+				_, err := f.pods.Drift(b.Context(), plan)
+				f.ok(err)
+			}
+		})
+	}
+}
+
+// BenchmarkPodsRefresh renews all pods.
+func BenchmarkPodsRefresh(b *testing.B) {
+	f := newFleet(b, iptables.NFT, manyPods)
+	f.round(f.plan(0, manyPods))
+	for b.Loop() {
+		f.ok(f.pods.Refresh(b.Context()))
+	}
+}
+
+// BenchmarkPodsRelease ends redirection of all pods.
+func BenchmarkPodsRelease(b *testing.B) {
+	f := newFleet(b, iptables.NFT, manyPods)
+	plan := f.plan(0, manyPods)
+	for b.Loop() {
+		b.StopTimer()
+		f.round(plan)
+		b.StartTimer()
+		f.ok(f.pods.Release())
+	}
+}

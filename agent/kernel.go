@@ -61,15 +61,22 @@ func hostSweeper(cfg Config, log *zap.Logger) *sweeper {
 }
 
 // podSweeper removes pod mode's rules from all pods, from an agent in host mode.
-// No connection needs them any more once it is made.
 func podSweeper(cfg Config, log *zap.Logger) *sweeper {
-	clean := func(ctx context.Context) error { return CleanPods(ctx, cfg, log) }
-	return &sweeper{log: log, stop: clean, clean: clean}
+	return &sweeper{
+		log:   log,
+		stop:  func(ctx context.Context) error { return withPods(cfg, log, func(p *redirect.Pods) error { return p.Rest(ctx) }) },
+		clean: func(ctx context.Context) error { return CleanPods(ctx, cfg, log) },
+	}
 }
 
 // CleanPods removes everything of nodevoy's from the network namespaces of all
 // pods, of whatever agent it is.
 func CleanPods(ctx context.Context, cfg Config, log *zap.Logger) error {
+	return withPods(cfg, log, func(p *redirect.Pods) error { return p.Cleanup(ctx) })
+}
+
+// withPods opens pod mode's part of the kernel for something to do there.
+func withPods(cfg Config, log *zap.Logger, do func(*redirect.Pods) error) error {
 	cfg.Redirect.Mode = redirect.PodMode
 	finder := netns.New(cfg.Netns, time.Now, log)
 	defer finder.Close()
@@ -77,7 +84,7 @@ func CleanPods(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(pods.Cleanup(ctx), pods.Close())
+	return errors.Join(do(pods), pods.Close())
 }
 
 // askInPod asks Envoy's listener at an address inside a pod.

@@ -28,6 +28,16 @@ func (p *Pods) Cleanup(ctx context.Context) error {
 	return errors.Join(append(errs, p.visit(ctx, func(ctx context.Context, _ namespace, a *Applier) error { return a.Cleanup(ctx) }))...)
 }
 
+// Rest is Cleanup that leaves in each namespace what connections need that were
+// redirected: no new one is.
+func (p *Pods) Rest(ctx context.Context) error {
+	errs := []error{p.Release()}
+	p.Forget()
+	p.long.Lock()
+	defer p.long.Unlock()
+	return errors.Join(append(errs, p.visit(ctx, func(ctx context.Context, _ namespace, a *Applier) error { return a.rest(ctx) }))...)
+}
+
 // visit does something in each namespace in which anything of ours is.
 func (p *Pods) visit(ctx context.Context, do func(context.Context, namespace, *Applier) error) error {
 	all, err := p.finder.All()

@@ -4,13 +4,11 @@ package e2e
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nodevoy/nodevoy/test/lab"
-	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
 // goneLimit is within what time nothing is to be left of a pod that was removed.
@@ -144,51 +142,4 @@ func TestNamespacesOutOfReach(t *testing.T) {
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return lines[len(lines)-1]
-}
-
-// TestModeChange restarts the agent in another mode, to and fro, under load:
-// nothing of the mode before is left, and no call fails.
-func TestModeChange(t *testing.T) {
-	each(t, []variant{hostBridged(), hostRouted()}, func(t *testing.T, w *world) {
-		w.start(t)
-		host := w.variant
-		load := must(w.client.Load(w.fresh()))(t)
-		kept := must(w.client.Load(echo.Spec{Protocol: echo.TCP, Target: web4 + ":7000", Rate: 40, Timeout: 3 * time.Second}))(t)
-		var first []string
-		for round, mode := range []lab.Mode{lab.Host, lab.Pods, lab.Host, lab.Pods} {
-			if round > 0 {
-				check(t, w.agent.Stop(endLimit))
-				w.SetMode(mode)
-				w.variant.Mode, w.variant.mechanism = mode, ""
-				if mode == lab.Host {
-					w.variant.mechanism = host.mechanism
-				}
-				w.startAgent(t)
-				w.untilSettled(t)
-			}
-			check(t, waitFor(t, 10*time.Second, func() error { return w.onlyHere(t) }))
-			r := call(t, w.client, w.probe())
-			w.allThroughEnvoy(t, r)
-			if mode == lab.Host && round == 0 {
-				first = w.kernel(t)
-			} else if again := w.kernel(t); mode == lab.Host && !slices.Equal(first, again) {
-				t.Errorf("back in host mode the kernel has %q, at first it had %q", again, first)
-			}
-		}
-		stop(t, "new connections", load)
-		stop(t, "a TCP connection", kept)
-	})
-}
-
-// onlyHere wants nothing of nodevoy's in the kernel but where the mode has it.
-func (w *world) onlyHere(t *testing.T) error {
-	t.Helper()
-	for _, place := range w.node.Places() {
-		want := w.variant.Mode == lab.Host && place.Name == w.node.Name ||
-			w.variant.Mode == lab.Pods && (place.Name == w.client.Name || place.Name == w.web[0].Name)
-		if own := must(place.Own(limit(t)))(t); (len(own) > 0) != want {
-			return fmt.Errorf("in mode %s there is in %s: %q", w.variant.Mode, place.Name, own)
-		}
-	}
-	return w.client.Redirected(t.Context())
 }

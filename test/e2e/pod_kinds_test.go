@@ -23,8 +23,8 @@ func TestKindsOfPods(t *testing.T) {
 		t.Run("with several interfaces", func(t *testing.T) {
 			pod := add(lab.PodSpec{Name: "wide"})
 			must(pod.Run(limit(t), "sh", "-ec", `
-ip link add net1 type dummy && ip link set net1 up && ip addr add 192.168.77.5/24 dev net1 && ip addr add fd77::5/64 dev net1 nodad
-ip link add aaa0 type dummy && ip link set aaa0 up && ip addr add 172.31.9.9/16 dev aaa0`))(t)
+ip link add net1 type bridge && ip link set net1 up && ip addr add 192.168.77.5/24 dev net1 && ip addr add fd77::5/64 dev net1 nodad
+ip link add aaa0 type bridge && ip link set aaa0 up && ip addr add 172.31.9.9/16 dev aaa0`))(t)
 			w.checkAppears(t, pod)
 		})
 		t.Run("without IPv6 in the kernel", func(t *testing.T) { w.checkAppears(t, add(lab.PodSpec{Name: "four", NoIPv6: true})) })
@@ -133,7 +133,7 @@ func (w *world) untilPodLine(t *testing.T, pod *lab.Pod, words ...string) string
 			return err
 		}
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, pod.Namespace+"/"+pod.Name+" ") && containsAll(line, words...) {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == pod.Namespace && fields[1] == pod.Name && containsAll(line, words...) {
 				found = strings.TrimSpace(line)
 				return nil
 			}

@@ -34,6 +34,13 @@ func (w *world) startTraffic(t *testing.T) traffic {
 		spec.Rate, spec.Timeout = 40, 3*time.Second
 		loads[what] = must(w.client.Load(spec))(t)
 	}
+	loads.untilAnswered(t)
+	return loads
+}
+
+// untilAnswered waits until some requests of each kind are done.
+func (loads traffic) untilAnswered(t *testing.T) {
+	t.Helper()
 	for what, load := range loads {
 		check(t, lab.Until(limit(t), what, func() error {
 			if n := len(load.Records()); n < 5 {
@@ -42,7 +49,6 @@ func (w *world) startTraffic(t *testing.T) traffic {
 			return nil
 		}))
 	}
-	return loads
 }
 
 // stop ends the load, and reports each failed request.

@@ -42,7 +42,7 @@ func newWorld(t *testing.T, v variant) *world {
 			t.Logf("the agent's log:\n%s", w.agent.Output())
 		}
 		if t.Failed() && w.envoy != nil {
-			t.Logf("Envoy's log:\n%s", w.envoy.Log())
+			t.Logf("the end of Envoy's log:\n%s", w.envoy.LogEnd(15))
 		}
 		check(t, l.Close())
 	})

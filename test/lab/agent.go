@@ -55,12 +55,12 @@ func (n *Node) startAgent(by []string, objects string, flags ...string) (*Agent,
 	if mode := n.lab.options.Mode; mode != "" {
 		own = append(own, "--redirect-mode", string(mode))
 	}
-	own = append(own, "--run-dir", n.RunDir(), "--objects", objects, "--node-name", n.Name)
+	own = append(own, "--run-dir", n.RunDir(), "--host-dir", n.hostDir(), "--objects", objects, "--node-name", n.Name)
 	argv, err := nodevoy("agent", append(own, flags...)...)
 	if err != nil {
 		return nil, err
 	}
-	p, err := n.Start("agent.log", append(by, argv...)...)
+	p, err := n.Start("agent"+n.generation+".log", append(by, argv...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,14 +46,14 @@ func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(n.dir, "envoy.yaml")
+	config := filepath.Join(n.dir, "envoy"+n.generation+".yaml")
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		return nil, fmt.Errorf("write bootstrap: %w", err)
 	}
 	e := &Envoy{node: n, admin: unixClient(filepath.Join(n.RunDir(), "envoy-admin.sock"))}
 	// Standard output has the access log only; Envoy's own log goes to a file.
-	own := filepath.Join(n.dir, "envoy.log")
-	e.Process, err = n.Start("access.log", binary, "--config-path", config, "--disable-hot-restart",
+	own := filepath.Join(n.dir, "envoy"+n.generation+".log")
+	e.Process, err = n.Start("access"+n.generation+".log", binary, "--config-path", config, "--disable-hot-restart",
 		"--concurrency", "1", "--log-path", own, "--log-level", "warning", "--file-flush-interval-msec", "100")
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, tail(e.Log(), 10))
+		return nil, fmt.Errorf("%w\n%s", err, e.LogEnd(10))
 	}
 	return e, nil
 }
@@ -75,6 +76,14 @@ func (e *Envoy) Log() string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// LogEnd are the last lines of Envoy's own log, as far as they tell anything.
+func (e *Envoy) LogEnd(lines int) string {
+	told := slices.DeleteFunc(strings.Split(e.Log(), "\n"), func(line string) bool {
+		return strings.Contains(line, "is marked as work-in-progress")
+	})
+	return tail(strings.Join(told, "\n"), lines)
 }
 
 // AccessLog are the lines of the access log so far, those of earlier Envoys of

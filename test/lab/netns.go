@@ -162,7 +162,7 @@ func (n *Node) AddStranger(name string, ips ...netip.Addr) (*Stranger, error) {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "eth0"
-	if err := ns.nl.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil {
+	if err := ns.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, fmt.Errorf("make eth0 of %s: %w", name, err)
 	}
 	link, err := up(ns.nl, "eth0")

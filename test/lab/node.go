@@ -31,17 +31,20 @@ type Node struct {
 	// numbers are those of its pods that live.
 	numbers map[int]bool
 	proxy   kubeproxy.Proxy
-	procs   []*Process
-	dir     string
+	// procs are those of every generation.
+	procs *[]*Process
+	dir   string
+	// generation is empty for the first agent and Envoy of the node.
+	generation string
 }
 
 // AddNode adds a node to the LAN and to the objects, with routes from and to
 // the pods of the nodes before it.
 func (l *Lab) AddNode(name string) (*Node, error) {
 	number := len(l.nodes) + 1
-	n := &Node{Name: name, lab: l, number: number, dir: filepath.Join(Dir, name), numbers: map[int]bool{}}
+	n := &Node{Name: name, lab: l, number: number, dir: filepath.Join(Dir, name), numbers: map[int]bool{}, procs: new([]*Process)}
 	others := l.nodes
-	if err := errors.Join(os.MkdirAll(n.RunDir(), 0o755), os.MkdirAll(n.NetnsDir(), 0o755)); err != nil {
+	if err := errors.Join(os.MkdirAll(n.RunDir(), 0o755), os.MkdirAll(n.hostDir(), 0o755), os.MkdirAll(n.NetnsDir(), 0o755)); err != nil {
 		return nil, fmt.Errorf("make directories of %s: %w", name, err)
 	}
 	// What a container runtime that was killed leaves behind.
@@ -143,7 +146,18 @@ func (n *Node) routeTo(other *Node) error {
 
 // RunDir is the run directory of the node's agent and Envoy: nodes share the
 // machine's /run.
-func (n *Node) RunDir() string { return filepath.Join(n.dir, "run") }
+func (n *Node) RunDir() string { return filepath.Join(n.dir, "run"+n.generation) }
+
+// hostDir is where the generations of the node's agents take turns.
+func (n *Node) hostDir() string { return filepath.Join(n.dir, "host") }
+
+// Generation is the same node for the agent and Envoy of an update, which run
+// beside those before them.
+func (n *Node) Generation(name string) (*Node, error) {
+	next := *n
+	next.generation = "-" + name
+	return &next, os.MkdirAll(next.RunDir(), 0o755)
+}
 
 // NetnsDir is where the network namespaces of the node's pods are mounted, each
 // at a path that no other ever has, as container runtimes do in /run/netns.
@@ -159,14 +173,14 @@ func (n *Node) Run(ctx context.Context, argv ...string) (string, error) {
 func (n *Node) Start(output string, argv ...string) (*Process, error) {
 	p, err := n.ns.start(filepath.Join(n.dir, output), argv...)
 	if err == nil {
-		n.procs = append(n.procs, p)
+		*n.procs = append(*n.procs, p)
 	}
 	return p, err
 }
 
 func (n *Node) killAll() error {
 	var errs []error
-	for _, p := range n.procs {
+	for _, p := range *n.procs {
 		errs = append(errs, p.Kill())
 	}
 	return errors.Join(errs...)

@@ -43,6 +43,7 @@ type bench struct {
 	changed   chan struct{}
 	envoy     chan struct{}
 	published *model.Node
+	places    []xds.Place
 	loop      *loop
 	logs      *observer.ObservedLogs
 	// latency is Envoy's; busy and more are for its answers. See slowly.
@@ -79,11 +80,11 @@ func (s fakeSource) Inputs() model.Inputs {
 type fakeEnvoy struct{ *bench }
 
 func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
-func (e fakeEnvoy) Publish(n *model.Node, _ []xds.Place) {
+func (e fakeEnvoy) Publish(n *model.Node, places []xds.Place) {
 	e.note("publish")
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.published = n
+	e.published, e.places = n, places
 	e.send()
 }
 
@@ -103,7 +104,7 @@ func (k fakeKernel) Apply(context.Context, *redirect.Plan) error {
 	k.note("apply")
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.engaged = k.applyErr == nil
+	k.engaged = k.applyErr == nil || errors.Is(k.applyErr, redirect.ErrPartial)
 	return k.applyErr
 }
 
@@ -169,6 +170,12 @@ func oneService() model.Inputs {
 // onBench runs f beside a running loop, in a bubble of its own time.
 func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
 	t.Helper()
+	onPreparedBench(t, func(*bench) {}, f)
+}
+
+// onPreparedBench is onBench with a loop that is changed before it starts.
+func onPreparedBench(t *testing.T, prepare func(*bench), f func(t *testing.T, b *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		b := &bench{logs: logs, changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
@@ -183,6 +190,7 @@ func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
 				return b.probeErr
 			}},
 		}
+		prepare(b)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for _, run := range []runner{b.loop.run, b.loop.prober.run} {

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/redirect"
+)
+
+// fakeFleet is what is in the pods of a node, whoever put it there. It is the
+// kernel of every generation in pod mode.
+type fakeFleet struct {
+	mu sync.Mutex
+	// rules are in the pods, and redirect them. denied is what a look inside
+	// ends with.
+	rules, redirecting bool
+	denied             error
+	sweeps             int
+}
+
+func (f *fakeFleet) set(rules, redirecting bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules, f.redirecting = rules, redirecting
+	return nil
+}
+
+func (f *fakeFleet) has() (rules, redirecting bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rules, f.redirecting
+}
+
+func (f *fakeFleet) Prepare(context.Context, *redirect.Plan) error  { return nil }
+func (f *fakeFleet) Withdraw(context.Context, *redirect.Plan) error { return nil }
+func (f *fakeFleet) Apply(context.Context, *redirect.Plan) error    { return f.set(true, true) }
+func (f *fakeFleet) Refresh(context.Context) error                  { return nil }
+func (f *fakeFleet) Forget()                                        {}
+
+func (f *fakeFleet) Release() error {
+	rules, _ := f.has()
+	return f.set(rules, false)
+}
+
+func (f *fakeFleet) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, error) {
+	return nil, nil
+}
+
+func (f *fakeFleet) Engaged() bool {
+	_, redirecting := f.has()
+	return redirecting
+}
+
+func (f *fakeFleet) Cleanup(context.Context) error {
+	f.mu.Lock()
+	f.sweeps++
+	denied := f.denied
+	f.mu.Unlock()
+	if denied != nil {
+		return denied
+	}
+	return f.set(false, false)
+}
+
+// inMode starts a generation on the machine, whose pods are the fleet.
+func (m *machine) inMode(t *testing.T, mode redirect.Mode, fleet *fakeFleet, log *zap.Logger) *Agent {
+	t.Helper()
+	place, err := handover.Join(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := func() *redirect.Applier { return redirect.NewFor(m.cfg, m.kernel, zap.NewNop()) }
+	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: drain.New("/nonexistent")}
+	a.cfg.CleanupOnExit = true
+	a.kernel = guarded{place: place, leaving: &atomic.Bool{}}
+	if mode == redirect.PodMode {
+		a.kernel.kernel = fleet
+		a.kernel.sweeper = &sweeper{
+			always: true, log: log,
+			stop:  func(context.Context) error { return host().Release() },
+			clean: func(ctx context.Context) error { return host().Cleanup(ctx) },
+		}
+	} else {
+		a.kernel.kernel = host()
+		a.kernel.sweeper = &sweeper{log: log, stop: fleet.Cleanup, clean: fleet.Cleanup}
+	}
+	return a
+}
+
+func (m *machine) apply(t *testing.T, a *Agent) {
+	t.Helper()
+	if err := a.kernel.Apply(t.Context(), m.plan()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end has an agent told to stop.
+func end(t *testing.T, a *Agent) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := a.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crash ends an agent with nothing done.
+func crash(t *testing.T, a *Agent) {
+	t.Helper()
+	if err := a.kernel.place.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPodModeTakesOverFromHostMode: the host redirects no more from then on, but
+// keeps what connections to the older Envoy need until that generation ends,
+// which removes it, and nothing of the newer one's.
+func TestPodModeTakesOverFromHostMode(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	older := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, older)
+	newer := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	if err := newer.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) == 0 {
+		t.Fatalf("the older one is stopped before the newer one redirects: %v", err)
+	}
+	m.apply(t, newer)
+	if len(m.redirected(t)) > 0 || m.clean(t) {
+		t.Errorf("redirected on the host are %v, nothing left there: %v", m.redirected(t), m.clean(t))
+	}
+	if !older.kernel.Superseded() || older.kernel.Engaged() {
+		t.Error("the older one goes on")
+	}
+	end(t, older)
+	if rules, redirecting := fleet.has(); !m.clean(t) || !rules || !redirecting {
+		t.Errorf("after the older one the host is clean: %v, pods have rules: %v, redirected: %v", m.clean(t), rules, redirecting)
+	}
+	end(t, newer)
+	if rules, _ := fleet.has(); rules {
+		t.Error("the newer one leaves rules in pods")
+	}
+}
+
+// TestHostModeTakesOverFromPodMode is the other way about.
+func TestHostModeTakesOverFromPodMode(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	m.apply(t, older)
+	newer := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, newer)
+	if _, redirecting := fleet.has(); redirecting || len(m.redirected(t)) == 0 {
+		t.Errorf("pods are redirected inside: %v, on the host: %v", redirecting, m.redirected(t))
+	}
+	if err := fleet.set(true, true); err != nil { // as if the newer one had not been permitted
+		t.Fatal(err)
+	}
+	end(t, older)
+	if rules, _ := fleet.has(); rules || len(m.redirected(t)) == 0 {
+		t.Errorf("after the older one pods have rules: %v, redirected on the host are %v", rules, m.redirected(t))
+	}
+	end(t, newer)
+	if !m.clean(t) {
+		t.Error("the newer one leaves rules on the host")
+	}
+}
+
+// TestCrashedAgentOfTheOtherModeIsSweptAfter: all that it left is removed with the
+// first Apply, and its redirection ends before Envoy is told anything.
+func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	first := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, first)
+	crash(t, first)
+	second := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	if err := second.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) > 0 || m.clean(t) {
+		t.Errorf("before the first Apply: error %v, redirected %v, nothing left: %v", err, m.redirected(t), m.clean(t))
+	}
+	m.apply(t, second)
+	if !m.clean(t) {
+		t.Error("something is left on the host")
+	}
+	crash(t, second)
+	third := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, third)
+	if rules, _ := fleet.has(); rules {
+		t.Error("something is left in pods")
+	}
+	swept := fleet.sweeps
+	m.apply(t, third)
+	if fleet.sweeps != swept {
+		t.Error("pods are looked into with each Apply")
+	}
+	crash(t, third)
+	fourth := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, fourth)
+	if fleet.sweeps != swept {
+		t.Error("pods are looked into after an agent of the same mode")
+	}
+	crash(t, fourth)
+}
+
+// TestOlderOneCrashesWhileSuperseded: what it could not remove itself is removed
+// at a later check.
+func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	older := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	m.apply(t, older)
+	newer := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	m.apply(t, newer)
+	crash(t, older)
+	if _, err := newer.kernel.Drift(t.Context(), m.plan()); err != nil || !m.clean(t) {
+		t.Errorf("the host is clean: %v, error %v", m.clean(t), err)
+	}
+	crash(t, newer)
+}
+
+// TestSweepThatIsDenied: host mode needs no permission to enter pods. What it
+// can't remove there it says, once, and it tries again now and then.
+func TestSweepThatIsDenied(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	core, logs := observer.New(zap.WarnLevel)
+	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	m.apply(t, older)
+	crash(t, older)
+	newer := m.inMode(t, redirect.HostMode, fleet, zap.New(core))
+	fleet.denied = errors.New("not permitted")
+	synctest.Test(t, func(t *testing.T) {
+		m.apply(t, newer)
+		if newer.kernel.Leftover() == "" || logs.Len() != 1 || len(m.redirected(t)) == 0 {
+			t.Errorf("leftover %q, %d lines of log, redirected %v", newer.kernel.Leftover(), logs.Len(), m.redirected(t))
+		}
+		tries := fleet.sweeps
+		for range 10 {
+			time.Sleep(driftInterval)
+			m.apply(t, newer)
+		}
+		if n := fleet.sweeps - tries; n != 0 || logs.Len() != 1 {
+			t.Errorf("%d tries in 20 s, %d lines of log", n, logs.Len())
+		}
+		fleet.denied = nil
+		time.Sleep(sweepInterval)
+		m.apply(t, newer)
+		if rules, _ := fleet.has(); rules || newer.kernel.Leftover() != "" {
+			t.Errorf("with permission pods have rules: %v, leftover %q", rules, newer.kernel.Leftover())
+		}
+	})
+	crash(t, newer)
+}
+
+// TestEndBeforeTheSweep: an agent that ends before it has swept does so then.
+func TestEndBeforeTheSweep(t *testing.T) {
+	m, fleet := newMachine(t), &fakeFleet{}
+	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	m.apply(t, older)
+	crash(t, older)
+	newer := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	fleet.denied = errors.New("busy")
+	m.apply(t, newer)
+	fleet.denied = nil
+	end(t, newer)
+	if rules, _ := fleet.has(); rules || !m.clean(t) {
+		t.Errorf("pods have rules: %v, the host is clean: %v", rules, m.clean(t))
+	}
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// clientUID is that of the pod in oneService, which has none of its own.
+const clientUID = "demo/client"
+
+// fakePods is what becomes of the bench's pod, in pod mode.
+type fakePods struct {
+	*bench
+	// path is where the pod's namespace is; empty while it is missing. What the
+	// next Relocate finds is in soon.
+	path, soon string
+	// fault is why the pod can't be redirected.
+	fault string
+	looks int
+}
+
+func (p *fakePods) Places() []redirect.Place {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.path == "" {
+		return nil
+	}
+	return []redirect.Place{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: p.path, V4: true}}
+}
+
+func (p *fakePods) Relocate(context.Context, *redirect.Plan) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looks++
+	changed := p.path != p.soon
+	p.path = p.soon
+	return changed
+}
+
+func (p *fakePods) Pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path != "" && (p.fault != "" || !p.engaged)
+}
+
+func (p *fakePods) Report() map[string]redirect.PodState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := redirect.PodState{Netns: p.path, Reason: p.fault}
+	if p.path == "" {
+		s.Reason = "not found"
+	}
+	s.Redirecting = p.engaged && s.Reason == ""
+	return map[string]redirect.PodState{clientUID: s}
+}
+
+// becomes sets what the pod is like from now on.
+func (p *fakePods) becomes(soon, fault string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.soon, p.fault, p.applyErr = soon, fault, nil
+	if fault != "" {
+		p.applyErr = fmt.Errorf("%w: %s", redirect.ErrPartial, fault)
+	}
+}
+
+// counted says how often each thing was done.
+func counted(diary []string) map[string]int {
+	n := map[string]int{}
+	for _, did := range diary {
+		n[did]++
+	}
+	return n
+}
+
+// onPodBench is onBench in pod mode, with a pod whose namespace is there.
+func onPodBench(t *testing.T, f func(t *testing.T, p *fakePods)) {
+	t.Helper()
+	var p *fakePods
+	prepare := func(b *bench) {
+		p = &fakePods{bench: b, path: "/run/netns/a", soon: "/run/netns/a"}
+		b.loop.pods = p
+		b.loop.cfg.Redirect.Mode = redirect.PodMode
+		b.loop.cfg = b.loop.cfg.Resolved()
+	}
+	onPreparedBench(t, prepare, func(t *testing.T, _ *bench) { f(t, p) })
+}
+
+// TestPodThatAppearsIsRedirected: a pod whose namespace is found after its IP is
+// known is told to Envoy, and then redirected, within a second.
+func TestPodThatAppearsIsRedirected(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.path, p.soon = "", ""
+		p.redirecting(t)
+		if got := p.places; len(got) > 0 {
+			t.Fatalf("a pod that is missing has places %v", got)
+		}
+		p.becomes("/run/netns/a", "")
+		pass(time.Second)
+		if diff := cmp.Diff([]string{"publish", "apply"}, p.took()); diff != "" {
+			t.Errorf("once it is found (-want +got):\n%s", diff)
+		}
+		want := []xds.Place{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: "/run/netns/a", V4: true}}
+		if diff := cmp.Diff(want, p.places); diff != "" {
+			t.Errorf("published places (-want +got):\n%s", diff)
+		}
+		v := p.state().view(false, "")
+		if pod := v.Pods[0]; !pod.Redirected || pod.Netns != "/run/netns/a" || v.Redirect.Mode != "pod" {
+			t.Errorf("status shows %+v, mode %q", pod, v.Redirect.Mode)
+		}
+	})
+}
+
+// TestPodsAreLookedForWhileOneLacks: often while one is missing, else now and then.
+func TestPodsAreLookedForWhileOneLacks(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.redirecting(t)
+		looks := func() int {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			n := p.looks
+			p.looks = 0
+			return n
+		}
+		looks()
+		pass(10 * time.Second)
+		if n := looks(); n < 4 || n > 6 {
+			t.Errorf("%d looks in 10 s while nothing is missing, want 5", n)
+		}
+		p.becomes("", "")
+		pass(2 * lookInterval)
+		looks()
+		pass(10 * time.Second)
+		if n := looks(); n < 45 {
+			t.Errorf("%d looks in 10 s for a missing pod, want 50", n)
+		}
+	})
+}
+
+// TestBrokenPodHoldsUpNothing: a pod that can't be redirected is shown, told once
+// and tried again, and the node is ready and goes on as if it weren't there.
+func TestBrokenPodHoldsUpNothing(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.becomes("/run/netns/a", "foreign rules")
+		p.redirecting(t)
+		pass(10 * time.Second)
+		if n := counted(p.took())["apply"]; n < 9 || n > 11 {
+			t.Errorf("tried %d times in 10 s, want 10", n)
+		}
+		s := p.state()
+		if s.ready() != "" || s.ApplyErr != "" || !s.PendingSince.IsZero() || s.Applied.IsZero() {
+			t.Errorf("state beside a broken pod: %+v", s)
+		}
+		if pod := s.view(false, "").Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
+			t.Errorf("status shows %+v", pod)
+		}
+		if n := p.logs.FilterMessage("pod not redirected").Len(); n != 1 {
+			t.Errorf("told %d times, want once", n)
+		}
+		m := p.loop.metrics
+		if failed, lost := testutil.ToFloat64(m.failures.WithLabelValues("apply")), testutil.ToFloat64(m.redirected.WithLabelValues("false")); failed != 0 || lost != 1 {
+			t.Errorf("%v failures and %v pods not redirected are counted, want 0 and 1", failed, lost)
+		}
+		p.mu.Lock()
+		p.drift = []redirect.Drift{{Kind: redirect.DriftJump, Name: "demo/other"}}
+		p.mu.Unlock()
+		pass(2 * driftInterval)
+		if n := p.state().DriftRepaired; n != 1 {
+			t.Errorf("drift in another pod was mended %d times", n)
+		}
+		p.becomes("/run/netns/a", "")
+		pass(2 * time.Second)
+		if pod := p.state().view(false, "").Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
+			t.Errorf("once it is mended status shows %+v", pod)
+		}
+		p.took()
+		pass(5 * time.Second)
+		if n := counted(p.took())["apply"]; n > 0 {
+			t.Errorf("applied %d times with nothing to do", n)
+		}
+	})
+}
+
+// TestRefusedListenerIsSentAgain: what was in its way may be gone.
+func TestRefusedListenerIsSentAgain(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.redirecting(t)
+		p.becomes("/run/netns/a", "no answer")
+		st := p.loop.envoy.Status()
+		st.Refused = map[string]string{"http/" + clientUID + "/" + clientUID: "cannot bind", "http/other/pod/uid": "what?"}
+		p.set(st)
+		pass(time.Minute)
+		if n := counted(p.took())["publish"]; n < 5 || n > 6 {
+			t.Errorf("sent %d times in a minute, want every 10 s", n)
+		}
+		if pod := p.state().view(false, "").Pods[0]; pod.NotRedirected != "Envoy could not listen: cannot bind" {
+			t.Errorf("status says %q", pod.NotRedirected)
+		}
+		st.Refused = nil
+		p.set(st)
+		pass(time.Minute)
+		if n := counted(p.took())["publish"]; n > 0 {
+			t.Errorf("sent %d times with nothing refused", n)
+		}
+	})
+}
+
+// TestOldEnvoyIsRefused: it would crash when a pod ends.
+func TestOldEnvoyIsRefused(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.change()
+		st := xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, EnvoyVersion: "1.39.2"}
+		p.set(st)
+		pass(5 * time.Second)
+		if got := p.took(); slices.Contains(got, "apply") {
+			t.Errorf("with an old Envoy the loop did %q", got)
+		}
+		if s := p.state(); !strings.Contains(s.ready(), "Envoy 1.39.2 is older than 1.40.0") {
+			t.Errorf("not ready because %q", s.ready())
+		}
+		st.EnvoyVersion = "1.40.0"
+		p.set(st)
+		pass(2 * time.Second)
+		if s := p.state(); s.Phase != PhaseRedirecting {
+			t.Errorf("phase %q with an Envoy that will do", s.Phase)
+		}
+	})
+}
+
+func TestOlderThan(t *testing.T) {
+	for version, want := range map[string]bool{
+		"1.39.9": true, "1.9.0": true, "0.99": true, "1.39.0-dev": true,
+		"1.40.0": false, "1.40.1": false, "1.41.0-dev": false, "2.0": false, "": false, "main": false,
+	} {
+		if got := olderThan(version, podModeEnvoy); got != want {
+			t.Errorf("%q is older than %s: %v", version, podModeEnvoy, got)
+		}
+	}
+}
+
+// TestEnvoyGoneAndBack: all pods are released at once, and redirected again.
+func TestEnvoyGoneAndBack(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		p.redirecting(t)
+		p.loop.envoyGone()
+		p.set(xds.Status{})
+		if pod := p.state().view(false, "").Pods[0]; pod.Redirected || pod.NotRedirected == "" {
+			t.Errorf("without an Envoy status shows %+v", pod)
+		}
+		p.connect()
+		pass(2 * time.Second)
+		if pod := p.state().view(false, "").Pods[0]; !pod.Redirected {
+			t.Errorf("with an Envoy status shows %+v", pod)
+		}
+	})
+}
+
+// TestDeafPodsEndRedirection: proof that Envoy works is asked for in pods, and
+// several tries without it end redirection.
+func TestDeafPodsEndRedirection(t *testing.T) {
+	asked := 0
+	prober := newPodProber(func(ctx context.Context) error {
+		asked++
+		if _, ok := ctx.Deadline(); !ok {
+			t.Error("a pod may be asked for ever")
+		}
+		return errors.New("deaf")
+	})
+	if err := prober.try(); err == nil || asked != 1 {
+		t.Errorf("asked %d times, error %v", asked, err)
+	}
+}
+
+// TestStatusHasNoNulls: lists are lists, also where there is nothing to list.
+func TestStatusHasNoNulls(t *testing.T) {
+	onPodBench(t, func(t *testing.T, p *fakePods) {
+		for _, s := range []*State{nil, {}, p.state()} {
+			text, err := json.Marshal(s.view(true, ""))
+			if err != nil || strings.Contains(string(text), "null") {
+				t.Errorf("status is %s, error %v", text, err)
+			}
+		}
+		p.redirecting(t)
+		text, err := json.Marshal(p.state().view(true, ""))
+		if err != nil || strings.Contains(string(text), "null") {
+			t.Errorf("status is %s, error %v", text, err)
+		}
+	})
+}

@@ -62,27 +62,16 @@ func bindInPod(cfg Config) *corev3.BindConfig {
 	if !cfg.PodMode {
 		return nil
 	}
-	const (
-		solIP, ipBindAddressNoPort = 0, 24
-		solSocket, soMark          = 1, 36
-	)
-	option := func(level, name, value int64, description string) *corev3.SocketOption {
-		return &corev3.SocketOption{
-			Description: description, Level: level, Name: name,
-			Value: &corev3.SocketOption_IntValue{IntValue: value},
-			State: corev3.SocketOption_STATE_PREBIND,
-		}
-	}
+	const solSocket, soMark = 1, 36
 	any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 	return &corev3.BindConfig{
 		SourceAddress:        address(any4).GetSocketAddress(),
 		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: address(any6).GetSocketAddress()}},
 		LocalAddressSelector: extension("netns", pack(&selectorv3.Config{})),
-		SocketOptions: []*corev3.SocketOption{
-			option(solSocket, soMark, int64(cfg.UpstreamMark), "SO_MARK"),
-			// The port is chosen when the backend is known, and may be in use
-			// towards others: else a pod would have as many connections as ports.
-			option(solIP, ipBindAddressNoPort, 1, "IP_BIND_ADDRESS_NO_PORT"),
-		},
+		SocketOptions: []*corev3.SocketOption{{
+			Description: "SO_MARK", Level: solSocket, Name: soMark,
+			Value: &corev3.SocketOption_IntValue{IntValue: int64(cfg.UpstreamMark)},
+			State: corev3.SocketOption_STATE_PREBIND,
+		}},
 	}
 }

@@ -114,7 +114,7 @@ func speak(c net.Conn, want string) error {
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c, "who am I?"); err != nil {
+	if _, err := io.WriteString(c, question); err != nil {
 		return err
 	}
 	buf := make([]byte, 100)

@@ -4,7 +4,6 @@ package envoy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,10 +28,8 @@ func TestPodConnectionLimit(t *testing.T) {
 	r := newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, change: func(c *xds.Config) { c.MaxConnectionsPerPod = most }})
 	for _, address := range []string{"10.96.1.10:80", "10.96.2.10:5000", "10.96.3.10:80", "10.96.3.11:5000"} {
 		t.Run(address, func(t *testing.T) {
-			// Where the protocol is detected, a connection that says nothing
-			// counts once it is taken for one that is not HTTP.
-			message, isHTTP := "who am I?", strings.HasSuffix(address, ":80")
-			if isHTTP {
+			message := question
+			if strings.HasSuffix(address, ":80") {
 				message = "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 			}
 			try := func(p *pod) (net.Conn, error) {
@@ -40,7 +37,7 @@ func TestPodConnectionLimit(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
-				return c, errors.Join(exchangeOnce(c, message, p.v4))
+				return c, exchangeOnce(c, message, p.v4)
 			}
 			var open []net.Conn
 			for range most {

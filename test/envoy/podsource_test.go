@@ -96,6 +96,10 @@ func sourceServices() []service {
 	}
 }
 
+// question is what a sourceServer is asked by TCP. It begins as HTTP can't, so
+// that nothing waits for more of it.
+const question = "\x00who am I?"
+
 // way is a way to ask a server something and get the answer, over one
 // connection that is kept until end.
 type way struct {
@@ -127,7 +131,7 @@ func (p *pod) ways(v6 bool) map[string]way {
 				c = p.dial(address)
 			}
 			buf := make([]byte, 100)
-			if _, err := io.WriteString(c, "who am I?"); err != nil {
+			if _, err := io.WriteString(c, question); err != nil {
 				return "", err
 			}
 			n, err := c.Read(buf)

@@ -60,13 +60,14 @@ func testConfig(dir string) xds.Config {
 
 // rig is an Envoy and the server it is configured by.
 type rig struct {
-	t      *testing.T
-	dir    string
-	cfg    xds.Config
-	server *xds.Server
-	stop   func()
-	envoy  *exec.Cmd
-	admin  *http.Client
+	t       *testing.T
+	dir     string
+	cfg     xds.Config
+	server  *xds.Server
+	stop    func()
+	envoy   *exec.Cmd
+	admin   *http.Client
+	workers int
 	// pods are those whose namespaces Envoy listens in, in pod mode.
 	pods []*pod
 }
@@ -77,6 +78,8 @@ type setup struct {
 	options []xds.Option
 	// pods put the rig into pod mode, in these.
 	pods []*pod
+	// workers is how many threads Envoy has for connections, 1 if not set.
+	workers int
 }
 
 // newRig starts both and waits until Envoy listens.
@@ -89,7 +92,7 @@ func newRig(t *testing.T, node *model.Node) *rig {
 func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rig{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods}
+	r := &rig{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers}
 	if with.pods != nil {
 		inPods(&r.cfg)
 	}
@@ -161,7 +164,7 @@ func (r *rig) startEnvoy() {
 	if level == "" {
 		level = "warning"
 	}
-	r.envoy = exec.Command(os.Getenv(envoyVar), "-c", r.path("bootstrap.yaml"), "--concurrency", "1",
+	r.envoy = exec.Command(os.Getenv(envoyVar), "-c", r.path("bootstrap.yaml"), "--concurrency", strconv.Itoa(max(1, r.workers)),
 		"--disable-hot-restart", "--file-flush-interval-msec", "20", "-l", level)
 	r.envoy.Stdout, r.envoy.Stderr = stdout, stderr
 	if err := r.envoy.Start(); err != nil {

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestBlame(t *testing.T) {
+	names := map[string]string{"http/a/b/1": "v", "tcp/a/b/1": "v", "tcp/a/c/2": "v"}
+	const other = "listeners are out today"
+	for name, c := range map[string]struct {
+		detail string
+		want   map[string]string
+	}{
+		"one": {"Error adding/updating listener(s) tcp/a/b/1: cannot bind '127.0.0.1:15001': Address already in use\n", map[string]string{
+			"tcp/a/b/1": "cannot bind '127.0.0.1:15001': Address already in use",
+		}},
+		"two": {"Error adding/updating listener(s) http/a/b/1: bad\ntcp/a/c/2: worse\n", map[string]string{"http/a/b/1": "bad", "tcp/a/c/2": "worse"}},
+		"two lines of one": {"Error adding/updating listener(s) http/a/b/1: bad:\n  no: good\ntcp/a/c/2: worse", map[string]string{
+			"http/a/b/1": "bad: no: good", "tcp/a/c/2": "worse",
+		}},
+		"none of ours": {"Error adding/updating listener(s) tcp/a/d/3: bad", map[string]string{
+			"http/a/b/1": "Error adding/updating listener(s) tcp/a/d/3: bad", "tcp/a/b/1": "Error adding/updating listener(s) tcp/a/d/3: bad", "tcp/a/c/2": "Error adding/updating listener(s) tcp/a/d/3: bad",
+		}},
+		"other words": {other, map[string]string{"http/a/b/1": other, "tcp/a/b/1": other, "tcp/a/c/2": other}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, blame(c.detail, names)); diff != "" {
+				t.Errorf("blamed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// startPods runs a server in pod mode, whose clock is the test's.
+func startPods(t *testing.T) (s *Server, forward func(time.Duration)) {
+	t.Helper()
+	cfg := podConfig()
+	cfg.Socket = filepath.Join(t.TempDir(), "xds.sock")
+	s, _ = startAt(t, cfg)
+	offset := time.Duration(0)
+	s.now = func() time.Time { return time.Unix(1000, 0).Add(offset) }
+	return s, func(d time.Duration) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		offset += d
+	}
+}
+
+// names are those of a place's listeners.
+func names(pods ...string) []string {
+	var out []string
+	for _, class := range []string{"detect", "http", "tcp"} {
+		for _, p := range pods {
+			out = append(out, class+"/shop/"+p+"/uid-"+p)
+		}
+	}
+	return out
+}
+
+// await waits for the status to be so.
+func await(t *testing.T, s *Server, what string, so func(Status) bool) {
+	t.Helper()
+	eventually(t, func() error {
+		if st := s.Status(); !so(st) {
+			return fmt.Errorf("want %s: %+v", what, st)
+		}
+		return nil
+	})
+}
+
+func settled(st Status) bool { return st.Settled && st.ListenersAcked }
+
+// TestPodsComeAndGo: what comes or goes is sent alone, and nothing is kept of
+// what went.
+func TestPodsComeAndGo(t *testing.T) {
+	s, _ := startPods(t)
+	s.Publish(testNode(), nil)
+	c := connect(t, s)
+	c.subscribe(kindListener, nil)
+	c.expect(kindListener, nil, nil) // There are none: that is an answer, too.
+	await(t, s, "settled without a pod", settled)
+	one, two := testPlace("one"), testPlace("two")
+	s.Publish(testNode(), []Place{one})
+	c.expect(kindListener, names("one"), nil)
+	await(t, s, "not settled before routes are asked for", func(st Status) bool { return st.Pending == 0 && !st.Settled })
+	c.subscribe(kindRoute, nil, routeName)
+	c.expect(kindRoute, []string{routeName}, nil)
+	await(t, s, "settled with a pod", settled)
+	for range 3 {
+		s.Publish(testNode(web("10.244.1.1")), []Place{one})
+		c.silent()
+		s.Publish(testNode(), []Place{one, two})
+		c.expect(kindListener, names("two"), nil)
+		s.Publish(testNode(), []Place{one})
+		c.expect(kindListener, nil, names("two"))
+	}
+	two.Pod = "one"
+	s.Publish(testNode(), []Place{one, two}) // As another pod of the same name.
+	c.expect(kindListener, []string{"detect/shop/one/uid-two", "http/shop/one/uid-two", "tcp/shop/one/uid-two"}, nil)
+	s.Publish(testNode(), nil)
+	c.expect(kindListener, nil, []string{
+		"detect/shop/one/uid-one", "detect/shop/one/uid-two", "http/shop/one/uid-one", "http/shop/one/uid-two", "tcp/shop/one/uid-one", "tcp/shop/one/uid-two",
+	})
+	await(t, s, "settled without a pod again", settled)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sess := range s.sessions {
+		if l := &sess.subs[kindListener]; len(l.told)+len(l.acked)+len(l.refused)+len(l.owed) != 0 {
+			t.Errorf("remembered of pods that went: %v, %v, %v, %v", l.told, l.acked, l.refused, l.owed)
+		}
+	}
+}
+
+// TestRefusedPod: a listener that is refused is named and tried again ten
+// seconds later; the others are not concerned.
+func TestRefusedPod(t *testing.T) {
+	s, forward := startPods(t)
+	both := []Place{testPlace("one"), testPlace("two")}
+	s.Publish(testNode(), both)
+	c := connect(t, s)
+	c.subscribe(kindListener, nil)
+	resp := c.next()
+	c.check(resp, kindListener, names("one", "two"), nil)
+	const bad = "tcp/shop/two/uid-two"
+	c.ack(resp, "Error adding/updating listener(s) "+bad+": port taken\n")
+	c.subscribe(kindRoute, nil, routeName)
+	c.expect(kindRoute, []string{routeName}, nil)
+	refused := map[string]string{bad: "port taken"}
+	await(t, s, "one refused", func(st Status) bool { return settled(st) && cmp.Equal(st.Refused, refused) && st.NackCount == 1 })
+	forward(retryAfter - time.Second)
+	s.Publish(testNode(), both)
+	c.silent()
+	forward(time.Second)
+	s.Publish(testNode(), both)
+	s.Publish(testNode(), both)
+	resp = c.next()
+	c.check(resp, kindListener, []string{bad}, nil)
+	await(t, s, "not settled, and refused as before", func(st Status) bool { return !st.Settled && st.ListenersAcked && cmp.Equal(st.Refused, refused) })
+	c.ack(resp, "still no good")
+	refused[bad] = "still no good"
+	await(t, s, "refused again", func(st Status) bool { return settled(st) && cmp.Equal(st.Refused, refused) && st.NackCount == 2 })
+	// A change is sent at once, and what went is refused no more.
+	both[1].V6 = false
+	s.Publish(testNode(), both)
+	c.expect(kindListener, names("two"), nil)
+	await(t, s, "accepted", func(st Status) bool { return settled(st) && len(st.Refused) == 0 })
+	forward(time.Hour)
+	s.Publish(testNode(), both)
+	c.silent()
+	both[1].V6 = true
+	s.Publish(testNode(), both)
+	resp = c.next()
+	c.ack(resp, bad+": port taken")
+	await(t, s, "refused", func(st Status) bool { return settled(st) && len(st.Refused) == 1 })
+	s.Publish(testNode(), both[:1])
+	c.expect(kindListener, nil, names("two"))
+	await(t, s, "gone", func(st Status) bool { return settled(st) && len(st.Refused) == 0 })
+}
+
+// TestAllRefused: without a listener that needs them, nobody asks for routes.
+func TestAllRefused(t *testing.T) {
+	s, _ := startPods(t)
+	s.Publish(testNode(), []Place{testPlace("one")})
+	c := connect(t, s)
+	c.subscribe(kindListener, nil)
+	c.ack(c.next(), "no such namespace")
+	await(t, s, "all refused", func(st Status) bool { return settled(st) && cmp.Equal(sortedKeys(st.Refused), names("one")) })
+}
+
+// TestRefusedInHostMode: there a refused listener concerns every pod.
+func TestRefusedInHostMode(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(), nil)
+	c := connect(t, s)
+	c.subscribe(kindListener, nil)
+	c.ack(c.next(), "tcp-v4: port taken")
+	c.subscribe(kindRoute, nil, routeName)
+	c.expect(kindRoute, []string{routeName}, nil)
+	await(t, s, "one refused", func(st Status) bool {
+		return st.Settled && !st.ListenersAcked && cmp.Equal(st.Refused, map[string]string{"tcp-v4": "port taken"})
+	})
+}
+
+// TestEnvoyVersion: the lowest of those that are connected.
+func TestEnvoyVersion(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(testNode(), nil)
+	say := func(c *client, version *typev3.SemanticVersion) {
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: kindRoute.typeURL(), ResourceNamesSubscribe: []string{"x"}, Node: &corev3.Node{
+			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: version}},
+		}})
+	}
+	is := func(want string) {
+		t.Helper()
+		await(t, s, "version "+want, func(st Status) bool { return st.EnvoyVersion == want })
+	}
+	is("")
+	one := connect(t, s)
+	is("")
+	say(one, &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40, Patch: 2})
+	is("1.40.2")
+	two := connect(t, s)
+	say(two, &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 9, Patch: 11})
+	is("1.9.11")
+	two.close()
+	is("1.40.2")
+	one.close()
+	is("")
+}

@@ -41,6 +41,10 @@ func Main(m *testing.M) int {
 
 func contain(m *testing.M) (int, error) {
 	if os.Getenv(insideEnv) != "" {
+		// The first thread stays out of tests: it never ends, and the process is
+		// said to be in whatever namespace it was last moved to.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		// A private /run: iptables-legacy locks a file there.
 		if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 			return 1, fmt.Errorf("mount a private /run: %w", err)

@@ -15,6 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// process is one that is in a namespace.
+type process struct {
+	place
+	pid     int
+	started uint64
+}
+
 // processes looks for namespaces that processes are in, and takes the path of the
 // oldest process of each: a pod's own lives longest, and what else enters the
 // pod's namespace came later.
@@ -32,13 +39,10 @@ func (l *look) processes(proc string) {
 		l.errs = append(l.errs, fmt.Errorf("list processes: %w", err))
 		return
 	}
-	type oldest struct {
-		place
-		started uint64
-	}
-	found := map[id]oldest{}
+	found := map[id]process{}
 	for _, name := range names {
-		if strings.Trim(name, "0123456789") != "" {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
 			continue
 		}
 		p, err := stat(filepath.Join(proc, name, "ns/net"))
@@ -57,8 +61,8 @@ func (l *look) processes(proc string) {
 			// It ended in between.
 			continue
 		}
-		if o, ok := found[p.id]; !ok || started < o.started {
-			found[p.id] = oldest{p, started}
+		if o, ok := found[p.id]; !ok || started < o.started || (started == o.started && pid < o.pid) {
+			found[p.id] = process{p, pid, started}
 		}
 	}
 	var places []place

@@ -113,7 +113,7 @@ func (l *look) trouble() error {
 	if len(l.errs) < 2 {
 		return errors.Join(l.errs...)
 	}
-	return fmt.Errorf("%w (and %d errors more)", l.errs[0], len(l.errs)-1)
+	return fmt.Errorf("%w (and %d more)", l.errs[0], len(l.errs)-1)
 }
 
 // read gives the addresses in each namespace; one that is gone is left out, and

@@ -105,6 +105,17 @@ func (v *view) candidates(ips []netip.Addr) []candidate {
 	return found
 }
 
+// count counts the namespaces that were looked into, now or lately.
+func (v *view) count() int {
+	n := 0
+	for _, p := range v.places {
+		if _, read := v.readings[p]; read || v.holders[p.id] != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // choose gives the namespace that is the pod's, unless others say the same.
 func (v *view) choose(p *pod) (place, error) {
 	all := v.candidates(p.IPs)
@@ -121,7 +132,11 @@ func (v *view) choose(p *pod) (place, error) {
 		return place{}, fmt.Errorf("%w: %s of %s is in %s, which is held for %s",
 			ErrAmbiguous, join(p.IPs), p.Name, all[0].path, all[0].holder.Name)
 	}
-	err := fmt.Errorf("%w: %s of %s is in none of %d namespaces", ErrNotFound, join(p.IPs), p.Name, len(v.places))
+	where := fmt.Sprintf("is in none of the node's %d", v.count())
+	if v.count() == 0 {
+		where = "can't be looked for: no namespace can be seen (is the host's directory of them mounted here?)"
+	}
+	err := fmt.Errorf("%w: %s of %s %s", ErrNotFound, join(p.IPs), p.Name, where)
 	if trouble := v.trouble(); trouble != nil {
 		err = fmt.Errorf("%w: %w", err, trouble)
 	}

@@ -137,7 +137,7 @@ func TestPlaces(t *testing.T) {
 }
 
 // TestBadPlace: a name or path that is not UTF-8 stops nothing.
-func TestBadPlace(t *testing.T) {
+func TestBadPlace(*testing.T) {
 	bad := "\xff\xfe"
 	for _, l := range Listeners(podConfig(), []Place{{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}}) {
 		pack(l)

@@ -176,8 +176,9 @@ func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
 	clear(t.owed)
 	first := t.upTo == 0
 	t.upTo, t.compared = s.server.publications, p.sites
-	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 && !(first && k == kindListener && len(p.sites.names) == 0) {
-		// That there are no listeners is said, as Envoy waits for some.
+	// That there are no listeners is said, as Envoy waits for some.
+	none := first && k == kindListener && len(p.sites.names) == 0
+	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 && !none {
 		return nil
 	}
 	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}

@@ -191,18 +191,21 @@ func TestHeapBound(t *testing.T) {
 		}()
 	}
 	eventually(t, 20*time.Second, func() error {
-		if r.probe() == nil {
+		if r.stat("overload.envoy.overload_actions.stop_accepting_connections.active") != 1 {
 			return fmt.Errorf("connections are taken with %d bytes in use", r.stat("server.memory_allocated"))
 		}
 		return nil
 	})
-	waiting, err := net.DialTimeout("tcp", "10.96.1.10:80", time.Second)
+	if r.probe() == nil {
+		t.Error("the probe is answered")
+	}
+	waiting, err := net.DialTimeout("tcp", "10.96.1.10:80", 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = waiting.Close() }()
 	cancel()
-	took := eventually(t, 10*time.Second, r.probe)
+	took := eventually(t, 20*time.Second, r.probe)
 	t.Logf("taken again %v after the requests that filled it ended", took)
 	if err := exchangeOnce(waiting, "GET / HTTP/1.1\r\nHost: web\r\n\r\n", "web-0"); err != nil {
 		t.Errorf("the connection that waited: %v", err)

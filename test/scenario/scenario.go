@@ -4,7 +4,8 @@
 // makes of them out. One is a txtar file in testdata. Its comment says what it
 // shows; cluster.yaml has the objects, settings.yaml, which may be missing, the
 // settings; the rest are goldens that `go test ./test/scenario -update` writes.
-// The same scenarios are applied to a real kernel by test/netns.
+// Those of host mode are applied to a real kernel by test/netns; those in podmode
+// are of pod mode.
 package scenario
 
 import (
@@ -34,16 +35,25 @@ const (
 	XDSSection      = "xds.yaml"
 	RulesSection    = "iptables.rules"
 	SetsSection     = "ipset.save"
+	// PlacesSection has rules and sets of pod mode.
+	PlacesSection = "places.txt"
 )
 
 // nodeName is the node that every scenario is about.
 const nodeName = "node1"
 
 // goldens are the sections that are written, in the order of the file.
-func goldens() []string { return []string{ModelSection, XDSSection, RulesSection, SetsSection} }
+func (s *Scenario) goldens() []string {
+	if s.chosen.Mode == redirect.PodMode {
+		return []string{ModelSection, XDSSection, PlacesSection}
+	}
+	return []string{ModelSection, XDSSection, RulesSection, SetsSection}
+}
 
 // settings are what a scenario may choose.
 type settings struct {
+	// Mode is host if nothing is said.
+	Mode      redirect.Mode      `json:"mode,omitempty"`
 	Mechanism redirect.Mechanism `json:"mechanism,omitempty"`
 	// IPv4Only leaves IPv6 alone, as on a node without it.
 	IPv4Only bool `json:"ipv4Only,omitempty"`
@@ -130,7 +140,31 @@ func (s *Scenario) configure() {
 		r.Families = []family.Family{family.V4}
 		x.Address6 = netip.Addr{}
 	}
+	if s.chosen.Mode == redirect.PodMode {
+		r.Mode = redirect.PodMode
+		x.PodMode, x.UpstreamMark = true, r.Mark
+		x.Address4 = family.V4.Loopback()
+		if x.Address6.IsValid() {
+			x.Address6 = family.V6.Loopback()
+		}
+	}
 	s.Redirect, s.XDS = r, x
+}
+
+// places are where Envoy listens in pod mode, had the container runtime named
+// network namespaces after their pods.
+func (s *Scenario) places() []xds.Place {
+	var out []xds.Place
+	for i := range s.Plan.Places {
+		p := &s.Plan.Places[i]
+		place := xds.Place{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
+		for _, f := range p.Families {
+			place.V4 = place.V4 || f.Family == family.V4
+			place.V6 = place.V6 || f.Family == family.V6
+		}
+		out = append(out, place)
+	}
+	return out
 }
 
 // section is the text of a section; empty without it.
@@ -152,13 +186,16 @@ func (s *Scenario) Compute() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources, err := xds.Render(s.XDS, s.Node, nil)
+	resources, err := xds.Render(s.XDS, s.Node, s.places())
 	if err != nil {
 		return nil, err
 	}
 	documents := string(resources)
 	if !s.chosen.WholeXDS {
 		documents = withoutConstant(documents)
+	}
+	if s.chosen.Mode == redirect.PodMode {
+		return map[string]string{ModelSection: view, XDSSection: documents, PlacesSection: s.Plan.Render()}, nil
 	}
 	var rules, sets strings.Builder
 	for i := range s.Plan.Families {
@@ -170,12 +207,14 @@ func (s *Scenario) Compute() (map[string]string, error) {
 }
 
 // withoutConstant is a stream of resources less those that every scenario of
-// the same settings has.
+// the same settings has. Of the listeners of pods, the names are left.
 func withoutConstant(resources string) string {
 	var kept strings.Builder
 	for _, document := range strings.Split(resources, "---\n")[1:] {
 		if !strings.HasPrefix(document, "# listener ") && !strings.HasPrefix(document, "# route ") {
 			kept.WriteString("---\n" + document)
+		} else if head, _, _ := strings.Cut(document, ", version"); strings.Contains(head, "/") {
+			kept.WriteString("---\n" + head + "\n")
 		}
 	}
 	return kept.String()
@@ -187,7 +226,7 @@ func (s *Scenario) Update(computed map[string]string) error {
 	kept := slices.DeleteFunc(slices.Clone(s.archive.Files), func(f txtar.File) bool {
 		return f.Name != clusterSection && f.Name != settingsSection
 	})
-	for _, name := range goldens() {
+	for _, name := range s.goldens() {
 		kept = append(kept, txtar.File{Name: name, Data: []byte(computed[name])})
 	}
 	return os.WriteFile(s.path, txtar.Format(&txtar.Archive{Comment: s.archive.Comment, Files: kept}), 0o644)
@@ -197,7 +236,7 @@ func (s *Scenario) Update(computed map[string]string) error {
 func (s *Scenario) Orphans() []string {
 	var names []string
 	for _, f := range s.archive.Files {
-		if f.Name != clusterSection && f.Name != settingsSection && !slices.Contains(goldens(), f.Name) {
+		if f.Name != clusterSection && f.Name != settingsSection && !slices.Contains(s.goldens(), f.Name) {
 			names = append(names, f.Name)
 		}
 	}

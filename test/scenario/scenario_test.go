@@ -11,9 +11,13 @@ import (
 
 func TestScenarios(t *testing.T) {
 	update := flag.Lookup("update").Value.String() == "true"
-	files, err := All("testdata")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, dir := range []string{"testdata", "podmode"} {
+		found, err := All(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	for _, path := range files {
 		s, err := Load(path, t.TempDir())

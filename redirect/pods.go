@@ -24,7 +24,7 @@ var (
 	// own that Report tells, and that all others are.
 	ErrPartial = errors.New("not every pod is redirected")
 	// ErrUnanswered says that Envoy doesn't answer in a pod.
-	ErrUnanswered = errors.New("Envoy's listener in the pod does not answer")
+	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
 )
 
 // Place is a pod's network namespace, where Envoy is to listen.

@@ -70,7 +70,7 @@ func (p *Pods) Apply(ctx context.Context, plan *Plan) error {
 	defer p.shared.remember()()
 	// Of all places at once, before any: a Release from now on is for all.
 	ticket := p.shared.ticket()
-	p.sweep(ctx, plan)
+	p.sweep(ctx)
 	plans := p.planned(plan)
 	err := p.each(ctx, p.all(), func(ctx context.Context, pl *place) error {
 		var err error
@@ -172,7 +172,7 @@ func (p *Pods) retire(ctx context.Context, pl *place) error {
 
 // sweep does to pods that are not in the plan, once, what retire does, should an
 // agent before have left something there. That it fails holds up nobody.
-func (p *Pods) sweep(ctx context.Context, plan *Plan) {
+func (p *Pods) sweep(ctx context.Context) {
 	if p.swept {
 		return
 	}

@@ -125,8 +125,8 @@ func (p *Pods) turn() []asked {
 			others = append(others, at)
 		}
 	}
-	all := append(redirected, others...)
-	return all[:min(len(all), tries)]
+	redirected = append(redirected, others...)
+	return redirected[:min(len(redirected), tries)]
 }
 
 // giveUp stops redirecting pods in which Envoy doesn't answer though it does in

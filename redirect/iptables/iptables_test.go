@@ -5,6 +5,8 @@ package iptables_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -109,8 +111,9 @@ func TestJumps(t *testing.T) {
 	})
 }
 
-// TestGeneration: it is the same as long as nothing changes, and another after
-// any change; legacy tables have none.
+// TestGeneration: it is the same as long as nothing changes, whatever packets
+// come, and another after any change. That of legacy tables is of the rules, so
+// that the same rules have the same again.
 func TestGeneration(t *testing.T) {
 	on(t, func(t *testing.T, k kernel) {
 		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
@@ -129,18 +132,40 @@ func TestGeneration(t *testing.T) {
 			if before != after {
 				t.Errorf("generation %d became %d without a change", before, after)
 			}
-			if k.Backend() == iptables.Legacy {
-				if before != 0 {
-					t.Errorf("legacy tables have generation %d", before)
-				}
-				continue
-			}
-			if before == 0 || seen[before] {
+			again := k.Backend() == iptables.Legacy && strings.HasPrefix(line, "-D")
+			if before == 0 || seen[before] != again {
 				t.Errorf("after %q: generation %d, seen before: %v", line, before, seen)
 			}
 			seen[before] = true
 		}
 	})
+}
+
+// TestGenerationOfPackets: counters are no rules.
+func TestGenerationOfPackets(t *testing.T) {
+	for _, f := range family.All() {
+		k := open(t, iptables.Legacy, f)
+		restore(t, k, "*nat", "-A OUTPUT -m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j ACCEPT", "COMMIT")
+		before, err := k.Generation()
+		if err != nil || before == 0 {
+			t.Fatalf("generation %d, %v", before, err)
+		}
+		c, err := net.Dial("udp", netip.AddrPortFrom(f.Loopback(), 9).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Write([]byte("counted"))
+		if err = errors.Join(err, c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		counted, err := exec.Command(map[family.Family]string{family.V4: "iptables", family.V6: "ip6tables"}[f]+"-legacy-save", "-c", "-t", "nat").Output()
+		if err != nil || !strings.Contains(string(counted), "[1:") {
+			t.Fatalf("no packet was counted: %s, %v", counted, err)
+		}
+		if after, err := k.Generation(); err != nil || after != before {
+			t.Errorf("%s: generation %d became %d by a packet (%v)", f, before, after, err)
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {

@@ -61,10 +61,10 @@ func nftChain(f family.Family, table, chain string) (bool, error) {
 const generationID = 1
 
 // Generation is a number that changes with every change of the tables, whoever
-// makes it; 0 when the backend has no such number.
+// makes it; 0 when there is no such number.
 func (t *Tables) Generation() (uint32, error) {
 	if t.backend != NFT {
-		return 0, nil
+		return legacyGeneration(t.family)
 	}
 	replies, err := nftables(unix.NFT_MSG_GETGEN, 0, 0)
 	if err != nil {

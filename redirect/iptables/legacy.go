@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// What getsockopt(2) gives of a legacy table (linux/netfilter_ipv4/ip_tables.h and
+// ip6_tables.h): a name of 32 bytes and, in the information, the size of all
+// entries at its end; in the entries, that size after the name, and the entries.
+const (
+	optInfo     = 64
+	optEntries  = 65
+	nameBytes   = 32
+	infoBytes   = 84
+	sizeOffset  = 80
+	entriesHead = 40
+)
+
+// entry says where in an entry is what changes though the rule doesn't: by whom it
+// can be reached, and how many packets it has met. Offsets are in bytes.
+type entry struct {
+	next, comeFrom, counters int
+}
+
+// layout is that of struct ipt_entry or ip6t_entry.
+func layout(f family.Family) entry {
+	if f == family.V6 {
+		return entry{next: 142, comeFrom: 144, counters: 152}
+	}
+	return entry{next: 90, comeFrom: 92, counters: 96}
+}
+
+// legacyGeneration is a number of what the legacy tables hold: the same while the
+// rules are. It is 0 when the kernel doesn't show them so.
+func legacyGeneration(f family.Family) (uint32, error) {
+	names, err := os.ReadFile("/proc/thread-self/net/" + namesFile(f))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("list legacy tables: %w", err)
+	}
+	domain, level := unix.AF_INET, unix.SOL_IP
+	if f == family.V6 {
+		domain, level = unix.AF_INET6, unix.SOL_IPV6
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		// iptables-legacy will say it too, and better.
+		return 0, nil
+	}
+	defer func() { _ = unix.Close(fd) }()
+	sum := fnv.New32a()
+	for _, table := range strings.Fields(string(names)) {
+		entries, err := legacyEntries(fd, level, table)
+		if err != nil {
+			// Changed in between, or of another shape: then nothing is known.
+			return 0, nil
+		}
+		if !constant(entries, layout(f)) {
+			return 0, nil
+		}
+		_, _ = sum.Write(append([]byte(table), entries...))
+	}
+	return max(sum.Sum32(), 1), nil
+}
+
+// legacyEntries are the rules of a table as the kernel has them.
+func legacyEntries(fd, level int, table string) ([]byte, error) {
+	info := make([]byte, infoBytes)
+	copy(info[:nameBytes-1], table)
+	if err := getsockopt(fd, level, optInfo, info); err != nil {
+		return nil, err
+	}
+	size := binary.NativeEndian.Uint32(info[sizeOffset:])
+	entries := make([]byte, entriesHead+int(size))
+	copy(entries[:nameBytes-1], table)
+	binary.NativeEndian.PutUint32(entries[nameBytes:], size)
+	if err := getsockopt(fd, level, optEntries, entries); err != nil {
+		return nil, err
+	}
+	return entries[entriesHead:], nil
+}
+
+// constant clears what changes though no rule does; false when the entries are not
+// what they should be.
+func constant(entries []byte, at entry) bool {
+	for len(entries) > 0 {
+		if len(entries) < at.counters+16 {
+			return false
+		}
+		next := int(binary.NativeEndian.Uint16(entries[at.next:]))
+		if next < at.counters+16 || next > len(entries) {
+			return false
+		}
+		clear(entries[at.comeFrom : at.comeFrom+4])
+		clear(entries[at.counters : at.counters+16])
+		entries = entries[next:]
+	}
+	return true
+}
+
+// getsockopt is getsockopt(2) for a value of any size.
+func getsockopt(fd, level, option int, value []byte) error {
+	length := uint32(len(value))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -81,6 +81,9 @@ func (h held) leaked(now held) error {
 	return nil
 }
 
+// slowLimit is from when on a request is named in the log as slow.
+const slowLimit = 500 * time.Millisecond
+
 // churn is pods that come and go.
 type churn struct {
 	*world
@@ -92,15 +95,18 @@ type churn struct {
 	// leaving are pods without a network whose calls have not ended yet.
 	leaving []*caller
 
-	mu                sync.Mutex
-	requests, relayed int
-	slowest           time.Duration
-	failed            []string
+	mu       sync.Mutex
+	requests int
+	// opened are requests with a connection of their own.
+	opened, openedByEnvoy int
+	slowest               time.Duration
+	failed, slow          []string
 }
 
 // caller is a pod with calls under way.
 type caller struct {
 	pod  *lab.Pod
+	made time.Time
 	stop context.CancelFunc
 	done chan struct{}
 
@@ -165,8 +171,8 @@ func (c *churn) add(t *testing.T) {
 	pod := must(c.node.AddPod("shop", fmt.Sprintf("churn-%d", c.made), nil))(t)
 	c.made++
 	ctx, cancel := context.WithCancel(t.Context())
-	one := &caller{pod: pod, stop: cancel, done: make(chan struct{})}
-	spec.Each = func(r echo.Record) { c.count(one, spec.Protocol, r) }
+	one := &caller{pod: pod, made: time.Now(), stop: cancel, done: make(chan struct{})}
+	spec.Each = func(r echo.Record) { c.count(one, spec, r) }
 	go func() {
 		defer close(one.done)
 		// What goes wrong is on record.
@@ -228,14 +234,14 @@ func (c *churn) end(t *testing.T) {
 	if len(c.failed) > 0 {
 		t.Errorf("%d of %d requests of living pods failed:\n%s", len(c.failed), c.requests, strings.Join(c.failed[:min(20, len(c.failed))], "\n"))
 	}
-	// The others were made before their pods were redirected.
-	if c.relayed < c.requests*3/4 {
-		t.Errorf("only %d of %d requests went through Envoy", c.relayed, c.requests)
+	// The others were made before their pods were redirected, and go on so.
+	if c.openedByEnvoy < c.opened*3/4 {
+		t.Errorf("only %d of %d new connections went through Envoy", c.openedByEnvoy, c.opened)
 	}
 }
 
 // count takes in a request of a pod.
-func (c *churn) count(one *caller, protocol string, r echo.Record) {
+func (c *churn) count(one *caller, spec echo.Spec, r echo.Record) {
 	one.mu.Lock()
 	doomed := one.doomed
 	one.mu.Unlock()
@@ -246,11 +252,19 @@ func (c *churn) count(one *caller, protocol string, r echo.Record) {
 	defer c.mu.Unlock()
 	c.requests++
 	c.slowest = max(c.slowest, r.Took)
-	if r.Relayed {
-		c.relayed++
+	if spec.Fresh {
+		c.opened++
+		if r.Relayed {
+			c.openedByEnvoy++
+		}
 	}
-	if r.Error != "" {
-		c.failed = append(c.failed, fmt.Sprintf("%s, %s, pod %s, after %s: %s", r.At.Format("15:04:05.000"), protocol, one.pod.Name, r.Took, r.Error))
+	told := fmt.Sprintf("%s, %s, pod %s, %s old, after %s, by Envoy %v: %s",
+		r.At.Format("15:04:05.000"), spec.Protocol, one.pod.Name, r.At.Sub(one.made), r.Took, r.Relayed, r.Error)
+	switch {
+	case r.Error != "":
+		c.failed = append(c.failed, told)
+	case r.Took > slowLimit:
+		c.slow = append(c.slow, told)
 	}
 }
 
@@ -260,6 +274,9 @@ func (c *churn) log(t *testing.T) {
 	now := c.held(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t.Logf("%d pods made, %d alive; %d requests, %d by Envoy, %d failed, slowest %s; %+v",
-		c.made, len(c.living), c.requests, c.relayed, len(c.failed), c.slowest.Round(time.Millisecond), now)
+	t.Logf("%d pods made, %d alive; %d requests, %d failed, %d of %d new connections by Envoy, slowest %s; %+v",
+		c.made, len(c.living), c.requests, len(c.failed), c.openedByEnvoy, c.opened, c.slowest.Round(time.Millisecond), now)
+	if len(c.slow) > 0 {
+		t.Logf("slow:\n%s", strings.Join(c.slow[:min(20, len(c.slow))], "\n"))
+	}
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
-// goneLimit is within what time nothing is to be left of a pod that was removed.
-// The kernel itself takes seconds for the last sockets of a namespace.
-const goneLimit = 30 * time.Second
+// goneLimit is within what time nothing is to be left of a pod that was removed:
+// what Envoy's drain time is, and some for the kernel, which lets a namespace's
+// last sockets expire.
+const goneLimit = 45 * time.Second
 
 // untilNothingOfOthers waits until Envoy has the listeners of the enrolled pods
 // that live and no other, and nobody holds the namespace of a pod that doesn't.

@@ -23,6 +23,10 @@ const (
 	agentEnv = "NODEVOY_BIN"
 )
 
+// drainSeconds is how long Envoy lets the connections of a listener that it lost
+// go on. Those of a pod that is gone may have nobody else to end them.
+const drainSeconds = "20"
+
 // Envoy is a real Envoy on a node.
 type Envoy struct {
 	*Process
@@ -54,7 +58,7 @@ func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	// Standard output has the access log only; Envoy's own log goes to a file.
 	own := filepath.Join(n.dir, "envoy"+n.generation+".log")
 	e.Process, err = n.Start("access"+n.generation+".log", binary, "--config-path", config, "--disable-hot-restart",
-		"--concurrency", "1", "--log-path", own, "--log-level", "warning", "--file-flush-interval-msec", "100")
+		"--concurrency", "1", "--drain-time-s", drainSeconds, "--log-path", own, "--log-level", "warning", "--file-flush-interval-msec", "100")
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,12 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -37,7 +40,24 @@ func (l *Lab) wire(a, b end) (aLink, bLink netlink.Link, err error) {
 	if bLink, err = up(bHandle, b.name); err != nil {
 		return nil, nil, err
 	}
-	return aLink, bLink, nil
+	return aLink, bLink, errors.Join(carries(a.ns.nl, a.name), carries(bHandle, b.name))
+}
+
+// carries waits until a device that was set up takes packets: until then the
+// kernel drops them.
+func carries(nl *netlink.Handle, name string) error {
+	limit, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	return Until(limit, name+" to carry packets", func() error {
+		link, err := nl.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if state := link.Attrs().OperState; state != netlink.OperUp {
+			return fmt.Errorf("it is %s", state)
+		}
+		return nil
+	})
 }
 
 func up(nl *netlink.Handle, name string) (netlink.Link, error) {
@@ -61,8 +81,33 @@ func address(nl *netlink.Handle, link netlink.Link, prefixes ...netip.Prefix) er
 		if err := nl.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("add %s to %s: %w", p, link.Attrs().Name, err)
 		}
+		if err := settled(nl, p.Addr()); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// settled waits until the kernel takes packets for an address that was added:
+// IPv6 has it so only a moment later, and CNI plugins wait for it as well.
+func settled(nl *netlink.Handle, ip netip.Addr) error {
+	if ip.Is4() {
+		return nil
+	}
+	limit, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	return Until(limit, ip.String()+" to be usable", func() error {
+		routes, err := nl.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Table: unix.RT_TABLE_LOCAL}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(routes, func(r netlink.Route) bool {
+			return r.Dst != nil && r.Dst.IP.Equal(ip.AsSlice()) && r.Type == unix.RTN_LOCAL
+		}) {
+			return errors.New("it is not local yet")
+		}
+		return nil
+	})
 }
 
 // route sends what is for dst to a gateway, or out of the device when there is

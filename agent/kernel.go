@@ -63,8 +63,10 @@ func hostSweeper(cfg Config, log *zap.Logger) *sweeper {
 // podSweeper removes pod mode's rules from all pods, from an agent in host mode.
 func podSweeper(cfg Config, log *zap.Logger) *sweeper {
 	return &sweeper{
-		log:   log,
-		stop:  func(ctx context.Context) error { return withPods(cfg, log, func(p *redirect.Pods) error { return p.Rest(ctx) }) },
+		log: log,
+		stop: func(ctx context.Context) error {
+			return withPods(cfg, log, func(p *redirect.Pods) error { return p.Rest(ctx) })
+		},
 		clean: func(ctx context.Context) error { return CleanPods(ctx, cfg, log) },
 	}
 }

@@ -222,3 +222,36 @@ func TestPodsComeAndGo(t *testing.T) {
 	}
 	r.alive()
 }
+
+// TestPodsOutliveAgentAndEnvoy: an agent that comes back changes nothing for
+// the pods, and an Envoy that does listens in all of them again.
+func TestPodsOutliveAgentAndEnvoy(t *testing.T) {
+	sourceServers(t)
+	node := nodeOf(t, sourceServices()...)
+	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
+	r := newRigWith(t, node, setup{pods: []*pod{a, b}})
+	open := b.dial("10.96.2.10:5000")
+	b.ok(speak(open, b.v4))
+	b.serves() // Envoy knows the clusters from here on.
+	r.stop()
+	b.serves()
+	r.serve(node)
+	eventually(t, 10*time.Second, func() error {
+		if st := r.server.Status(); !st.Settled || !st.ListenersAcked {
+			return fmt.Errorf("not settled: %+v", st)
+		}
+		return nil
+	})
+	b.ok(speak(open, b.v4))
+	if n := r.stat("listener_manager.listener_added"); n != 6 {
+		t.Errorf("%d listeners were added, want 6, once", n)
+	}
+	if n := r.stat("listener_manager.listener_modified"); n != 0 {
+		t.Errorf("%d listeners were modified", n)
+	}
+	r.endEnvoy(r.envoy)
+	r.startEnvoy()
+	r.awaitReady()
+	a.serves()
+	b.serves()
+}

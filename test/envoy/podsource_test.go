@@ -231,3 +231,24 @@ func TestPodSourcesNeedTheHash(t *testing.T) {
 	}
 	t.Log(err)
 }
+
+// TestPodCallsItself: a pod may be the backend of a Service that it calls.
+func TestPodCallsItself(t *testing.T) {
+	a := newPod(t, "pod-a", 2)
+	var services []service
+	for i, host := range []string{a.v4, a.v6} {
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RemoteAddr) })}
+		l := a.listen(net.JoinHostPort(host, "8080"))
+		go func() { _ = server.Serve(l) }() // Ends with Close, by an error that says so.
+		t.Cleanup(func() { _ = server.Close() })
+		frontend := []string{"10.96.1.10:80", "[fd00:96:1::10]:80"}[i]
+		services = append(services, service{fmt.Sprintf("own%d", i), frontend, []string{l.Addr().String()}})
+	}
+	newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{a}})
+	for i, host := range []string{a.v4, a.v6} {
+		code, body, err := a.get(services[i].frontend)
+		if source, _, _ := net.SplitHostPort(body); code != http.StatusOK || source != host {
+			t.Errorf("%s: %d %q, %v; want 200 and %s", services[i].frontend, code, body, err, host)
+		}
+	}
+}

@@ -3,11 +3,11 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -47,27 +47,26 @@ type procfs struct {
 
 func newProcfs(t *testing.T) procfs {
 	p := procfs{t, t.TempDir()}
-	p.link("1", os.Getpid())
+	p.add("1", os.Getpid(), 0)
 	// Not everything in /proc is a process, and some have ended since it was listed.
-	p.link("4194304", 1<<22)
-	if err := os.Mkdir(filepath.Join(p.path, "sys"), 0o700); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(p.path, "sys"), 0o700), os.Mkdir(filepath.Join(p.path, "4711"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func (p procfs) link(name string, pid int) string {
+// add shows a process by this number, and as started at this time; it returns the
+// path of the process's namespace.
+func (p procfs) add(number string, pid, started int) string {
 	p.t.Helper()
-	path := filepath.Join(p.path, name)
-	if err := os.Symlink(fmt.Sprintf("/proc/%d", pid), path); err != nil {
+	dir := filepath.Join(p.path, number)
+	stat := fmt.Sprintf("%s (a b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 %d 20 21\n", number, started)
+	err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink(fmt.Sprintf("/proc/%d/ns", pid), filepath.Join(dir, "ns")),
+		os.WriteFile(filepath.Join(dir, "stat"), []byte(stat), 0o600))
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	return filepath.Join(path, "ns/net")
-}
-
-func (p procfs) add(cmd *exec.Cmd) string {
-	p.t.Helper()
-	return p.link(strconv.Itoa(cmd.Process.Pid), cmd.Process.Pid)
+	return filepath.Join(dir, "ns/net")
 }
 
 func TestFinderLooksThroughProcesses(t *testing.T) {
@@ -75,15 +74,15 @@ func TestFinderLooksThroughProcesses(t *testing.T) {
 	proc := newProcfs(t)
 	mounted := d.add("mounted", "10.1.0.2")
 	one := process(t, unix.CLONE_NEWNET)
-	path := proc.add(one)
+	path := proc.add("90", one.Process.Pid, 1000)
 	d.address(path, "10.1.0.3")
-	// A later process is in the namespace too.
+	// A later process is in the namespace too; numbers go round.
 	s := open(t, path)
 	var second *exec.Cmd
 	if err := s.Do(func() error { second = process(t, 0); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	later := proc.add(second)
+	later := proc.add("80", second.Process.Pid, 1001)
 	want := []netns.Wanted{pod("mounted", "10.1.0.2"), pod("one", "10.1.0.3")}
 
 	_, missing := d.finder("").expect(map[string]string{"mounted": mounted}, want...)
@@ -114,14 +113,14 @@ func TestFinderSeesReusedProcessNumbers(t *testing.T) {
 	for i, cmd := range []*exec.Cmd{one, two} {
 		d.address(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), fmt.Sprintf("10.1.0.%d", i+2))
 	}
-	path := proc.link("77", one.Process.Pid)
+	path := proc.add("77", one.Process.Pid, 1000)
 	f := d.finder(proc.path)
 	want := []netns.Wanted{pod("one", "10.1.0.2"), pod("two", "10.1.0.3")}
 	found, _ := f.expect(map[string]string{"one": path}, want...)
-	if err := os.Remove(filepath.Join(proc.path, "77")); err != nil {
+	if err := os.RemoveAll(filepath.Join(proc.path, "77")); err != nil {
 		t.Fatal(err)
 	}
-	proc.link("77", two.Process.Pid)
+	proc.add("77", two.Process.Pid, 1001)
 	says(t, found["one"].Check(nil), netns.ErrGone, "leads to another")
 	f.expect(map[string]string{"two": path}, want...)
 }
@@ -183,8 +182,24 @@ func forbidden(t *testing.T, path string) {
 	says(t, err, netns.ErrNotPermitted, path, "capability SYS_ADMIN")
 	// The parent is a process that this one may not look into.
 	proc := procfs{t, t.TempDir()}
-	proc.link("1", os.Getppid())
+	proc.add("1", os.Getppid(), 0)
 	byProcess := &search{t: t, Finder: netns.New(netns.Config{Proc: proc.path}, time.Now, zaptest.NewLogger(t))}
 	_, missing = byProcess.expect(nil, want)
 	says(t, missing["a"], netns.ErrNotPermitted, proc.path, "capability SYS_PTRACE")
+}
+
+// An agent that isn't in the host's namespace itself.
+func TestFinderTellsTheHostsNamespaceByItsFirstProcess(t *testing.T) {
+	d := newRuntimeDir(t)
+	host := process(t, unix.CLONE_NEWNET)
+	d.address(fmt.Sprintf("/proc/%d/ns/net", host.Process.Pid), "10.1.0.2")
+	proc := procfs{t, t.TempDir()}
+	proc.add("1", host.Process.Pid, 0)
+	proc.add("2", host.Process.Pid, 1)
+	f := d.finder(proc.path)
+	_, missing := f.expect(nil, pod("a", "10.1.0.2"))
+	says(t, missing["a"], netns.ErrNotFound)
+	if spaces, err := f.All(); err != nil || len(spaces) != 0 {
+		t.Errorf("All gives %d namespaces, %v", len(spaces), err)
+	}
 }

@@ -54,7 +54,17 @@ func rested(clean string, families ...string) string {
 
 func TestPods(t *testing.T) {
 	f, n, spaces := three(t)
+	var commands [3]int
+	for i, s := range spaces {
+		s.hook = func(*iptables.Fake, string) error {
+			commands[i]++
+			return nil
+		}
+	}
 	p := f.applied(n)
+	if commands != [3]int{1, 1, 2} {
+		t.Errorf("commands run in the pods: %v, want one for each family", commands)
+	}
 	for i, s := range spaces {
 		s.holds("nodevoy-pods4", fmt.Sprintf("10.1.0.%d", i+2))
 		s.holds("nodevoy-http4", "10.96.0.1,tcp:80")

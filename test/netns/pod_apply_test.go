@@ -204,7 +204,8 @@ func TestPodOwnRules(t *testing.T) {
 			{[]string{"iptables-legacy -t nat -A OUTPUT -p tcp --dport 9 -j ACCEPT"}, []string{"iptables-legacy -t nat -F OUTPUT"}, "ipv4 legacy nat: -A OUTPUT -p tcp -m tcp --dport 9 -j ACCEPT"},
 			{
 				[]string{"nft add table inet mine", "nft add chain inet mine out { type nat hook output priority -100 ; }", "nft add rule inet mine out tcp dport 9 accept"},
-				[]string{"nft delete table inet mine"}, "nft chain inet mine out",
+				[]string{"nft delete table inet mine"},
+				"nft chain inet mine out",
 			},
 		} {
 			w := newPodWorld(t, b)

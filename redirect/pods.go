@@ -25,6 +25,9 @@ var (
 	ErrPartial = errors.New("not every pod is redirected")
 	// ErrUnanswered says that Envoy doesn't answer in a pod.
 	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
+	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
+	// pod's own. It is for those who ask.
+	ErrNoListener = errors.New("Envoy could not listen")
 )
 
 // Place is a pod's network namespace, where Envoy is to listen.
@@ -151,8 +154,11 @@ func (p *Pods) all() []*place {
 // Places are the located pods where Envoy is to listen, sorted by namespace and
 // name: the enrolled ones, and those that were enrolled and live on.
 func (p *Pods) Places() []Place {
-	var places []Place
-	for _, pl := range p.all() {
+	all := p.all()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	places := make([]Place, 0, len(all))
+	for _, pl := range all {
 		places = append(places, pl.Place)
 	}
 	return places

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -294,5 +295,64 @@ func TestPodsCanceled(t *testing.T) {
 	}
 	if s := p.Report()["a/10.1.0.2"]; s.Reason != "not redirected yet" {
 		t.Errorf("report %+v", s)
+	}
+}
+
+// TestPodsAllAtOnce: everything that may be called at any time is, while pods come
+// and go.
+func TestPodsAllAtOnce(t *testing.T) {
+	f, n, spaces := three(t)
+	p := f.pods()
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for _, call := range []func() error{
+		p.Release,
+		func() error { return p.Refresh(t.Context()) },
+		func() error { return p.Ask(t.Context()) },
+		func() error {
+			_, _, _ = p.Places(), p.Report(), p.Pending()
+			return nil
+		},
+	} {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := call(); err != nil && !errors.Is(err, ErrReleased) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 60 {
+		f.change(func() { spaces[i%3].gone = !spaces[i%3].gone })
+		m := withoutPods(n, i%2 == 0, i%4)
+		if err := f.round(p, m); err != nil && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrPartial) {
+			t.Error(err)
+		}
+		if _, err := p.Drift(t.Context(), f.plan(m)); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	others.Wait()
+	f.change(func() {
+		for _, s := range spaces {
+			s.gone = false
+		}
+	})
+	f.apply(p, n)
+	for i, s := range spaces {
+		s.holds("nodevoy-pods4", fmt.Sprintf("10.1.0.%d", i+2))
+	}
+	f.must(p.Close())
+	for _, s := range spaces {
+		if s.open != 0 {
+			t.Errorf("%s: %d sockets left open", s.Path(), s.open)
+		}
 	}
 }

@@ -42,10 +42,11 @@ type Agent struct {
 	log    *zap.Logger
 	kernel guarded
 	// pods is nil in host mode.
-	pods  *redirect.Pods
-	envoy *drain.Envoy
-	state *atomic.Pointer[State]
-	parts []runner
+	pods    *redirect.Pods
+	refused *refusals
+	envoy   *drain.Envoy
+	state   *atomic.Pointer[State]
+	parts   []runner
 	// stopping is set once the agent itself is ending.
 	stopping atomic.Bool
 }
@@ -67,17 +68,32 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	cfg.Redirect = findings.Resolve(cfg.Redirect)
 	cfg = cfg.Resolved()
 	log.Info("mode chosen", zap.Stringer("mode", cfg.Redirect.Mode))
-	place, err := handover.Join(cfg.HostDir, cfg.RunDir, cfg.Redirect.Mode.String(), func(slot int) bool {
-		return portsFree(ctx, cfg.inSlot(slot))
-	})
+	place, err := join(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg.inSlot(place.Slot()), log: log, state: &atomic.Pointer[State]{}, envoy: drain.New(cfg.XDS.AdminSocket)}
-	if a.kernel, a.pods, err = openKernel(a.cfg, place, log); err != nil {
+	a := &Agent{
+		cfg: cfg.inSlot(place.Slot()), log: log, state: &atomic.Pointer[State]{}, refused: &refusals{},
+		envoy: drain.New(cfg.XDS.AdminSocket),
+	}
+	if a.kernel, a.pods, err = openKernel(a.cfg, place, a.refused, log); err != nil {
 		return nil, errors.Join(err, place.Close())
 	}
 	return a, a.wire(findings)
+}
+
+// join takes a place on the node, with ports that nobody listens on. In pod mode
+// that is a wish: pods may listen on whatever they like, and must not keep the
+// agent from the others.
+func join(ctx context.Context, cfg Config) (*handover.Place, error) {
+	mode := cfg.Redirect.Mode
+	place, err := handover.Join(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
+		return portsFree(ctx, cfg.inSlot(slot))
+	})
+	if errors.Is(err, handover.ErrFull) && mode == redirect.PodMode {
+		return handover.Join(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
+	}
+	return place, err
 }
 
 // wire makes the parts that run.
@@ -93,7 +109,7 @@ func (a *Agent) wire(findings redirect.Findings) error {
 		metrics: newMetrics(registry), log: a.log.Named("loop"), state: a.state, tell: tell,
 	}
 	if a.pods != nil {
-		l.pods, l.prober = a.pods, newPodProber(a.pods.Ask)
+		l.pods, l.refused, l.prober = a.pods, a.refused, newPodProber(a.pods.Ask)
 	} else {
 		l.prober = newProber(proberAddress(a.cfg.Redirect))
 	}

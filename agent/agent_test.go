@@ -167,8 +167,10 @@ func TestLeave(t *testing.T) {
 		t.Fatal("nothing is redirected to begin with")
 	}
 	var parts atomic.Int32
+	started := make(chan struct{})
 	a.parts = []runner{func(ctx context.Context) error {
 		parts.Add(1)
+		close(started)
 		<-ctx.Done()
 		parts.Add(-1)
 		return nil
@@ -189,6 +191,7 @@ func TestLeave(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
+	<-started
 	stop()
 	if err := <-done; err != nil {
 		t.Fatal(err)

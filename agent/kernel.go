@@ -19,11 +19,18 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
-// openKernel opens what the mode redirects with. pods is nil in host mode.
-func openKernel(cfg Config, place *handover.Place, log *zap.Logger) (g guarded, pods *redirect.Pods, err error) {
+// openKernel opens what the mode redirects with. pods is nil in host mode, and
+// refused says there where Envoy can't listen.
+func openKernel(cfg Config, place *handover.Place, refused *refusals, log *zap.Logger) (g guarded, pods *redirect.Pods, err error) {
 	g = guarded{place: place, leaving: &atomic.Bool{}}
 	if cfg.Redirect.Mode == redirect.PodMode {
-		pods, err = openPods(cfg, netns.New(cfg.Netns, time.Now, log.Named("netns")), log.Named("redirect"))
+		ask := func(ctx context.Context, space *netns.Space, at netip.AddrPort) error {
+			if err := refused.in(space.Path()); err != nil {
+				return err
+			}
+			return askInPod(ctx, space, at)
+		}
+		pods, err = redirect.NewPods(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
 		if err != nil {
 			return g, nil, fmt.Errorf("open the pods' network namespaces: %w", err)
 		}
@@ -36,10 +43,6 @@ func openKernel(cfg Config, place *handover.Place, log *zap.Logger) (g guarded, 
 	}
 	g.kernel, g.sweeper = applier, podSweeper(cfg, log.Named("sweep"))
 	return g, nil, nil
-}
-
-func openPods(cfg Config, finder *netns.Finder, log *zap.Logger) (*redirect.Pods, error) {
-	return redirect.NewPods(cfg.Redirect, finder, askInPod, log)
 }
 
 // hostSweeper removes host mode's rules, from an agent in pod mode. It looks
@@ -82,7 +85,7 @@ func withPods(cfg Config, log *zap.Logger, do func(*redirect.Pods) error) error 
 	cfg.Redirect.Mode = redirect.PodMode
 	finder := netns.New(cfg.Netns, time.Now, log)
 	defer finder.Close()
-	pods, err := openPods(cfg, finder, log)
+	pods, err := redirect.NewPods(cfg.Redirect, finder, askInPod, log)
 	if err != nil {
 		return err
 	}

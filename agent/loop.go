@@ -74,8 +74,10 @@ type loop struct {
 	source   source
 	envoy    configurator
 	kernel   redirector
-	// pods tells of each pod; nil in host mode.
+	// pods tells of each pod, and refused where Envoy can't listen; both are nil
+	// in host mode.
 	pods    inPods
+	refused *refusals
 	prober  *prober
 	metrics *metrics
 	log     *zap.Logger
@@ -151,6 +153,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.renew(ctx)
 		case <-l.envoy.Changed():
 			l.noteNacks()
+			l.noteRefusals()
 		case r := <-l.prober.results:
 			l.noteProbe(ctx, r)
 		case <-refresh.C:
@@ -253,6 +256,7 @@ func (l *loop) advance(ctx context.Context) {
 	if !l.due() || time.Now().Before(l.retryAt) {
 		return
 	}
+	l.noteRefusals()
 	if why := l.blocked(); why != "" {
 		return
 	}

@@ -4,8 +4,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,8 +31,9 @@ const (
 	locateInterval = 200 * time.Millisecond
 	// lookInterval is that pause while every pod is redirected.
 	lookInterval = 2 * time.Second
-	// refusedInterval is how often listeners that Envoy refused are sent again.
-	refusedInterval = 10 * time.Second
+	// refusedInterval is how often listeners that Envoy refused are published
+	// again; the server sends them a while after the refusal.
+	refusedInterval = 5 * time.Second
 )
 
 // podModeEnvoy is the first Envoy that survives when a network namespace in
@@ -94,7 +97,7 @@ func (l *loop) notePods() {
 	if l.pods == nil {
 		return
 	}
-	report := l.report(l.envoy.Status().Refused)
+	report := l.report()
 	for i := range l.plan.Places {
 		p := &l.plan.Places[i]
 		now := report[p.UID]
@@ -114,28 +117,50 @@ func (l *loop) notePods() {
 	l.podStates = report
 }
 
-// report says what became of each pod, given the listeners that Envoy refused
-// and why: that reason goes before what follows from it. Nil in host mode.
-func (l *loop) report(refused map[string]string) map[string]redirect.PodState {
+// report says what became of each pod. Nil in host mode.
+func (l *loop) report() map[string]redirect.PodState {
 	if l.pods == nil {
 		return nil
 	}
-	report := l.pods.Report()
-	if len(refused) == 0 || l.plan == nil {
-		return report
+	return l.pods.Report()
+}
+
+// refusals are the places where Envoy could not listen, by the path of the
+// network namespace. What the loop notes there, those who ask in pods look up.
+type refusals struct {
+	byPath atomic.Pointer[map[string]string]
+}
+
+// in returns ErrNoListener, and what Envoy said, for a path where it could not
+// listen.
+func (r *refusals) in(path string) error {
+	all := r.byPath.Load()
+	if all == nil {
+		return nil
 	}
-	for _, p := range l.plan.Places {
-		at := xds.Place{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID}
+	if detail, ok := (*all)[path]; ok {
+		return fmt.Errorf("%w: %s", redirect.ErrNoListener, detail)
+	}
+	return nil
+}
+
+// noteRefusals lets those who ask in pods know where Envoy could not listen. A
+// pod with two listeners of three is as badly off as one with none: connections
+// would be sent to the third.
+func (l *loop) noteRefusals() {
+	if l.pods == nil {
+		return
+	}
+	refused := l.envoy.Status().Refused
+	byPath := map[string]string{}
+	for _, p := range l.pods.Places() {
 		for _, class := range model.Classes() {
-			if detail, ok := refused[at.ListenerName(class)]; ok {
-				s := report[p.UID]
-				s.Reason = "Envoy could not listen: " + detail
-				report[p.UID] = s
-				break
+			if detail, ok := refused[xds.Place(p).ListenerName(class)]; ok {
+				byPath[p.Netns] = detail
 			}
 		}
 	}
-	return report
+	l.refused.byPath.Store(&byPath)
 }
 
 // olderThan compares two versions, such as 1.40.0. One that can't be read is

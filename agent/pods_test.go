@@ -93,7 +93,7 @@ func onPodBench(t *testing.T, f func(t *testing.T, p *fakePods)) {
 	var p *fakePods
 	prepare := func(b *bench) {
 		p = &fakePods{bench: b, path: "/run/netns/a", soon: "/run/netns/a"}
-		b.loop.pods = p
+		b.loop.pods, b.loop.refused = p, &refusals{}
 		b.loop.cfg.Redirect.Mode = redirect.PodMode
 		b.loop.cfg = b.loop.cfg.Resolved()
 	}
@@ -204,17 +204,24 @@ func TestRefusedListenerIsSentAgain(t *testing.T) {
 		st.Refused = map[string]string{"http/" + clientUID + "/" + clientUID: "cannot bind", "http/other/pod/uid": "what?"}
 		p.set(st)
 		pass(time.Minute)
-		if n := counted(p.took())["publish"]; n < 5 || n > 6 {
-			t.Errorf("sent %d times in a minute, want every 10 s", n)
+		if n := counted(p.took())["publish"]; n < 10 || n > 12 {
+			t.Errorf("published %d times in a minute, want every 5 s", n)
 		}
-		if pod := p.state().view(false, "").Pods[0]; pod.NotRedirected != "Envoy could not listen: cannot bind" {
-			t.Errorf("status says %q", pod.NotRedirected)
+		if err := p.loop.refused.in("/run/netns/a"); !errors.Is(err, redirect.ErrNoListener) || !strings.Contains(err.Error(), "cannot bind") {
+			t.Errorf("who asks there is told %v", err)
+		}
+		if err := p.loop.refused.in("/run/netns/b"); err != nil {
+			t.Errorf("who asks elsewhere is told %v", err)
 		}
 		st.Refused = nil
 		p.set(st)
+		pass(time.Second)
+		if err := p.loop.refused.in("/run/netns/a"); err != nil {
+			t.Errorf("once it listens, who asks there is told %v", err)
+		}
 		pass(time.Minute)
 		if n := counted(p.took())["publish"]; n > 0 {
-			t.Errorf("sent %d times with nothing refused", n)
+			t.Errorf("published %d times with nothing refused", n)
 		}
 	})
 }

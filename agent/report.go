@@ -70,7 +70,7 @@ func (l *loop) publishState() {
 		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: envoy,
 		Problems: l.source.Problems(), Applied: l.applied, ObjectsRead: l.read, Redirecting: l.redirecting,
 		PendingSince: l.pendingSince, DriftRepaired: l.drift,
-		Mode: l.cfg.Redirect.Mode, Pods: l.report(envoy.Refused), Leftover: l.kernel.Leftover(),
+		Mode: l.cfg.Redirect.Mode, Pods: l.report(), Leftover: l.kernel.Leftover(),
 	}
 	if l.probed.err != nil {
 		s.ProbeErr = l.probed.err.Error()

@@ -120,7 +120,7 @@ func (p *Pods) concluded(ctx context.Context, ticket uint64, err error) error {
 
 // ownTrouble says whether an error is about a single pod, whatever the node is like.
 func ownTrouble(err error) bool {
-	return err == nil || errors.Is(err, ErrForeign) || errors.Is(err, netns.ErrNotFound) || errors.Is(err, netns.ErrAmbiguous) || errors.Is(err, netns.ErrGone)
+	return err == nil || errors.Is(err, ErrForeign) || errors.Is(err, ErrNoListener) || errors.Is(err, netns.ErrNotFound) || errors.Is(err, netns.ErrAmbiguous) || errors.Is(err, netns.ErrGone)
 }
 
 // applyPlace makes one place hold its plan.
@@ -143,6 +143,9 @@ func (p *Pods) tryPlace(ctx context.Context, pl *place, plan *Plan, ticket uint6
 	}
 	if !pl.applier.sources.holdsAny(ticket) {
 		if err := p.ask(ctx, pl.ns, pl.listener(p.cfg.Ports.HTTP)); err != nil {
+			if errors.Is(err, ErrNoListener) {
+				return err
+			}
 			return fmt.Errorf("%w: %w", ErrUnanswered, err)
 		}
 	}

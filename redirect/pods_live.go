@@ -87,8 +87,9 @@ func (p *Pods) Ask(ctx context.Context) error {
 		if err == nil {
 			return p.giveUp(failed)
 		}
-		// A pod that is going takes its listener along.
-		if at.ns.Check(at.ips) == nil {
+		// A pod that is going takes its listener along, and in one where Envoy
+		// can't listen it is not Envoy that fails.
+		if !errors.Is(err, ErrNoListener) && at.ns.Check(at.ips) == nil {
 			at.err = fmt.Errorf("%w: %w", ErrUnanswered, err)
 			failed = append(failed, at)
 		}

@@ -21,7 +21,7 @@ func sample(now time.Time) View {
 		Node: "node-a", At: now, Phase: "redirecting",
 		Envoy: Envoy{
 			Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
-			LastNacks: []Nack{{At: then, Type: "cluster", Detail: "no such thing"}},
+			LastNacks: []Nack{{At: then, Type: "cluster", Detail: "no such thing\nnor another\n"}},
 		},
 		Redirect: Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
 		Pods: []Pod{
@@ -59,7 +59,7 @@ FRONTEND       SERVICE        CLASS  IN USE  BACKENDS                           
 10.96.0.11:53  demo/db/sql    tcp    no      10.9.9.9:53                             not redirected: Service label
 
 REFUSED BY ENVOY  AGE  DETAIL
-cluster           12s  no such thing
+cluster           12s  no such thing; nor another
 
 PROBLEMS
 Service demo/web: spec.ports[1]: no name
@@ -84,6 +84,41 @@ func TestTable(t *testing.T) {
 		if !bytes.Contains(out.Bytes(), []byte(want)) {
 			t.Errorf("table lacks %q:\n%s", want, &out)
 		}
+	}
+}
+
+// TestTableOfPodMode shows each pod's network namespace, and why a pod that is
+// enrolled is not redirected.
+func TestTableOfPodMode(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	v := sample(now)
+	v.Envoy.Version = "1.40.0"
+	v.Redirect.Mode, v.Redirect.Mechanism, v.Redirect.Leftover = "pod", "", "no permission"
+	v.Pods[0].Netns = "/run/netns/cni-1"
+	v.Pods = append(v.Pods, Pod{
+		Namespace: "demo", Name: "web", IPs: []string{"10.244.1.6"}, Enrolled: true, Reason: "namespace label",
+		NotRedirected: "rules of its own:\n-j ACCEPT", Netns: "/run/netns/cni-2",
+	})
+	var out bytes.Buffer
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	const want = `NODE     node-a
+STATE    redirecting
+MODE     pod (iptables-nft), 1 of 2 enrolled pods redirected
+ENVOY    1.40.0, connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
+KERNEL   14 rules, applied 12s ago, drift repaired 2 times
+LEFT     of the other mode: no permission
+BECAUSE  kube-proxy writes iptables
+         mechanism dnat
+
+NAMESPACE  POD       IP                  ENROLLED  REDIRECTED  WHY                           NETWORK NAMESPACE
+demo       client    10.244.1.5,fd00::5  yes       yes         namespace label               /run/netns/cni-1
+demo       starting  -                   no        no          no IP yet                     -
+demo       web       10.244.1.6          yes       no          rules of its own:; -j ACCEPT  /run/netns/cni-2
+`
+	if got, _, _ := bytes.Cut(out.Bytes(), []byte("\nFRONTEND")); string(got) != want {
+		t.Errorf("table (-want +got):\n%s", cmp.Diff(want, string(got)))
 	}
 }
 

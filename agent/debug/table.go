@@ -124,7 +124,7 @@ func (t *table) nacks(nacks []Nack, now time.Time) {
 	t.line("")
 	t.row("REFUSED BY ENVOY", "AGE", "DETAIL")
 	for _, n := range nacks {
-		t.row(n.Type, age(n.At, now), n.Detail)
+		t.row(n.Type, age(n.At, now), oneLine(n.Detail))
 	}
 	t.flush()
 }

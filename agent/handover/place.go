@@ -23,6 +23,9 @@ const Slots = 8
 // ErrSuperseded says that another generation owns the kernel's rules.
 var ErrSuperseded = errors.New("a newer generation has taken over")
 
+// ErrFull says that no slot is free and usable.
+var ErrFull = errors.New("all slots are taken")
+
 // Files in the shared directory, and the two in the generation's own.
 const (
 	ownerFile = "owner.json"
@@ -134,7 +137,7 @@ func (p *Place) choose(own string, order int, usable func(slot int) bool) error 
 		p.me.Slot, p.me.Order, p.held = slot, order, held
 		return errors.Join(p.noteLatest(latest), write(own, p.me))
 	}
-	return fmt.Errorf("all %d slots are taken", Slots)
+	return fmt.Errorf("%w, of %d", ErrFull, Slots)
 }
 
 // latest is the order of the latest generation known, 0 for none. Either file

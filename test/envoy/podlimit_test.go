@@ -4,16 +4,19 @@ package envoy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -168,13 +171,23 @@ func TestPodAccessLog(t *testing.T) {
 // so that the agent's probe fails, and takes them again, with those that
 // waited, once there is room.
 func TestHeapBound(t *testing.T) {
-	sink := newRawServer(t, "10.244.0.3:8080")
+	// Nor does the kernel take much for a server that reads nothing.
+	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+		return errors.Join(err, failed)
+	}}
+	sink, err := small.Listen(t.Context(), "tcp", "10.244.0.3:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	r := newRigWith(t, nodeOf(t,
 		service{"web", "10.96.1.10:80", []string{web}},
-		service{"sink", "10.96.1.11:80", []string{sink.address()}},
+		service{"sink", "10.96.1.11:80", []string{sink.Addr().String()}},
 	), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
-	// Servers that read nothing leave the requests in Envoy.
+	// It leaves the requests in Envoy.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	body := strings.Repeat("x", 4<<20)
@@ -192,7 +205,7 @@ func TestHeapBound(t *testing.T) {
 	}
 	eventually(t, 20*time.Second, func() error {
 		if r.stat("overload.envoy.overload_actions.stop_accepting_connections.active") != 1 {
-			return fmt.Errorf("connections are taken with %d bytes in use", r.stat("server.memory_allocated"))
+			return fmt.Errorf("connections are taken with %d bytes in use:\n%s", r.stat("server.memory_allocated"), r.ask("/stats?usedonly&filter=shop/sink|overload"))
 		}
 		return nil
 	})

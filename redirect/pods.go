@@ -27,7 +27,7 @@ var (
 	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
 	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
 	// pod's own. It is for those who ask.
-	ErrNoListener = errors.New("Envoy could not listen")
+	ErrNoListener = errors.New("no listener of Envoy's in the pod")
 )
 
 // Place is a pod's network namespace, where Envoy is to listen.

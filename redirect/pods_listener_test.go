@@ -23,7 +23,7 @@ func TestPodsWithoutListeners(t *testing.T) {
 		t.Errorf("Ask: %v, engaged %v, pending %v", err, p.Engaged(), p.Pending())
 	}
 	for uid, s := range p.Report() {
-		if want := "Envoy could not listen: port in use"; s.Redirecting || s.Reason != want {
+		if want := "no listener of Envoy's in the pod: port in use"; s.Redirecting || s.Reason != want {
 			t.Errorf("report of %s: %+v, want %q", uid, s, want)
 		}
 	}

@@ -58,8 +58,8 @@ func listener(cfg Config, name string, at site) *listenerv3.Listener {
 		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: listenAddress(cfg, at, addr)})
 	}
 	if cfg.PodMode {
-		// The figures of all pods are one: those of each would cost more memory
-		// than the listeners do.
+		// The figures of all pods are one: with those of each, the metrics would
+		// grow with every pod.
 		l.StatPrefix = at.class.String()
 		l.Metadata = metadata(podField, at.place.pod())
 	}

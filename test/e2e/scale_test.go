@@ -63,6 +63,7 @@ func measure(t *testing.T, v variant, services int) footprint {
 	w.startAgent(t)
 	var f footprint
 	f.started = must(w.agent.WaitRedirected(limit(t), w.client))(t)
+	w.untilSettled(t)
 	status := must(w.node.Status(limit(t)))(t)
 	f.applied = status.RedirectingSince.Sub(status.ObjectsRead)
 	if status.ObjectsRead.IsZero() || f.applied <= 0 || f.applied > startLimit {

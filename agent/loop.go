@@ -237,7 +237,7 @@ func (l *loop) adopt(ctx context.Context) {
 			l.log.Error("envoy may still drain and close connections early", zap.Error(err))
 		}
 	}
-	if err := l.prober.try(); err != nil {
+	if err := l.prober.try(ctx); err != nil {
 		l.log.Info("no envoy answers yet", zap.Error(err))
 		l.release("no Envoy answers")
 	}

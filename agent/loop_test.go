@@ -184,7 +184,7 @@ func onPreparedBench(t *testing.T, prepare func(*bench), f func(t *testing.T, b 
 		b.loop = &loop{
 			cfg: cfg.Resolved(), source: fakeSource{b}, envoy: fakeEnvoy{b}, kernel: fakeKernel{b},
 			metrics: newMetrics(prometheus.NewRegistry()), log: zap.New(core), state: &atomic.Pointer[State]{},
-			prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func() error {
+			prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func(context.Context) error {
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				return b.probeErr

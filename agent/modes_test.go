@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -242,14 +241,14 @@ func TestSweepThatIsDenied(t *testing.T) {
 		}
 		tries := fleet.sweeps
 		for range 10 {
-			time.Sleep(driftInterval)
+			pass(driftInterval)
 			m.apply(t, newer)
 		}
 		if n := fleet.sweeps - tries; n != 0 || logs.Len() != 1 {
 			t.Errorf("%d tries in 20 s, %d lines of log", n, logs.Len())
 		}
 		fleet.denied = nil
-		time.Sleep(sweepInterval)
+		pass(sweepInterval)
 		m.apply(t, newer)
 		if rules, _ := fleet.has(); rules || newer.kernel.Leftover() != "" {
 			t.Errorf("with permission pods have rules: %v, leftover %q", rules, newer.kernel.Leftover())

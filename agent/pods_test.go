@@ -287,7 +287,7 @@ func TestDeafPodsEndRedirection(t *testing.T) {
 		}
 		return errors.New("deaf")
 	})
-	if err := prober.try(); err == nil || asked != 1 {
+	if err := prober.try(t.Context()); err == nil || asked != 1 {
 		t.Errorf("asked %d times, error %v", asked, err)
 	}
 }

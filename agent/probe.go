@@ -43,7 +43,7 @@ type probeResult struct {
 type prober struct {
 	// try asks once; it is a field so that the loop can be tested in a time of
 	// its own, where no socket works.
-	try     func() error
+	try     func(ctx context.Context) error
 	results chan probeResult
 	kicked  chan struct{}
 }
@@ -51,20 +51,20 @@ type prober struct {
 // newProber makes a prober for the listener at this host:port.
 func newProber(address string) *prober {
 	client := askClient((&net.Dialer{Timeout: probeTimeout}).DialContext)
-	return proberOf(func() error { return ask(context.Background(), client, address) })
+	return proberOf(func(ctx context.Context) error { return ask(ctx, client, address) })
 }
 
 // newPodProber makes a prober that asks in one of the pods, which says what is
 // wrong with Envoy, and not with a single pod.
 func newPodProber(askPods func(context.Context) error) *prober {
-	return proberOf(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), podProbeTimeout)
+	return proberOf(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, podProbeTimeout)
 		defer cancel()
 		return askPods(ctx)
 	})
 }
 
-func proberOf(try func() error) *prober {
+func proberOf(try func(context.Context) error) *prober {
 	return &prober{try: try, results: make(chan probeResult), kicked: make(chan struct{}, 1)}
 }
 
@@ -79,7 +79,7 @@ func (p *prober) run(ctx context.Context) error {
 		case <-tick.C:
 		case <-p.kicked:
 		}
-		err := p.try()
+		err := p.try(ctx)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -12,6 +12,14 @@ import (
 	"github.com/nodevoy/nodevoy/redirect"
 )
 
+// leave gives a place up.
+func leave(t *testing.T, p *handover.Place) {
+	t.Helper()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSweepBegins: what an agent of another mode left redirecting is stopped
 // before anything else when that agent is gone, and not while it lives.
 func TestSweepBegins(t *testing.T) {
@@ -40,13 +48,13 @@ func TestSweepBegins(t *testing.T) {
 					t.Fatal(err)
 				}
 				if c.lives {
-					t.Cleanup(func() { before.Close() })
+					t.Cleanup(func() { leave(t, before) })
 				} else if err := before.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			mine := place(redirect.PodMode)
-			t.Cleanup(func() { mine.Close() })
+			t.Cleanup(func() { leave(t, mine) })
 			stops := 0
 			s := &sweeper{log: zap.NewNop(), clean: nothing, stop: func(context.Context) error { stops++; return nil }}
 			for range 2 {

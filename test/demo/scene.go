@@ -135,7 +135,7 @@ func (s *scene) play(ctx context.Context, keep bool) error {
 	mode := lab.Mode(status.Redirect.Mode)
 	fmt.Printf("\nEnvoy and the agent were started in between; %.1f s later the client was redirected, in %s mode:\n%s.\n",
 		ready.Seconds(), mode, s.seen(mode))
-	if err := s.printLog(ctx, envoy); err != nil {
+	if err := s.printLog(ctx, envoy, mode); err != nil {
 		return err
 	}
 	if err := s.printStatus(ctx); err != nil {
@@ -159,7 +159,7 @@ func (s *scene) seen(mode lab.Mode) string {
 }
 
 // printLog prints a line of Envoy's access log for each backend and protocol.
-func (s *scene) printLog(ctx context.Context, envoy *lab.Envoy) error {
+func (s *scene) printLog(ctx context.Context, envoy *lab.Envoy, mode lab.Mode) error {
 	var lines []string
 	err := lab.Until(ctx, "the access log", func() error {
 		lines = lines[:0]
@@ -180,7 +180,11 @@ func (s *scene) printLog(ctx context.Context, envoy *lab.Envoy) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, strings.Join(envoy.AccessLog(), "\n"))
 	}
-	fmt.Printf("\nEnvoy's access log names the pod that answered:\n  %s\n", strings.Join(lines, "\n  "))
+	caller := ""
+	if mode == lab.Pods {
+		caller = ", and the one that called"
+	}
+	fmt.Printf("\nEnvoy's access log names the pod that answered%s:\n  %s\n", caller, strings.Join(lines, "\n  "))
 	return nil
 }
 

@@ -100,17 +100,21 @@ func (l *loop) notePods() {
 	report := l.report()
 	for i := range l.plan.Places {
 		p := &l.plan.Places[i]
-		now := report[p.UID]
-		if now == l.podStates[p.UID] {
+		now, before := report[p.UID], l.podStates[p.UID]
+		if now == before {
 			continue
 		}
 		fields := []zap.Field{zap.String("pod", p.Name()), zap.String("netns", now.Netns)}
 		if now.Reason != "" {
 			fields = append(fields, zap.String("why", now.Reason))
 		}
-		if now.Redirecting {
+		switch {
+		case now.Redirecting:
 			l.log.Info("pod redirected", fields...)
-		} else {
+		case before.Redirecting && now.Netns == "":
+			// A pod that ends loses its namespace before its object goes.
+			l.log.Info("pod not redirected any more", fields...)
+		default:
 			l.log.Warn("pod not redirected", fields...)
 		}
 	}

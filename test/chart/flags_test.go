@@ -81,8 +81,7 @@ func TestEnvoyFlagsExist(t *testing.T) {
 		os.Getenv("NODEVOY_ENVOY"), "../../.cache/envoy/1.40.0/envoy")
 	for name, file := range cases(t) {
 		spec := decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec
-		at := slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == "envoy" })
-		argv := append(slices.Clone(spec.Containers[at].Args), "--version")
+		argv := append(slices.Clone(envoyOf(t, spec).Args), "--version")
 		if out, failure := run(t, nil, envoy, argv...); failure != "" || !strings.Contains(string(out), "/1.40.0/") {
 			t.Errorf("%s: envoy %q: %s%s", name, argv, out, failure)
 		}

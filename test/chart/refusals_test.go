@@ -79,8 +79,8 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestKubernetesTooOld(t *testing.T) {
-	_, failure := helm(t, []string{"template", "nodevoy"}, "--kube-version", "1.29.0")
-	if !strings.Contains(failure, "requires kubeVersion: >=1.30.0-0") {
+	_, failure := helm(t, []string{"template", "nodevoy"}, "--kube-version", "1.28.0")
+	if !strings.Contains(failure, "requires kubeVersion: >=1.29.0-0") {
 		t.Errorf("got %q", failure)
 	}
 }

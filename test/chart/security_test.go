@@ -138,20 +138,42 @@ func TestSelectorMatchesOnlyItsOwn(t *testing.T) {
 	}
 }
 
-// The agent drains Envoy while Envoy sleeps, and both are done before kubelet
-// loses its patience.
+// Envoy outlives the agent, which drains it, and kubelet has the patience for that.
 func TestTimesOfTheEnd(t *testing.T) {
 	for name, drain := range map[string]int64{"default": 20, "dnat": 1, "all": 45} {
 		spec := decode(t, render(t, "--values", cases(t)[name])).daemonSet.Spec.Template.Spec
-		envoy := spec.Containers[slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == "envoy" })]
-		if got := envoy.Lifecycle.PreStop.Sleep.Seconds; got <= drain {
-			t.Errorf("%s: envoy waits %d s, the agent drains it for %d s", name, got, drain)
+		envoy := envoyOf(t, spec)
+		if p := envoy.RestartPolicy; p == nil || *p != corev1.ContainerRestartPolicyAlways {
+			t.Errorf("%s: envoy is not a sidecar, which would end after the agent", name)
+		}
+		if envoy.Lifecycle != nil {
+			t.Errorf("%s: something delays the end of envoy", name)
 		}
 		// 15 s is what the agent takes at most to clean the kernel.
-		if got := *spec.TerminationGracePeriodSeconds; got < drain+15 || got <= envoy.Lifecycle.PreStop.Sleep.Seconds {
+		if got := *spec.TerminationGracePeriodSeconds; got < drain+15 {
 			t.Errorf("%s: kubelet waits only %d s", name, got)
 		}
 	}
+}
+
+// Envoy can't start without its first configuration.
+func TestEnvoyStartsAfterBootstrap(t *testing.T) {
+	var names []string
+	for _, c := range decode(t, render(t)).daemonSet.Spec.Template.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	if diff := cmp.Diff([]string{"bootstrap", "envoy"}, names); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+func envoyOf(t *testing.T, spec corev1.PodSpec) corev1.Container {
+	t.Helper()
+	at := slices.IndexFunc(spec.InitContainers, func(c corev1.Container) bool { return c.Name == "envoy" })
+	if at < 0 {
+		t.Fatal("the DaemonSet has no Envoy before its agent")
+	}
+	return spec.InitContainers[at]
 }
 
 func podSpecs(o objects) []corev1.PodSpec {

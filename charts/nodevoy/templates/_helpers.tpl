@@ -92,3 +92,84 @@ default
 {{- .Release.Namespace }}
 {{- end }}
 {{- end }}
+
+{{/* "true" when agents may redirect in pods' network namespaces. */}}
+{{- define "nodevoy.inside" -}}
+{{- if ne .Values.redirect.mode "host" }}true{{ end }}
+{{- end }}
+
+{{- define "nodevoy.modeInWords" -}}
+{{- $status := "each agent's log, and nodevoy status, say what its node got, and why" }}
+{{- with .Values.redirect }}
+{{- if eq .mode "pod" -}}
+pod mode: in pods' network namespaces; backends see the pods' own addresses
+{{- else if eq .mode "host" -}}
+host mode, mechanism {{ .mechanism }}: in the node's network namespace; backends see the node's address{{ if eq .mechanism "auto" }}
+                ({{ $status }}){{ end }}
+{{- else -}}
+auto mode: pod mode on nodes that have what it takes, else host mode, mechanism {{ .mechanism }}
+                ({{ $status }})
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* "true" when they look for these in the node's processes too. */}}
+{{- define "nodevoy.hostProc" -}}
+{{- if and (include "nodevoy.inside" .) .Values.redirect.hostProc }}true{{ end }}
+{{- end }}
+
+{{/* Mounts of the node's directories of network namespaces, each where the node
+has it: the paths that the agent finds are those that Envoy opens. */}}
+{{- define "nodevoy.netnsMounts" -}}
+{{- if include "nodevoy.inside" . }}
+{{- range $i, $dir := .Values.redirect.netnsDirs }}
+- name: netns-{{ $i }}
+  mountPath: {{ $dir }}
+  readOnly: true
+  mountPropagation: HostToContainer
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The capabilities that the agent and Envoy have, as lists in JSON. */}}
+{{- define "nodevoy.agentCapabilities" -}}
+{{- $all := list "NET_ADMIN" "NET_RAW" }}
+{{- if include "nodevoy.inside" . }}{{ $all = append $all "SYS_ADMIN" }}{{ end }}
+{{- if include "nodevoy.hostProc" . }}{{ $all = append $all "SYS_PTRACE" }}{{ end }}
+{{- toJson $all }}
+{{- end }}
+
+{{- define "nodevoy.envoyCapabilities" -}}
+{{- $all := list }}
+{{- if include "nodevoy.inside" . }}{{ $all = list "NET_ADMIN" "SYS_ADMIN" }}
+{{- else if ne .Values.redirect.mechanism "dnat" }}{{ $all = list "NET_RAW" }}
+{{- end }}
+{{- if include "nodevoy.hostProc" . }}{{ $all = append $all "SYS_PTRACE" }}{{ end }}
+{{- toJson $all }}
+{{- end }}
+
+{{/* A quantity of memory in bytes. */}}
+{{- define "nodevoy.bytes" -}}
+{{- $text := kindIs "string" . | ternary . (printf "%.0f" (float64 .)) }}
+{{- $unit := regexFind "[a-zA-Z]*$" $text }}
+{{- $factor := get (dict "" 1 "m" 0.001 "k" 1e3 "Ki" 1024 "M" 1e6 "Mi" 1048576 "G" 1e9 "Gi" 1073741824 "T" 1e12 "Ti" 1099511627776) $unit }}
+{{- printf "%.0f" (mulf (trimSuffix $unit $text | float64) $factor) }}
+{{- end }}
+
+{{/* The memory limit of Envoy's container in bytes, 0 for none. */}}
+{{- define "nodevoy.envoyLimit" -}}
+{{- $limits := (.Values.envoy.resources | default dict).limits | default dict }}
+{{- include "nodevoy.bytes" ($limits.memory | default 0) }}
+{{- end }}
+
+{{/* The bound of Envoy's heap in bytes, 0 for none: as asked for, or so much of
+the container's limit that there is room for what isn't heap, such as the buffers
+of sockets. */}}
+{{- define "nodevoy.maxHeap" -}}
+{{- $asked := .Values.envoy.maxHeap }}
+{{- if ne (toString $asked) "" }}
+{{- include "nodevoy.bytes" $asked }}
+{{- else }}
+{{- div (mul (include "nodevoy.envoyLimit" . | int64) 4) 5 }}
+{{- end }}
+{{- end }}

@@ -11,6 +11,25 @@ What a schema can't say at all, or not so that people understand its refusal.
 {{- range $name := list "podMonitor" "serviceMonitor" }}
 {{- include "nodevoy.validateDuration" (list (printf "monitoring.%s.interval" $name) (get $.Values.monitoring $name).interval "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$" "empty or a time such as 30s") }}
 {{- end }}
+{{- range $r.netnsDirs }}
+{{- if or (not (regexMatch "^(/[A-Za-z0-9._-]+){2,}$" .)) (regexMatch "/\\.\\.?(/|$)" .) (eq . "/var/run") }}
+{{- fail (printf "redirect.netnsDirs: %q is no directory of network namespaces, by its absolute path, such as /run/netns" .) }}
+{{- end }}
+{{- if regexMatch "^(/proc|/run/nodevoy|/run/nodevoy-host|/var/run/secrets)(/|$)" . }}
+{{- fail (printf "redirect.netnsDirs: %s is used for something else" .) }}
+{{- end }}
+{{- end }}
+{{- if and (ne $r.mode "host") (not $r.netnsDirs) (not $r.hostProc) }}
+{{- fail (printf "redirect.netnsDirs is empty and redirect.hostProc is false: mode %s has nowhere to look for pods' network namespaces" $r.mode) }}
+{{- end }}
+{{- $limit := include "nodevoy.envoyLimit" . | int64 }}
+{{- $heap := include "nodevoy.maxHeap" . | int64 }}
+{{- if and $limit (ge $heap $limit) }}
+{{- fail (printf "envoy.maxHeap: %v is not below the container's limit, envoy.resources.limits.memory: %v" .Values.envoy.maxHeap .Values.envoy.resources.limits.memory) }}
+{{- end }}
+{{- if and $heap (lt $heap 33554432) }}
+{{- fail (printf "envoy.maxHeap: %v are %d bytes, with which Envoy takes no connection at all: choose 32Mi or more" (.Values.envoy.maxHeap | default "80 % of envoy.resources.limits.memory") $heap) }}
+{{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
 {{- fail (printf "redirect.mark: %q is no hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}
 {{- end }}

@@ -23,7 +23,7 @@ const (
 func (c *cluster) install(t *testing.T, args ...string) {
 	t.Helper()
 	began := time.Now()
-	c.run(t, "helm", append([]string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout}, args...)...)
+	c.run(t, "helm", append([]string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout, "--set", "redirect.mode=host"}, args...)...)
 	t.Logf("helm install --wait: %.1f s", time.Since(began).Seconds())
 }
 

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// What of the node the pods see, and who holds a token.
+func TestVolumes(t *testing.T) {
+	for name, dirs := range map[string][]string{
+		"default": {"/run/netns"}, "pod": {"/run/netns"}, "host": nil, "dnat": nil,
+		"all": {"/run/netns", "/var/run/docker/netns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := decode(t, render(t, "--values", cases(t)[name])).daemonSet.Spec.Template.Spec
+			hostPaths := map[string]string{}
+			for _, v := range spec.Volumes {
+				if v.HostPath != nil {
+					hostPaths[v.HostPath.Path] = string(*v.HostPath.Type)
+				}
+			}
+			want := map[string]string{"/run/nodevoy-host": "DirectoryOrCreate", "/run/xtables.lock": "FileOrCreate"}
+			for _, dir := range dirs {
+				want[dir] = "DirectoryOrCreate"
+			}
+			if diff := cmp.Diff(want, hostPaths); diff != "" {
+				t.Errorf("paths of the node (-want +got):\n%s", diff)
+			}
+			wantMounts := map[string][]string{
+				"bootstrap": {"/run/nodevoy"},
+				"agent": slices.Concat([]string{
+					"/run/nodevoy", "/run/nodevoy-host", "/run/xtables.lock", "/var/run/secrets/kubernetes.io/serviceaccount",
+				}, dirs),
+				"envoy": slices.Concat([]string{"/run/nodevoy"}, dirs),
+			}
+			if diff := cmp.Diff(wantMounts, mounts(spec)); diff != "" {
+				t.Errorf("mounts (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// mounts are the paths that each container has something at.
+func mounts(spec corev1.PodSpec) map[string][]string {
+	all := map[string][]string{}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, m := range c.VolumeMounts {
+			all[c.Name] = append(all[c.Name], m.MountPath)
+		}
+	}
+	return all
+}
+
+// Envoy opens the paths that the agent finds, of pods that come later too: both
+// see the node's directories at the node's own paths, and as they change. Nobody
+// writes there, and what is mounted there never reaches the node.
+func TestNamespacesAreWhereTheNodeHasThem(t *testing.T) {
+	for name, file := range cases(t) {
+		spec := decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec
+		places := map[string]string{}
+		for _, v := range spec.Volumes {
+			if strings.HasPrefix(v.Name, "netns-") {
+				places[v.Name] = v.HostPath.Path
+			}
+		}
+		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+			for _, m := range c.VolumeMounts {
+				place, ok := places[m.Name]
+				switch {
+				case !ok && m.MountPropagation != nil:
+					t.Errorf("%s: %s: %s has propagation %s", name, c.Name, m.Name, *m.MountPropagation)
+				case !ok:
+				case m.MountPath != place || !m.ReadOnly || m.SubPath != "":
+					t.Errorf("%s: %s has %s as %+v", name, c.Name, place, m)
+				case m.MountPropagation == nil || *m.MountPropagation != corev1.MountPropagationHostToContainer:
+					t.Errorf("%s: %s does not see what comes to %s later", name, c.Name, place)
+				}
+			}
+		}
+	}
+}
+
+// A runtime that has namespaces in no directory: no mount, and the agent is told
+// that there is none.
+func TestProcessesOnly(t *testing.T) {
+	objects := decode(t, render(t, "--set-json", `redirect={"hostProc":true,"netnsDirs":[]}`))
+	spec := objects.daemonSet.Spec.Template.Spec
+	if !spec.HostPID {
+		t.Error("the node's processes are not to be seen")
+	}
+	if diff := cmp.Diff([]string{"/run/nodevoy"}, mounts(spec)["envoy"]); diff != "" {
+		t.Errorf("envoy's mounts (-want +got):\n%s", diff)
+	}
+	args := commands(objects)["agent"]
+	for _, want := range []string{"--netns-dir=", "--proc=/proc"} {
+		if !slices.Contains(args, want) {
+			t.Errorf("no %s in %q", want, args)
+		}
+	}
+}
+
+// Host mode takes nothing for pods' namespaces, whatever is said of those.
+func TestHostModeIgnoresNamespaces(t *testing.T) {
+	plain := render(t, "--set", "redirect.mode=host")
+	told := render(t, "--set-json", `redirect={"mode":"host","hostProc":true,"netnsDirs":["/run/docker/netns"]}`)
+	if diff := cmp.Diff(string(plain), string(told)); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+}
+
+// Envoy refuses connections before the kernel kills it.
+func TestHeap(t *testing.T) {
+	for name, tc := range map[string]struct{ set, want string }{
+		"the default":              {`envoy.maxHeap=""`, "858993459"},
+		"a decimal limit":          {`envoy.resources={"limits":{"memory":"1.5G"}}`, "1200000000"},
+		"a limit in bytes":         {`envoy.resources={"limits":{"memory":134217728}}`, "107374182"},
+		"a limit in thousandths":   {`envoy.resources={"limits":{"memory":"134217728000m"}}`, "107374182"},
+		"no limit of memory":       {`envoy.resources={"limits":{"cpu":1,"memory":null}}`, "0"},
+		"no resources":             {`envoy.resources=null`, "0"},
+		"a bound":                  {`envoy.maxHeap="512Mi"`, "536870912"},
+		"a bound in bytes":         {`envoy.maxHeap=536870912`, "536870912"},
+		"a bound without a limit":  {`envoy={"maxHeap":"2Gi","resources":{"limits":{"memory":null}}}`, "2147483648"},
+		"none":                     {`envoy.maxHeap="0"`, "0"},
+		"none, said without words": {`envoy.maxHeap=0`, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := commands(decode(t, render(t, "--set-json", tc.set)))["bootstrap"]
+			if want := "--envoy-max-heap=" + tc.want; !slices.Contains(args, want) {
+				t.Errorf("no %s in %q", want, args)
+			}
+		})
+	}
+}

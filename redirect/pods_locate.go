@@ -5,6 +5,7 @@ package redirect
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -77,10 +78,11 @@ func (p *Pods) locate(plan *Plan) {
 	}
 }
 
-// letGo closes a place.
+// letGo closes a place. Its listeners go too, so nothing is to be redirected to
+// them, should the namespace live: as another pod's, for one.
 func (p *Pods) letGo(pl *place, want map[string]PlacePlan) {
-	if err := pl.applier.Close(); err != nil {
-		p.log.Debug("socket not closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.Error(err))
+	if err := errors.Join(pl.applier.sources.release(), pl.applier.Close()); err != nil {
+		p.log.Debug("pod not released, or its socket not closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.Error(err))
 	}
 	if _, wanted := want[pl.UID]; !wanted {
 		p.finder.Release(pl.UID)

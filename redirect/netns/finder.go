@@ -20,6 +20,11 @@ const (
 	lastWait  = 5 * time.Second
 )
 
+// doubt is how long a pod that has lost its namespace is given no other. Most
+// such pods are being deleted, and their address is a new pod's before anybody
+// says so; few are given a new namespace.
+const doubt = 10 * time.Second
+
 // Wanted is a pod whose network namespace is looked for.
 type Wanted struct {
 	// UID is the pod's, Name its namespace and name, for messages.
@@ -45,8 +50,9 @@ type pod struct {
 	Wanted
 	// space is nil while it isn't found.
 	space *Space
-	// former is the namespace that was the pod's before, if there was one.
+	// former is the namespace that was the pod's until lost, if there was one.
 	former id
+	lost   time.Time
 	// err is why it isn't found; it is looked for again at next, and then after wait.
 	err  error
 	next time.Time
@@ -128,7 +134,7 @@ func (f *Finder) keeps(p *pod) bool {
 		return true
 	}
 	f.log.Info("network namespace lost", zap.String("pod", p.Name), zap.Error(p.err))
-	p.former = p.space.ns.id
+	p.former, p.lost = p.space.ns.id, f.now()
 	_ = p.space.Close()
 	p.space, p.next, p.wait = nil, time.Time{}, firstWait
 	return false

@@ -152,6 +152,9 @@ func (f *Finder) take(p *pod, c place, claimants []*pod) error {
 				ErrAmbiguous, c.path, p.Name, other.Name)
 		}
 	}
+	if p.moved(c.id) && f.now().Before(p.lost.Add(doubt)) {
+		return fmt.Errorf("%w: %s has an address of %s, whose own namespace is gone, and may be a new pod's", ErrAmbiguous, c.path, p.Name)
+	}
 	s, err := c.open()
 	if err != nil {
 		return err
@@ -160,7 +163,7 @@ func (f *Finder) take(p *pod, c place, claimants []*pod) error {
 		_ = s.Close()
 		return err
 	}
-	p.space, p.err, p.former = s, nil, id{}
+	p.space, p.err, p.former, p.lost = s, nil, id{}, time.Time{}
 	f.log.Debug("network namespace found", zap.String("pod", p.Name), zap.String("path", c.path))
 	return nil
 }

@@ -101,6 +101,7 @@ type churn struct {
 	opened, openedByEnvoy int
 	slowest               time.Duration
 	failed, slow          []string
+	told                  int // of those that failed
 }
 
 // caller is a pod with calls under way.
@@ -167,7 +168,8 @@ func (c *churn) add(t *testing.T) {
 		{Protocol: echo.GRPC, Target: web4 + ":9090"},
 	}
 	spec := specs[c.made%len(specs)]
-	spec.Rate, spec.Timeout = 4, 5*time.Second
+	// A few hundred a second are what two cores have left beside the changes.
+	spec.Rate, spec.Timeout = min(4, 400/float64(c.alive)), 5*time.Second
 	pod := must(c.node.AddPod("shop", fmt.Sprintf("churn-%d", c.made), nil))(t)
 	c.made++
 	ctx, cancel := context.WithCancel(t.Context())
@@ -277,6 +279,11 @@ func (c *churn) log(t *testing.T) {
 	t.Logf("%d pods made, %d alive; %d requests, %d failed, %d of %d new connections by Envoy, slowest %s; %+v",
 		c.made, len(c.living), c.requests, len(c.failed), c.openedByEnvoy, c.opened, c.slowest.Round(time.Millisecond), now)
 	if len(c.slow) > 0 {
-		t.Logf("slow:\n%s", strings.Join(c.slow[:min(20, len(c.slow))], "\n"))
+		t.Logf("%d slow since the last time, among them:\n%s", len(c.slow), strings.Join(c.slow[:min(20, len(c.slow))], "\n"))
+	}
+	c.slow = nil
+	if told := len(c.failed); told > c.told {
+		t.Logf("failed:\n%s", strings.Join(c.failed[c.told:min(told, c.told+20)], "\n"))
+		c.told = told
 	}
 }

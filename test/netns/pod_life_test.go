@@ -143,7 +143,8 @@ func TestPodAddressMoves(t *testing.T) {
 		}
 	}
 	w.envoyIn(w.stranger, family.All()...)
-	space.Until(t, limit, "the pod to be found", func() error {
+	// Not at once: who has lost his namespace may be about to be deleted.
+	space.Until(t, limit+10*time.Second, "the pod to be found", func() error {
 		w.pods.Relocate(t.Context(), w.plan)
 		return w.pods.Apply(t.Context(), w.plan)
 	})

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -159,12 +160,12 @@ func eventually(t *testing.T, limit time.Duration, condition func() error) {
 	}
 }
 
+// controlGroup is the one of everything in the cluster.
+func controlGroup() string { return cmp.Or(os.Getenv("CGROUP"), "nodevoy-cluster") }
+
 // printUsage logs the memory that the cluster's processes have to themselves.
 func (c *cluster) printUsage(t *testing.T) {
-	group := os.Getenv("CGROUP")
-	if group == "" {
-		group = "nodevoy-cluster"
-	}
+	group := controlGroup()
 	for file, field := range map[string]string{
 		"/sys/fs/cgroup/memory/" + group + "/memory.stat": "total_rss", // version 1
 		"/sys/fs/cgroup/" + group + "/memory.stat":        "anon",      // version 2

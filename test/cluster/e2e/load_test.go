@@ -18,11 +18,7 @@ import (
 const (
 	wantedRate = 1000.0 // requests per second, of all clients together
 	workers    = 16     // of each of the clients
-	// slowLimit is what is promised of a machine that has room. Restarting pods
-	// takes all of a small one's, so what fails the test in the end is a request
-	// that took as long as TCP takes to send again what was lost (1 s, RFC 6298).
-	slowLimit = 500 * time.Millisecond
-	lostLimit = time.Second
+	slowLimit  = 500 * time.Millisecond
 )
 
 // load is the clients of all nodes.
@@ -144,12 +140,15 @@ func (c *cluster) under(t *testing.T, what string, something func()) totals {
 }
 
 // unnoticed wants something done under load not to be noticed: no request fails,
-// and none is slower than promised. A busy machine delays requests too, so what
-// was slow is done again, a few times: a fault of the hand-over shows each time.
+// and none is slower than promised. What was slow is done again, a few times: a
+// fault of the hand-over shows each time. It is no fault of nodevoy's where others
+// took the machine's CPUs.
 func (c *cluster) unnoticed(t *testing.T, what string, something func(attempt int)) {
 	t.Helper()
 	const attempts = 3
+	disturbed := false
 	for attempt := range attempts {
+		before := cpuNow(t)
 		sum := c.under(t, what, func() { something(attempt) })
 		if sum.rate < 0.95*wantedRate {
 			t.Logf("this machine made %.0f requests per second of the %.0f wanted", sum.rate, wantedRate)
@@ -157,9 +156,14 @@ func (c *cluster) unnoticed(t *testing.T, what string, something func(attempt in
 		if sum.max <= slowLimit || t.Failed() {
 			return
 		}
-		t.Logf("%s: the slowest request took %s, more than %s", what, sum.max, slowLimit)
-		if attempt == attempts-1 && sum.max >= lostLimit {
-			t.Errorf("%s: %d times the slowest request took as long as something lost takes to be sent again", what, attempts)
-		}
+		others := before.others(cpuNow(t))
+		t.Logf("%s: the slowest request took %s, more than %s; others used %.0f %% of the machine",
+			what, sum.max, slowLimit, 100*others)
+		disturbed = disturbed || others > othersLimit
 	}
+	if disturbed {
+		t.Logf("%s: this machine had too much else to do to tell how slow it gets", what)
+		return
+	}
+	t.Errorf("%s: more than %s, %d times in a row", what, slowLimit, attempts)
 }

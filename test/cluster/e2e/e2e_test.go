@@ -9,10 +9,14 @@ import (
 	"time"
 )
 
-// TestIptables is everything, with kube-proxy in its default mode. The parts
-// follow one another on one cluster.
-func TestIptables(t *testing.T) {
-	c := start(t, "iptables")
+// TestIptables and TestNftables are everything, in each mode of kube-proxy.
+func TestIptables(t *testing.T) { everything(t, "iptables") }
+
+func TestNftables(t *testing.T) { everything(t, "nftables") }
+
+// everything is parts that follow one another on one cluster.
+func everything(t *testing.T, mode string) {
+	c := start(t, mode)
 	c.demo(t)
 	t.Run("install and uninstall", c.installAndUninstall)
 	c.install(t)
@@ -22,20 +26,6 @@ func TestIptables(t *testing.T) {
 	t.Run("permissions", c.permissions)
 	t.Run("nothing lost", c.nothingLost)
 	t.Run("helm test of a broken Envoy", c.helmTestFails)
-	t.Run("reboot", c.reboot)
-	t.Run("agents killed", c.agentsKilled)
-}
-
-// TestNftables is what depends on kube-proxy's mode.
-func TestNftables(t *testing.T) {
-	c := start(t, "nftables")
-	c.demo(t)
-	t.Run("install and uninstall", c.installAndUninstall)
-	c.install(t)
-	c.label(t, "enabled")
-	c.everyNode(t)
-	t.Run("helm test", c.helmTestPasses)
-	t.Run("nothing lost", c.nothingLost)
 	t.Run("reboot", c.reboot)
 	t.Run("agents killed", c.agentsKilled)
 }

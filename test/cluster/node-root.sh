@@ -18,7 +18,7 @@ make_root() {
   mount --rbind /dev "$new/dev"
   mount -t tmpfs -o mode=755 tmpfs "$new/run"
   mount -t tmpfs -o mode=1777 tmpfs "$new/tmp"
-  mkdir -p "$new/run/lock" "$new/run/netns" "$new$CLUSTER" "$new/var/lib/kubelet" "$new/var/lib/containerd" \
+  mkdir -p "$new/run/lock" "$new/run/netns" "$new$CLUSTER" "$new$here" "$new/var/lib/kubelet" "$new/var/lib/containerd" \
     "$new/var/log/pods" "$new/var/log/containers" "$new/etc/cni/net.d" "$new/etc/containerd" "$new/etc/kubernetes"
   mount --bind "$CLUSTER" "$new$CLUSTER"
   mount --bind "$here" "$new$here"

@@ -16,7 +16,8 @@ fi
 
 undo() {
   local status=$?
-  [ $status != 0 ] || return 0
+  # What is there may be another's by now.
+  [ $status != 0 ] && [ "$(cat "$RUN/up" 2>/dev/null)" = $$ ] || return 0
   echo "not up; the ends of the logs:" >&2
   find "$RUN" -path '*/log/*' -exec tail -n 5 {} + >&2
   "$here/down.sh" >&2
@@ -27,6 +28,7 @@ trap 'exit 130' INT TERM HUP
 say() { printf '%6d s  %s\n' $SECONDS "$*"; }
 
 mkdir -p "$RUN"
+echo $$ >"$RUN/up"
 "$here/pki.sh"
 hold control-plane "$here/control-plane.sh"
 in_network control-plane ip link add lan type bridge

@@ -13,8 +13,8 @@ import (
 
 // goneLimit is within what time nothing is to be left of a pod that was removed:
 // what Envoy's drain time is, and some for the kernel, which lets a namespace's
-// last sockets expire.
-const goneLimit = 45 * time.Second
+// last sockets expire and has one worker for all namespaces that end.
+const goneLimit = 2 * time.Minute
 
 // untilNothingOfOthers waits until Envoy has the listeners of the enrolled pods
 // that live and no other, and nobody holds the namespace of a pod that doesn't.

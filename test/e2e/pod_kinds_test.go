@@ -38,6 +38,9 @@ ip link add aaa0 type bridge && ip link set aaa0 up && ip addr add 172.31.9.9/16
 		t.Run("that is enrolled, let go, and enrolled again", func(t *testing.T) {
 			pod := add(lab.PodSpec{Name: "torn"})
 			w.checkAppears(t, pod)
+			kept := must(pod.Load(echo.Spec{Protocol: echo.TCP, Target: web4 + ":7000", Rate: 50, Timeout: 2 * time.Second}))(t)
+			fresh := must(pod.Load(w.fresh()))(t)
+			traffic{"kept": kept, "fresh": fresh}.untilAnswered(t)
 			w.Objects().SetPodLabels(pod, map[string]string{"nodevoy.io/redirect": "disabled"})
 			check(t, w.PublishObjects())
 			check(t, waitFor(t, appearLimit, func() error { return pod.NotRedirected(t.Context()) }))
@@ -47,6 +50,10 @@ ip link add aaa0 type bridge && ip link set aaa0 up && ip addr add 172.31.9.9/16
 			}
 			w.Objects().SetPodLabels(pod, nil)
 			w.checkAppears(t, pod)
+			stop(t, "new connections", fresh)
+			if r := stop(t, "one connection", kept); r.Relayed != r.Requests {
+				t.Errorf("%d of %d requests on one connection left Envoy", r.Requests-r.Relayed, r.Requests)
+			}
 		})
 		t.Run("whose container flushes its rules", func(t *testing.T) { testFlushingPod(t, w, add(lab.PodSpec{Name: "vandal"})) })
 	})

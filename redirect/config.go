@@ -81,7 +81,7 @@ type Config struct {
 // Default is the configuration made of the reserved names and numbers.
 func Default() Config {
 	return Config{
-		Mode:      HostMode,
+		Mode:      AutoMode,
 		Mechanism: AutoMechanism,
 		Backend:   iptables.AutoBackend,
 		Families:  family.All(),

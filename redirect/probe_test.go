@@ -115,6 +115,7 @@ func TestProbe(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			b, f := newBench(t), newFacts(t)
 			b.cfg = Default()
+			b.cfg.Mode = HostMode
 			tc.node(b, f)
 			before := b.dump()
 			got, err := ProbeFor(t.Context(), b.cfg, b.kernel(), f)
@@ -164,7 +165,9 @@ func TestProbeRefuses(t *testing.T) {
 			b, f := newBench(t), newFacts(t)
 			k := b.kernel()
 			tc.node(b, &k, f)
-			_, err := ProbeFor(t.Context(), Default(), k, f)
+			cfg := Default()
+			cfg.Mode = HostMode
+			_, err := ProbeFor(t.Context(), cfg, k, f)
 			var lack *Lack
 			if !errors.As(err, &lack) {
 				t.Fatalf("error %v, want a Lack", err)

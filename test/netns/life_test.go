@@ -251,12 +251,14 @@ func TestFirewall(t *testing.T) {
 func TestWithoutIPv6(t *testing.T) {
 	w := newWorld(t, ways()[0])
 	w.Sysctl("net/ipv6/conf/lo/disable_ipv6=1")
-	found, err := redirect.Probe(t.Context(), redirect.Default(), netns.DefaultConfig())
+	cfg := redirect.Default()
+	cfg.Mode = redirect.HostMode
+	found, err := redirect.Probe(t.Context(), cfg, netns.DefaultConfig())
 	w.must(err)
 	if len(found.Families) != 1 || found.Families[0] != family.V4 {
 		t.Fatalf("families %v, want ipv4 only; %q", found.Families, found.Reasons)
 	}
-	w.cfg = found.Resolve(redirect.Default())
+	w.cfg = found.Resolve(cfg)
 	w.plan = redirect.Compile(view(), w.cfg)
 	w.applier = newApplier(t, w.cfg)
 	w.must(w.applier.Prepare(t.Context(), w.plan))
@@ -291,7 +293,9 @@ func TestProbe(t *testing.T) {
 			before := w.snapshot()
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			got, err := redirect.Probe(ctx, redirect.Default(), netns.DefaultConfig())
+			cfg := redirect.Default()
+			cfg.Mode = redirect.HostMode
+			got, err := redirect.Probe(ctx, cfg, netns.DefaultConfig())
 			w.must(err)
 			if got.Mechanism != tc.mechanism || got.Backend != tc.backend || got.ProxyMode != tc.proxy || len(got.Families) != 2 {
 				t.Errorf("found %+v", got)

@@ -112,7 +112,6 @@ func TestDefaultsAreTheBinarys(t *testing.T) {
 		"metrics-address": "it would be a port of the node",
 		"netns-dir":       "each is a mount of the node's",
 		"node-name":       "the node's",
-		"redirect-mode":   "the chart gives what either mode needs",
 	}
 	help, failure := run(t, nil, nodevoyPath(t), "agent", "--help")
 	if failure != "" {

@@ -19,11 +19,16 @@ const (
 	helmTimeout = "--timeout=240s"
 )
 
-// install installs the chart and waits, as the README says.
-func (c *cluster) install(t *testing.T, args ...string) {
+// install installs the chart and waits, as the README says. Pod mode is what the
+// nodes choose by themselves.
+func (c *cluster) install(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	c.run(t, "helm", append([]string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout, "--set", "redirect.mode=host"}, args...)...)
+	args := []string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout}
+	if c.redirect != podMode {
+		args = append(args, "--set", "redirect.mode="+c.redirect)
+	}
+	c.run(t, "helm", args...)
 	t.Logf("helm install --wait: %.1f s", time.Since(began).Seconds())
 }
 

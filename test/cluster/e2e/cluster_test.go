@@ -27,28 +27,35 @@ func nodes() []string { return []string{nodeA, nodeB} }
 
 // cluster is a running Kubernetes.
 type cluster struct {
-	// mode is kube-proxy's.
-	mode string
+	// mode is kube-proxy's, redirect nodevoy's: hostMode or podMode.
+	mode, redirect string
 	// dir is the repository's absolute path; env is for every program run.
 	dir string
 	env []string
 }
 
-// start brings a cluster up, to be taken down when the test ends.
-func start(t *testing.T, mode string) *cluster {
+// nodevoy's modes.
+const (
+	hostMode = "host"
+	podMode  = "pod"
+)
+
+// start brings the cluster up, to be taken down when the test ends.
+func (c *cluster) start(t *testing.T) {
 	t.Helper()
 	dir, err := filepath.Abs(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	built := filepath.Join(dir, ".cache/cluster")
-	c := &cluster{mode: mode, dir: dir, env: append(os.Environ(),
-		"KUBE_PROXY_MODE="+mode,
+	c.dir = dir
+	c.env = append(os.Environ(),
+		"KUBE_PROXY_MODE="+c.mode,
 		"KUBECONFIG="+filepath.Join(built, "run/kubeconfig/admin"),
 		"PATH="+filepath.Join(built, "bin")+":"+os.Getenv("PATH"),
 		// Helm keeps its own state out of the user's home.
 		"HELM_CACHE_HOME="+t.TempDir(), "HELM_CONFIG_HOME="+t.TempDir(), "HELM_DATA_HOME="+t.TempDir(),
-	)}
+	)
 	began := time.Now()
 	t.Cleanup(func() {
 		c.printUsage(t)
@@ -57,9 +64,8 @@ func start(t *testing.T, mode string) *cluster {
 		t.Logf("cluster down in %.1f s", time.Since(began).Seconds())
 	})
 	c.run(t, filepath.Join(dir, "test/cluster/up.sh"))
-	t.Logf("cluster up in %.1f s, kube-proxy in %s mode", time.Since(began).Seconds(), mode)
+	t.Logf("cluster up in %.1f s, kube-proxy in %s mode", time.Since(began).Seconds(), c.mode)
 	c.printUsage(t)
-	return c
 }
 
 // attempt runs a program in the repository's root and returns its standard
@@ -137,6 +143,7 @@ const (
 	agentProcess   = "^nodevoy agent "
 	envoyProcess   = "^/usr/local/bin/envoy "
 	kubeletProcess = "^kubelet "
+	proxyProcess   = "^kube-proxy "
 )
 
 // eventually polls until the condition returns no error, and fails the test

@@ -83,14 +83,35 @@ func (c *cluster) client(t *testing.T, node string) pod {
 // a process of the node's: neither kubelet nor API server nor DNS has a part in it.
 func (c *cluster) bare(t *testing.T, node string) pod {
 	t.Helper()
-	p := c.client(t, node)
-	pids := c.processes(t, node, "^/echo serve demo/client ")
-	if len(pids) != 1 {
-		t.Fatalf("%s has the client processes %v, want one", node, pids)
-	}
-	p.call = []string{"test/cluster/enter.sh", node, "nsenter", "-t", pids[0], "-n", "--", c.program("echo"), "call"}
-	p.target = c.kubectl(t, "-n", "demo", "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}") + ":80"
+	return c.bared(t, c.client(t, node), "client")
+}
+
+// bared is the same for any pod; known are the first words of what it serves as.
+func (c *cluster) bared(t *testing.T, p pod, known string) pod {
+	t.Helper()
+	p.call = append([]string{"test/cluster/enter.sh", p.node}, append(c.inside(t, p, known), c.program("echo"), "call")...)
+	p.target = c.addresses(t)[0] + ":80"
 	return p
+}
+
+// inside is what, on the pod's node, runs a command in the pod's network.
+func (c *cluster) inside(t *testing.T, p pod, known string) []string {
+	t.Helper()
+	pids := c.processes(t, p.node, "^/echo serve demo/"+known+" ")
+	if len(pids) != 1 {
+		t.Fatalf("%s has the processes %v of %s, want one", p.node, pids, p.name)
+	}
+	return []string{"nsenter", "-t", pids[0], "-n", "--"}
+}
+
+// addresses are the Service's, of IPv4 and of IPv6, the latter in brackets.
+func (c *cluster) addresses(t *testing.T) []string {
+	t.Helper()
+	ips := strings.Fields(c.kubectl(t, "-n", "demo", "get", "service", "echo", "-o", "jsonpath={.spec.clusterIPs[0]} {.spec.clusterIPs[1]}"))
+	if len(ips) != 2 {
+		t.Fatalf("the Service has the addresses %q, want two", ips)
+	}
+	return []string{ips[0], "[" + ips[1] + "]"}
 }
 
 // command is the program and arguments that make calls from a pod.
@@ -146,8 +167,16 @@ func (c *cluster) spread(t *testing.T, from pod) error {
 		return fmt.Errorf("%s: %d failed %v, %d connections, answered by %v, want one connection and all %d servers",
 			from.name, result.Failed, result.Errors, result.Connections, result.Pods, len(backends))
 	}
-	if peer := ownPeer(from, result); peer != "" {
-		return fmt.Errorf("%s: called directly, from %s", from.name, peer)
+	return c.source(from, result)
+}
+
+// source says what is wrong unless redirected calls came from where they have to:
+// in pod mode from the pod itself, in host mode from the node.
+func (c *cluster) source(from pod, result echo.Result) error {
+	for peer := range result.Peers {
+		if slices.Contains(from.ips, peer) != (c.redirect == podMode) {
+			return fmt.Errorf("%s, which has %v, called from %s", from.name, from.ips, peer)
+		}
 	}
 	return nil
 }
@@ -187,9 +216,12 @@ func (c *cluster) label(t *testing.T, value string) {
 }
 
 // logged says what is wrong unless the access log of a node's Envoy names, for
-// the Service, every pod.
-func (c *cluster) logged(t *testing.T, node string, backends []pod) error {
-	agent := c.agentOn(t, node)
+// calls of the node's client to a port of the Service, every pod.
+func (c *cluster) logged(t *testing.T, node, port string, backends []pod) error {
+	agent, client := c.agentOn(t, node), "-"
+	if c.redirect == podMode {
+		client = "demo/" + c.client(t, node).name
+	}
 	text, err := c.attempt("kubectl", "-n", release, "logs", agent, "-c", "envoy")
 	if err != nil {
 		return err
@@ -197,10 +229,10 @@ func (c *cluster) logged(t *testing.T, node string, backends []pod) error {
 	for _, b := range backends {
 		named := false
 		for line := range strings.Lines(text) {
-			named = named || strings.Contains(line, " demo/echo/http ") && strings.Contains(line, " demo/"+b.name)
+			named = named || strings.Contains(line, " "+port+" ") && strings.HasSuffix(strings.TrimSpace(line), " "+client+" demo/"+b.name)
 		}
 		if !named {
-			return fmt.Errorf("the log of %s does not name %s; its end: %s", agent, b.name, text[max(0, len(text)-500):])
+			return fmt.Errorf("the log of %s does not name %s and %s; its end: %s", agent, client, b.name, text[max(0, len(text)-500):])
 		}
 	}
 	return nil

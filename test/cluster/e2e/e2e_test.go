@@ -9,14 +9,19 @@ import (
 	"time"
 )
 
-// TestIptables and TestNftables are everything, in each mode of kube-proxy.
-func TestIptables(t *testing.T) { everything(t, "iptables") }
+// TestIptables and TestNftables are everything in host mode, which depends on
+// kube-proxy's mode.
+func TestIptables(t *testing.T) { everything(t, &cluster{mode: "iptables", redirect: hostMode}) }
 
-func TestNftables(t *testing.T) { everything(t, "nftables") }
+func TestNftables(t *testing.T) { everything(t, &cluster{mode: "nftables", redirect: hostMode}) }
+
+// TestPods is everything in pod mode, which these nodes get by the chart's default,
+// and what only pod mode can do.
+func TestPods(t *testing.T) { everything(t, &cluster{mode: "iptables", redirect: podMode}) }
 
 // everything is parts that follow one another on one cluster.
-func everything(t *testing.T, mode string) {
-	c := start(t, mode)
+func everything(t *testing.T, c *cluster) {
+	c.start(t)
 	c.demo(t)
 	t.Run("install and uninstall", c.installAndUninstall)
 	c.install(t)
@@ -26,6 +31,11 @@ func everything(t *testing.T, mode string) {
 	t.Run("permissions", c.permissions)
 	t.Run("nothing lost", c.nothingLost)
 	t.Run("helm test of a broken Envoy", c.helmTestFails)
+	if c.redirect == podMode {
+		t.Run("mode changed", c.modeChanged)
+		t.Run("filter by source", c.filtered)
+		t.Run("without kube-proxy", c.withoutKubeProxy)
+	}
 	t.Run("reboot", c.reboot)
 	t.Run("agents killed", c.agentsKilled)
 }
@@ -34,6 +44,7 @@ func everything(t *testing.T, mode string) {
 func (c *cluster) installAndUninstall(t *testing.T) {
 	before := c.before(t)
 	c.install(t)
+	c.chosen(t)
 	from, stranger := c.client(t, nodeA), c.pods(t, "stranger")[0]
 	if err := c.direct(from); err != nil {
 		t.Errorf("redirected without being asked: %v", err)
@@ -42,8 +53,9 @@ func (c *cluster) installAndUninstall(t *testing.T) {
 	c.everyNode(t)
 	for _, node := range nodes() {
 		// Envoy writes its log some seconds late.
-		eventually(t, 20*time.Second, func() error { return c.logged(t, node, c.pods(t, "echo")) })
+		eventually(t, 20*time.Second, func() error { return c.logged(t, node, "demo/echo/http", c.pods(t, "echo")) })
 	}
+	c.onlyInItsPlace(t)
 	if err := c.direct(stranger); err != nil {
 		t.Errorf("the pod that is opted out: %v", err)
 	}

@@ -84,7 +84,7 @@ func (c *cluster) cleanedByTheNext(t *testing.T) {
 	}
 	c.run(t, "helm", "uninstall", release, "--namespace", release, "--no-hooks")
 	for _, node := range nodes() {
-		if len(c.leftOn(t, node)) == 0 {
+		if len(c.leftIn(t, node, c.redirect)) == 0 {
 			t.Errorf("%s is clean, so that this proves nothing", node)
 		}
 		if err := c.direct(c.bare(t, node)); err != nil {
@@ -102,19 +102,22 @@ func (c *cluster) cleanedByTheNext(t *testing.T) {
 	c.everyNode(t)
 	c.uninstall(t)
 	for _, node := range nodes() {
-		if left := c.leftOn(t, node); len(left) > 0 {
-			t.Errorf("%s still has %q", node, left)
+		for _, mode := range []string{hostMode, podMode} {
+			if left := c.leftIn(t, node, mode); len(left) > 0 {
+				t.Errorf("%s still has %q", node, left)
+			}
 		}
 	}
 }
 
-// leftOn are the lines of a node's footprint that name nodevoy or its addresses.
-func (c *cluster) leftOn(t *testing.T, node string) []string {
+// leftIn are the lines of a node's footprint that name nodevoy or its addresses,
+// where a mode has its rules: in the node's own network, or in its pods'.
+func (c *cluster) leftIn(t *testing.T, node, mode string) []string {
 	t.Helper()
 	var left []string
 	for about, listing := range c.footprint(t) {
 		for line := range strings.Lines(listing) {
-			if strings.HasPrefix(about, node) && ours(line) {
+			if strings.HasPrefix(about, node) && strings.HasSuffix(about, inPods) == (mode == podMode) && ours(line) {
 				left = append(left, strings.TrimSpace(line))
 			}
 		}

@@ -32,8 +32,29 @@ func (c *cluster) footprint(t *testing.T) footprint {
 		} {
 			f[node+": "+command] = steady(c.onNode(t, node, strings.Fields(command)...))
 		}
+		f[node+inPods] = unfilled(steady(c.onNode(t, node, "bash", "-c", everyPod)))
 	}
 	return f
+}
+
+// inPods ends the name of what a node's pods hold, and everyPod lists that.
+const (
+	inPods   = ": pods"
+	everyPod = `
+		for pod in /run/netns/*; do
+		  for command in iptables-save ip6tables-save "ipset list" "ip -4 rule" "ip -6 rule" \
+		    "ip -4 route show table all" "ip -6 route show table all" "ip -brief address show lo"; do
+		    echo "$pod: $command"
+		    nsenter --net="$pod" $command
+		  done
+		done`
+)
+
+// unfilled leaves out of a listing tables and chains that a kernel has when they
+// were ever used: they do nothing, and connections translated by them need them.
+func unfilled(listing string) string {
+	empty := regexp.MustCompile(`(?m)^(\*[a-z]+|:[A-Z]+ ACCEPT \[\]|COMMIT)\n?`)
+	return empty.ReplaceAllString(listing, "")
 }
 
 // steady leaves out of a listing what changes by itself: comments, which

@@ -13,8 +13,9 @@ node_index "$node" >/dev/null
 holder=$(cat "$RUN/$node/holder")
 kill -KILL "$holder"
 wait_for 10 "$node to end" bash -c "! kill -0 $holder"
-# Its cable would go with its network namespace, which the kernel ends in its own time.
-in_network control-plane ip link delete "$node"
+# Its cable goes with its network namespace, if not yet: the kernel ends those in its
+# own time.
+in_network control-plane ip link delete "$node" 2>/dev/null || true
 wait_for 60 "$node's control groups to go" cgroup_gone "$node"
 hold "$node" "$here/node.sh" "$node"
 attach "$node"

@@ -58,7 +58,26 @@ func newWorld(t *testing.T, v variant) *world {
 		w.web = append(w.web, pod)
 	}
 	w.setWeb(t, w.web...)
+	w.untilReachable(t)
 	return w
+}
+
+// untilReachable waits until the client reaches every backend at every address:
+// what the network itself needs to begin with is nobody's fault later.
+func (w *world) untilReachable(t *testing.T) {
+	t.Helper()
+	for _, pod := range w.web {
+		for _, ip := range pod.IPs {
+			target := netip.AddrPortFrom(ip, echo.HTTPPort).String()
+			check(t, waitFor(t, 20*time.Second, func() error {
+				r, err := w.client.CallHere(t.Context(), echo.Spec{Protocol: echo.HTTP1, Target: target, Requests: 1, Timeout: 5 * time.Second})
+				if err == nil && r.Failed > 0 {
+					err = fmt.Errorf("call %s: %v", target, r.Errors)
+				}
+				return err
+			}))
+		}
+	}
 }
 
 // setWeb makes the Service shop/web what it is, with these backends.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -71,14 +72,21 @@ func (c *cluster) start(t *testing.T) {
 // attempt runs a program in the repository's root and returns its standard
 // output; what it wrote to standard error is in the error.
 func (c *cluster) attempt(name string, args ...string) (string, error) {
-	cmd := exec.Command(c.program(name), args...)
-	cmd.Dir, cmd.Env = c.dir, c.env
+	cmd := c.command(name, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out.String(), errs.String())
 	}
 	return strings.TrimSpace(out.String()), nil
+}
+
+// command is a program to be run in the repository's root. It ends with the tests.
+func (c *cluster) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(c.program(name), args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 // program is the cluster's own program of a name, if it has one.

@@ -60,8 +60,7 @@ func (c *cluster) startClient(t *testing.T, from pod, spec echo.Spec) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := &client{cmd: exec.Command(c.program(name), args...)}
-	one.cmd.Dir, one.cmd.Env = c.dir, c.env
+	one := &client{cmd: c.command(name, args...)}
 	one.cmd.Stdout, one.cmd.Stderr = &one.out, &one.errs
 	if one.input, err = one.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

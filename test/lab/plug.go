@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -25,12 +26,23 @@ func (p *Pod) join() error {
 	if p.Node.lab.options.Veth == Routed {
 		return p.joinRouted(inside, p.prefixes())
 	}
+	// A device's address that follows from the pod's: neighbours that remember an
+	// earlier pod of the same address reach this one. Bridge plugins announce new
+	// pods to the same end.
+	if err := p.ns.nl.LinkSetHardwareAddr(inside, hardwareAddress(p.prefixes()[0].Addr())); err != nil {
+		return fmt.Errorf("set the hardware address of %s: %w", p.Name, err)
+	}
 	// A port in hairpin mode, as kubelet has it: a pod can reach itself by a
 	// Service.
 	if err := errors.Join(p.Node.ns.nl.LinkSetMaster(outside, p.Node.bridge), p.Node.ns.nl.LinkSetHairpin(outside, true)); err != nil {
 		return err
 	}
 	return p.joinBridge(inside, p.prefixes())
+}
+
+// hardwareAddress is a locally administered one, for an IPv4 address.
+func hardwareAddress(ip netip.Addr) net.HardwareAddr {
+	return append(net.HardwareAddr{0x0a, 0x58}, ip.AsSlice()...)
 }
 
 // joinBridge gives the pod these addresses and routes, on cni0.

@@ -118,6 +118,10 @@ func (n *Node) makeBridge() error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "cni0"
+	// Left to itself a bridge takes the lowest of its ports' hardware addresses:
+	// a pod that comes or goes could change the gateway's, which all the others
+	// would go on using for seconds.
+	attrs.HardwareAddr = hardwareAddress(n.podPrefixes(1)[0].Addr())
 	if err := n.ns.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make cni0 of %s: %w", n.Name, err)
 	}

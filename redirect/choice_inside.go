@@ -37,11 +37,12 @@ func (p *prober) sight() error {
 	if err != nil {
 		p.because("warning: not all places can be searched for pods' network namespaces: %v", err)
 	}
-	places := s.Dirs
-	if s.Proc {
-		places = append(places[:len(places):len(places)], "processes")
+	if len(s.Dirs) > 0 {
+		p.because("network namespaces can be found in %s, %d now", strings.Join(s.Dirs, ", "), s.Spaces)
 	}
-	p.because("network namespaces can be found in %s, %d now", strings.Join(places, ", "), s.Spaces)
+	if s.Proc {
+		p.because("network namespaces can be found by the processes in them")
+	}
 	for _, dir := range s.Stale {
 		p.because("warning: network namespaces of new pods won't show in %s: mount it with propagation HostToContainer", dir)
 	}

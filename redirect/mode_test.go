@@ -131,7 +131,7 @@ func TestProbeModes(t *testing.T) {
 			node: func(_ *bench, f *facts) {
 				f.sight, f.sightErr = netns.Sight{Proc: true}, errors.New("/run/netns: denied")
 			},
-			want: "pod  nft [ipv4 ipv6]", reasons: []string{"can be found in processes", "warning: not all places can be searched for pods' network namespaces: /run/netns: denied"},
+			want: "pod  nft [ipv4 ipv6]", reasons: []string{"can be found by the processes in them", "warning: not all places can be searched for pods' network namespaces: /run/netns: denied"},
 		},
 		{
 			name: "pod with mounts that don't propagate", cfg: func(c *Config) { c.Mode = PodMode },

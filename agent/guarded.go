@@ -11,9 +11,8 @@ import (
 	"github.com/nodevoy/nodevoy/redirect"
 )
 
-// kernel is what puts plans in place: a redirect.Applier in host mode, a
-// redirect.Pods in pod mode.
-type kernel interface {
+// applier puts plans into the kernel.
+type applier interface {
 	Prepare(ctx context.Context, plan *redirect.Plan) error
 	Withdraw(ctx context.Context, plan *redirect.Plan) error
 	Apply(ctx context.Context, plan *redirect.Plan) error
@@ -21,6 +20,11 @@ type kernel interface {
 	Refresh(ctx context.Context) error
 	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
 	Engaged() bool
+}
+
+// kernel is a redirect.Applier in host mode, a redirect.Pods in pod mode.
+type kernel interface {
+	applier
 	Forget()
 	Cleanup(ctx context.Context) error
 }

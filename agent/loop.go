@@ -33,15 +33,10 @@ type configurator interface {
 	Status() xds.Status
 }
 
-// redirector puts a plan into the kernel. See redirect.Applier.
+// redirector is what the loop redirects with: the kernel, as far as this
+// generation of the agent may touch it. See guarded.
 type redirector interface {
-	Prepare(ctx context.Context, plan *redirect.Plan) error
-	Withdraw(ctx context.Context, plan *redirect.Plan) error
-	Apply(ctx context.Context, plan *redirect.Plan) error
-	Release() error
-	Refresh(ctx context.Context) error
-	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
-	Engaged() bool
+	applier
 	// Superseded says whether a newer agent on this node owns the rules.
 	Superseded() bool
 	// Leftover says what an agent of the other mode left that can't be removed.

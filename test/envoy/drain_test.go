@@ -139,7 +139,7 @@ func TestDrainHTTP2(t *testing.T) {
 	const web = "10.96.1.10:80"
 	backend := h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	r := newRig(t, nodeOf(t, service{"web", web, []string{backend}}))
-	client := h2Client()
+	client := mode{dialer: &net.Dialer{}}.h2Client()
 	ask := func() {
 		t.Helper()
 		resp, err := client.Get("http://" + web + "/")

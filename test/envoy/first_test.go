@@ -14,7 +14,9 @@ import (
 
 // TestFirstRequests: the first request to a Service waits for its cluster and
 // endpoints, and is then served whole, whatever its body.
-func TestFirstRequests(t *testing.T) {
+func TestFirstRequests(t *testing.T) { bothModes(t, testFirstRequests) }
+
+func testFirstRequests(t *testing.T, in mode) {
 	count := h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		n, err := io.Copy(io.Discard, req.Body)
 		fmt.Fprintf(w, "%d bytes, %v", n, err)
@@ -23,12 +25,12 @@ func TestFirstRequests(t *testing.T) {
 	for i := range 16 {
 		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{count}})
 	}
-	newRig(t, nodeOf(t, services...))
+	in.rig(t, nodeOf(t, services...))
 	next := 0
 	frontend := func() string { next++; return fmt.Sprintf("http://10.96.1.%d/", next) }
 	for name, client := range map[string]*http.Client{
-		"HTTP/1.1": {Timeout: 20 * time.Second, Transport: &http.Transport{}},
-		"HTTP/2":   h2Client(),
+		"HTTP/1.1": {Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: in.DialContext}},
+		"HTTP/2":   in.h2Client(),
 	} {
 		for _, size := range []int64{0, 1, 100 << 10, 20 << 20} {
 			for _, length := range []int64{size, -1} {
@@ -52,18 +54,20 @@ func TestFirstRequests(t *testing.T) {
 }
 
 // TestManyFirstRequests: hundreds of Services used for the first time at once.
-func TestManyFirstRequests(t *testing.T) {
+func TestManyFirstRequests(t *testing.T) { bothModes(t, testManyFirstRequests) }
+
+func testManyFirstRequests(t *testing.T, in mode) {
 	web := webServer(t, "10.244.0.1:8080", "web")
 	var services []service
 	for i := range 200 {
 		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{web}})
 	}
-	r := newRig(t, nodeOf(t, services...))
+	r := in.rig(t, nodeOf(t, services...))
 	start := time.Now()
 	var wait sync.WaitGroup
 	for _, s := range services {
 		wait.Go(func() {
-			if err := wants(s.frontend, "web"); err != nil {
+			if err := once(client, s.frontend); err != nil {
 				t.Error(err)
 			}
 		})

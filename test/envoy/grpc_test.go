@@ -23,11 +23,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// h2Client speaks HTTP/2 with prior knowledge.
-func h2Client() *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Protocols: clearHTTP2()}}
-}
-
 func clearHTTP2() *http.Protocols {
 	p := &http.Protocols{}
 	p.SetUnencryptedHTTP2(true)
@@ -36,7 +31,9 @@ func clearHTTP2() *http.Protocols {
 
 // TestHTTP2 sends headers, trailers and bodies by HTTP/2, and sees that they
 // arrive as HTTP/2, on both listeners that know it.
-func TestHTTP2(t *testing.T) {
+func TestHTTP2(t *testing.T) { bothModes(t, testHTTP2) }
+
+func testHTTP2(t *testing.T, in mode) {
 	seen := make(chan *http.Request, 16)
 	address := h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body) // Reads the trailers, too.
@@ -47,8 +44,8 @@ func TestHTTP2(t *testing.T) {
 		_, _ = io.WriteString(w, "hi")
 		w.Header().Set("X-Sum", "1")
 	}))
-	newRig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
-	client := h2Client()
+	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
+	client := in.h2Client()
 	for _, frontend := range []string{address, "10.96.1.10:80", "10.96.3.10:80"} {
 		// Envoy 1.40 answers 503 to a request that is the first to its Service
 		// and has trailers: its on_demand filter does not hold them back.
@@ -113,7 +110,9 @@ func h2Server(t *testing.T, address string, handler http.Handler) string {
 
 // TestManyStreams has thousands of requests wait at the same time, on one
 // connection of the client, and none is refused.
-func TestManyStreams(t *testing.T) {
+func TestManyStreams(t *testing.T) { bothModes(t, testManyStreams) }
+
+func testManyStreams(t *testing.T, in mode) {
 	const streams = 3000
 	var all sync.WaitGroup
 	all.Add(streams)
@@ -122,8 +121,8 @@ func TestManyStreams(t *testing.T) {
 		all.Wait() // For the last one.
 		_, _ = io.WriteString(w, "hi")
 	}))
-	newRig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}))
-	client := h2Client()
+	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}))
+	client := in.h2Client()
 	failures := make(chan error, streams)
 	for range streams {
 		go func() { failures <- once(client, "10.96.1.10:80") }()
@@ -136,7 +135,9 @@ func TestManyStreams(t *testing.T) {
 }
 
 // TestManyConnections: more connections at a time than Envoy's default limits.
-func TestManyConnections(t *testing.T) {
+func TestManyConnections(t *testing.T) { bothModes(t, testManyConnections) }
+
+func testManyConnections(t *testing.T, in mode) {
 	const connections = 1500
 	var all sync.WaitGroup
 	all.Add(connections)
@@ -148,16 +149,16 @@ func TestManyConnections(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "hi")
 	}))
-	newRig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}))
+	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}))
 	// The first one has Envoy load the Service: here it is the limits that are
 	// tried, not whether a busy machine loads it within the discovery timeout.
-	if err := once(&http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}, "10.96.1.10:80"); err != nil {
+	if err := once(in.client(), "10.96.1.10:80"); err != nil {
 		t.Fatal(err)
 	}
 	failures := make(chan error, connections)
 	for range connections {
 		go func() {
-			client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+			client := in.client()
 			failures <- once(client, "10.96.1.10:80")
 		}()
 	}
@@ -202,9 +203,10 @@ func echoServer(t *testing.T, address, name string) string {
 	return l.Addr().String()
 }
 
-func dialGRPC(t *testing.T, address string) *grpc.ClientConn {
+func (m mode) dialGRPC(t *testing.T, address string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return m.DialContext(ctx, "tcp", address) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,11 +216,13 @@ func dialGRPC(t *testing.T, address string) *grpc.ClientConn {
 
 // TestGRPC: calls, streams in both directions by turns, errors with their
 // message and trailers.
-func TestGRPC(t *testing.T) {
+func TestGRPC(t *testing.T) { bothModes(t, testGRPC) }
+
+func testGRPC(t *testing.T, in mode) {
 	address := echoServer(t, "10.244.0.1:8080", "one")
-	newRig(t, nodeOf(t, service{"grpc", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
+	in.rig(t, nodeOf(t, service{"grpc", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
 	for _, frontend := range []string{"10.96.1.10:80", "10.96.3.10:80"} {
-		conn := dialGRPC(t, frontend)
+		conn := in.dialGRPC(t, frontend)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/echo/stream")
@@ -250,17 +254,19 @@ func TestGRPC(t *testing.T) {
 
 // TestBalance: one connection that is kept sends its requests to all backends
 // evenly, which by itself it never would.
-func TestBalance(t *testing.T) {
+func TestBalance(t *testing.T) { bothModes(t, testBalance) }
+
+func testBalance(t *testing.T, in mode) {
 	const calls = 300
 	var web, echo []string
 	for i := range 3 {
 		web = append(web, webServer(t, fmt.Sprintf("10.244.0.%d:8080", i+1), fmt.Sprint(i)))
 		echo = append(echo, echoServer(t, fmt.Sprintf("10.244.0.%d:9090", i+1), fmt.Sprint(i)))
 	}
-	newRig(t, nodeOf(t, service{"web", "10.96.1.10:80", web}, service{"grpc", "10.96.1.11:90", echo}))
+	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", web}, service{"grpc", "10.96.1.11:90", echo}))
 
 	t.Run("http", func(t *testing.T) {
-		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}}
+		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: in.DialContext, MaxConnsPerHost: 1}}
 		even(t, calls, func() (string, error) {
 			resp, err := client.Get("http://10.96.1.10/")
 			if err != nil {
@@ -271,7 +277,7 @@ func TestBalance(t *testing.T) {
 		})
 	})
 	t.Run("grpc", func(t *testing.T) {
-		conn := dialGRPC(t, "10.96.1.11:90")
+		conn := in.dialGRPC(t, "10.96.1.11:90")
 		even(t, calls, func() (string, error) {
 			got := &wrapperspb.StringValue{}
 			err := conn.Invoke(t.Context(), "/echo/name", wrapperspb.String("x"), got)

@@ -76,6 +76,7 @@ func readAbout(c net.Conn, want int) (string, error) {
 // the server saw and what the client saw; wantSeen and wantGot say how long
 // either is expected to be.
 type exchange struct {
+	from              mode
 	request, response string
 	wantSeen, wantGot int
 	// unseen is set if the server is to see no connection.
@@ -85,10 +86,7 @@ type exchange struct {
 func (e exchange) over(t *testing.T, dial string, server *rawServer, drained func()) (seen, got string) {
 	t.Helper()
 	defer drained()
-	client, err := net.DialTimeout("tcp", dial, 3*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := e.from.dial(t, dial)
 	defer func() { _ = client.Close() }()
 	go func() { _, _ = client.Write([]byte(e.request)) }() // A failure shows in what is seen.
 	answered, done := make(chan string, 1), make(chan struct{})
@@ -115,7 +113,7 @@ func (e exchange) over(t *testing.T, dial string, server *rawServer, drained fun
 		_ = conn.Close()
 	}()
 	defer close(done)
-	got, err = readAbout(client, e.wantGot)
+	got, err := readAbout(client, e.wantGot)
 	if err != nil {
 		t.Fatal(err)
 	}

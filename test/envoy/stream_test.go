@@ -24,13 +24,9 @@ type pair struct {
 // is looked for: on an HTTP listener there is no connection without a request.
 func (w *wire) open(t *testing.T, address, first string) pair {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", address, 3*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := pair{t: t, client: c.(*net.TCPConn)}
-	t.Cleanup(func() { _ = c.Close() })
+	p := pair{t: t, client: w.mode.dial(t, address)}
 	p.send(p.client, first)
+	var err error
 	if p.server, err = w.server.accept(3 * time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +74,10 @@ const (
 
 // TestStreams: what is sent arrives at once, in both directions, whatever the
 // other side does meanwhile.
-func TestStreams(t *testing.T) {
-	w := newWire(t)
+func TestStreams(t *testing.T) { bothModes(t, testStreams) }
+
+func testStreams(t *testing.T, in mode) {
+	w := newWire(t, in)
 	t.Run("both ways by turns", func(t *testing.T) {
 		p := w.open(t, w.frontends[0], chunkedPost)
 		p.expect(p.server, chunkedPost)
@@ -164,8 +162,10 @@ func (p pair) pingPong() {
 
 // TestRefusedUpgradeIsNotReused: bytes that follow a refused upgrade must not
 // become a request on a connection that others use.
-func TestRefusedUpgradeIsNotReused(t *testing.T) {
-	w := newWire(t)
+func TestRefusedUpgradeIsNotReused(t *testing.T) { bothModes(t, testRefusedUpgradeIsNotReused) }
+
+func testRefusedUpgradeIsNotReused(t *testing.T, in mode) {
+	w := newWire(t, in)
 	head := get11("/", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
 	p := w.open(t, w.frontends[0], head)
 	p.expect(p.server, head)
@@ -176,8 +176,10 @@ func TestRefusedUpgradeIsNotReused(t *testing.T) {
 }
 
 // TestTCP: bytes and their ends, one way at a time.
-func TestTCP(t *testing.T) {
-	w := newWire(t)
+func TestTCP(t *testing.T) { bothModes(t, testTCP) }
+
+func testTCP(t *testing.T, in mode) {
+	w := newWire(t, in)
 	const raw = "10.96.2.10:80"
 	t.Run("the server speaks first", func(t *testing.T) {
 		p := w.open(t, raw, "")
@@ -257,8 +259,10 @@ func resets(t *testing.T, one, other *net.TCPConn) {
 }
 
 // TestLargeBodies: much data in both directions, and all of it.
-func TestLargeBodies(t *testing.T) {
-	w := newWire(t)
+func TestLargeBodies(t *testing.T) { bothModes(t, testLargeBodies) }
+
+func testLargeBodies(t *testing.T, in mode) {
+	w := newWire(t, in)
 	const size = 64 << 20
 	for _, address := range append(w.frontends, "10.96.2.10:80") {
 		t.Run(address, func(t *testing.T) {
@@ -296,8 +300,10 @@ func (p pair) pour(from, to net.Conn, size int64) {
 }
 
 // TestPipelining: requests sent together are answered in order.
-func TestPipelining(t *testing.T) {
-	w := newWire(t)
+func TestPipelining(t *testing.T) { bothModes(t, testPipelining) }
+
+func testPipelining(t *testing.T, in mode) {
+	w := newWire(t, in)
 	p := w.open(t, w.frontends[0], get11("/1", "")+get11("/2", ""))
 	p.expect(p.server, get11("/1", ""))
 	p.send(p.server, answer)

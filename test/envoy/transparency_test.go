@@ -38,7 +38,7 @@ func (c wireCase) run(t *testing.T, w *wire) {
 	if c.got != "" {
 		got = c.got
 	}
-	e := exchange{request: c.request, response: c.response, wantSeen: len(seen), wantGot: len(got), unseen: seen == nobody}
+	e := exchange{from: w.mode, request: c.request, response: c.response, wantSeen: len(seen), wantGot: len(got), unseen: seen == nobody}
 	frontends := w.frontends
 	if c.declared {
 		frontends = frontends[:1]
@@ -75,17 +75,18 @@ func dateless(got, want string) string {
 
 // wire is a raw server, and frontends that lead to it.
 type wire struct {
+	mode      mode
 	server    *rawServer
 	frontends []string
 	drained   func()
 	rig       *rig
 }
 
-func newWire(t *testing.T) *wire {
+func newWire(t *testing.T, in mode) *wire {
 	t.Helper()
 	server := newRawServer(t, "10.244.0.1:8080")
-	w := &wire{server: server, frontends: []string{"10.96.1.10:80", "10.96.3.10:80"}}
-	w.rig = newRig(t, nodeOf(t,
+	w := &wire{mode: in, server: server, frontends: []string{"10.96.1.10:80", "10.96.3.10:80"}}
+	w.rig = in.rig(t, nodeOf(t,
 		service{"web", w.frontends[0], []string{server.address()}},
 		service{"auto", w.frontends[1], []string{server.address()}},
 		service{"raw", "10.96.2.10:80", []string{server.address()}}))
@@ -104,8 +105,10 @@ func newWire(t *testing.T) *wire {
 }
 
 // TestTransparency: what must arrive byte for byte, in both directions.
-func TestTransparency(t *testing.T) {
-	w := newWire(t)
+func TestTransparency(t *testing.T) { bothModes(t, testTransparency) }
+
+func testTransparency(t *testing.T, in mode) {
+	w := newWire(t, in)
 	for _, cases := range [][]wireCase{requestCases(), pathCases(), bodyCases(), responseCases(), upgradeCases()} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, w) })
@@ -115,8 +118,10 @@ func TestTransparency(t *testing.T) {
 
 // TestUnavoidable: the differences Envoy does make. This is the whole list
 // that is known; each has its reason.
-func TestUnavoidable(t *testing.T) {
-	w := newWire(t)
+func TestUnavoidable(t *testing.T) { bothModes(t, testUnavoidable) }
+
+func testUnavoidable(t *testing.T, in mode) {
+	w := newWire(t, in)
 	for _, cases := range [][]wireCase{rewrittenRequests(), rewrittenResponses(), refusedRequests()} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, w) })

@@ -39,8 +39,10 @@ func TestDeadBackend(t *testing.T) {
 
 // TestNothingIsSentTwice: a request that a server may have seen is not tried
 // again, whatever becomes of it.
-func TestNothingIsSentTwice(t *testing.T) {
-	w := newWire(t)
+func TestNothingIsSentTwice(t *testing.T) { bothModes(t, testNothingIsSentTwice) }
+
+func testNothingIsSentTwice(t *testing.T, in mode) {
+	w := newWire(t, in)
 	for _, request := range []string{
 		get11("/", ""),
 		"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc",

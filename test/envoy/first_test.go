@@ -67,8 +67,9 @@ func testManyFirstRequests(t *testing.T, in mode) {
 	var wait sync.WaitGroup
 	for _, s := range services {
 		wait.Go(func() {
-			if err := once(client, s.frontend); err != nil {
-				t.Error(err)
+			code, body, err := readAll(in.client().Get("http://" + s.frontend + "/"))
+			if err != nil || code != http.StatusOK || body != "web" {
+				t.Errorf("GET %s: %d %q, %v", s.frontend, code, body, err)
 			}
 		})
 	}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envoy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+// mode is where Envoy listens, and where its callers are.
+type mode struct {
+	// dialer connects as a caller does.
+	dialer
+	// pods are those that callers are in, none in host mode.
+	pods []*pod
+}
+
+// bothModes runs a test of what callers see in host mode and in pod mode. One
+// comes after the other: their servers have the same addresses.
+func bothModes(t *testing.T, test func(t *testing.T, in mode)) {
+	t.Helper()
+	t.Run("host", func(t *testing.T) { test(t, mode{dialer: &net.Dialer{}}) })
+	t.Run("pod", func(t *testing.T) {
+		p := newPod(t, "pod-a", 2)
+		test(t, mode{dialer: p, pods: []*pod{p}})
+	})
+}
+
+// rig is newRig in this mode.
+func (m mode) rig(t *testing.T, node *model.Node) *rig {
+	t.Helper()
+	return newRigWith(t, node, setup{pods: m.pods})
+}
+
+// dial connects within 3 seconds, or fails the test.
+func (m mode) dial(t *testing.T, address string) *net.TCPConn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	c, err := m.DialContext(ctx, "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// client makes requests by HTTP/1.1, each on a connection of its own.
+func (m mode) client() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: m.DialContext, DisableKeepAlives: true}}
+}
+
+// h2Client speaks HTTP/2 with prior knowledge.
+func (m mode) h2Client() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: m.DialContext, Protocols: clearHTTP2()}}
+}

@@ -190,18 +190,29 @@ func TestHeapBound(t *testing.T) {
 	// It leaves the requests in Envoy.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	post := func(body string) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://10.96.1.11:80/", strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
+			t.Errorf("a request is answered, by %s: nobody else holds it", resp.Status)
+			_ = resp.Body.Close()
+		}
+	}
+	// The first has the Service loaded: with all at once, the agent, which is this
+	// process, may not come to say what it is before they have waited long enough.
+	go post("x")
+	eventually(t, 5*time.Second, func() error {
+		if n := r.stat("cluster.shop/sink/main.upstream_rq_total"); n != 1 {
+			return fmt.Errorf("%d requests are passed on", n)
+		}
+		return nil
+	})
 	body := strings.Repeat("x", 4<<20)
 	for range 300 {
-		go func() {
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://10.96.1.11:80/", strings.NewReader(body))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
-				_ = resp.Body.Close()
-			}
-		}()
+		go post(body)
 	}
 	eventually(t, 20*time.Second, func() error {
 		if r.stat("overload.envoy.overload_actions.stop_accepting_connections.active") != 1 {

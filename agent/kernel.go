@@ -113,7 +113,7 @@ func podPortsFree(cfg Config) bool {
 	spaces, _ := finder.All() // What is found counts.
 	free := true
 	for _, space := range spaces {
-		for _, port := range []uint16{cfg.Redirect.Ports.TCP, cfg.Redirect.Ports.HTTP, cfg.Redirect.Ports.Detect} {
+		for _, port := range cfg.Redirect.Ports.All() {
 			err := space.Do(func() error { return bindable(port) })
 			free = free && !errors.Is(err, unix.EADDRINUSE)
 		}

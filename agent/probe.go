@@ -150,7 +150,7 @@ func hostPortsFree(ctx context.Context, cfg redirect.Config) bool {
 		ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
 		return errors.Join(ctlErr, err)
 	}}
-	for _, port := range []uint16{cfg.Ports.TCP, cfg.Ports.HTTP, cfg.Ports.Detect} {
+	for _, port := range cfg.Ports.All() {
 		ln, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(cfg.Address4, port).String())
 		if err != nil || ln.Close() != nil {
 			return false

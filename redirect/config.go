@@ -56,6 +56,9 @@ func (p Ports) Of(c model.Class) uint16 {
 	}
 }
 
+// All are the three of them.
+func (p Ports) All() []uint16 { return []uint16{p.TCP, p.HTTP, p.Detect} }
+
 // Config is what the node's owner may choose about redirection.
 type Config struct {
 	Mode Mode

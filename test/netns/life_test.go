@@ -165,19 +165,26 @@ func TestDeadMansSwitch(t *testing.T) {
 
 			// The agent is gone.
 			w.must(w.applier.Close())
-			gone := time.Now()
-			space.Until(t, w.cfg.Timeout+2*time.Second, "the switch", func() error {
-				for _, f := range family.All() {
-					if got := w.reached(w.enrolled, f, httpService); !strings.HasPrefix(got, "pod ") {
-						return fmt.Errorf("%s: %s", f, got)
-					}
-				}
-				return nil
-			})
-			t.Logf("with a timeout of %s new connections took kube-proxy's way after %s", w.cfg.Timeout, time.Since(gone))
+			w.switchFalls()
 			w.stays(held, "http")
 		})
 	}
+}
+
+// switchFalls wants new connections of the enrolled pod to take kube-proxy's way
+// within the timeout, now that nobody renews it.
+func (w *world) switchFalls() {
+	w.t.Helper()
+	gone := time.Now()
+	space.Until(w.t, w.cfg.Timeout+2*time.Second, "the switch", func() error {
+		for _, f := range family.All() {
+			if got := w.reached(w.enrolled, f, httpService); !strings.HasPrefix(got, "pod ") {
+				return fmt.Errorf("%s: %s", f, got)
+			}
+		}
+		return nil
+	})
+	w.t.Logf("with a timeout of %s new connections took kube-proxy's way after %s", w.cfg.Timeout, time.Since(gone))
 }
 
 // TestReleaseIsFast: also while a large Apply is under way, which then engages

@@ -4,7 +4,6 @@ package netns
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -109,16 +108,7 @@ func TestPodDeadMansSwitch(t *testing.T) {
 	})
 	w.checkPods("")
 	w.must(w.pods.Close())
-	gone := time.Now()
-	space.Until(t, w.cfg.Timeout+2*time.Second, "the switch", func() error {
-		for _, f := range family.All() {
-			if got := w.reached(w.enrolled, f, httpService); !strings.HasPrefix(got, "pod ") {
-				return fmt.Errorf("%s: %s", f, got)
-			}
-		}
-		return nil
-	})
-	t.Logf("with a timeout of %s new connections took kube-proxy's way after %s", w.cfg.Timeout, time.Since(gone))
+	w.switchFalls()
 	w.stays(held, "http")
 }
 

@@ -106,7 +106,7 @@ func (c Config) Resolved() Config {
 	c.XDS.PodMode = c.Redirect.Mode == redirect.PodMode
 	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == redirect.TPROXY
 	c.XDS.UpstreamMark = c.Redirect.Mark
-	c.XDS.Ports = xds.Ports(c.Redirect.Ports)
+	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
 	return c
 }

@@ -28,7 +28,7 @@ type source interface {
 
 // configurator hands a node's view to Envoy.
 type configurator interface {
-	Publish(node *model.Node, places []xds.Place)
+	Publish(node *model.Node, places []model.PodTarget)
 	Changed() <-chan struct{}
 	Status() xds.Status
 }

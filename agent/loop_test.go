@@ -43,7 +43,7 @@ type bench struct {
 	changed   chan struct{}
 	envoy     chan struct{}
 	published *model.Node
-	places    []xds.Place
+	places    []model.PodTarget
 	loop      *loop
 	logs      *observer.ObservedLogs
 	// latency is Envoy's; busy and more are for its answers. See slowly.
@@ -80,7 +80,7 @@ func (s fakeSource) Inputs() model.Inputs {
 type fakeEnvoy struct{ *bench }
 
 func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
-func (e fakeEnvoy) Publish(n *model.Node, places []xds.Place) {
+func (e fakeEnvoy) Publish(n *model.Node, places []model.PodTarget) {
 	e.note("publish")
 	e.mu.Lock()
 	defer e.mu.Unlock()

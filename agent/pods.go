@@ -19,7 +19,7 @@ import (
 
 // inPods is what a redirector of pod mode tells besides. See redirect.Pods.
 type inPods interface {
-	Places() []redirect.Place
+	Places() []model.PodTarget
 	Relocate(ctx context.Context, plan *redirect.Plan) (changed bool)
 	Pending() bool
 	Report() map[string]redirect.PodState
@@ -71,15 +71,11 @@ func (l *loop) podsLack() bool {
 }
 
 // places are where Envoy is to listen; none in host mode.
-func (l *loop) places() []xds.Place {
+func (l *loop) places() []model.PodTarget {
 	if l.pods == nil {
 		return nil
 	}
-	var places []xds.Place
-	for _, p := range l.pods.Places() {
-		places = append(places, xds.Place(p))
-	}
-	return places
+	return l.pods.Places()
 }
 
 // retryRefused sends listeners again that Envoy refused a while ago: what was in
@@ -159,7 +155,7 @@ func (l *loop) noteRefusals() {
 	byPath := map[string]string{}
 	for _, p := range l.pods.Places() {
 		for _, class := range model.Classes() {
-			if detail, ok := refused[xds.Place(p).ListenerName(class)]; ok {
+			if detail, ok := refused[xds.PodListener(class, p)]; ok {
 				byPath[p.Netns] = detail
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -33,13 +34,13 @@ type fakePods struct {
 	looks int
 }
 
-func (p *fakePods) Places() []redirect.Place {
+func (p *fakePods) Places() []model.PodTarget {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.path == "" {
 		return nil
 	}
-	return []redirect.Place{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: p.path, V4: true}}
+	return []model.PodTarget{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: p.path, V4: true}}
 }
 
 func (p *fakePods) Relocate(context.Context, *redirect.Plan) bool {
@@ -114,7 +115,7 @@ func TestPodThatAppearsIsRedirected(t *testing.T) {
 		if diff := cmp.Diff([]string{"publish", "apply"}, p.took()); diff != "" {
 			t.Errorf("once it is found (-want +got):\n%s", diff)
 		}
-		want := []xds.Place{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: "/run/netns/a", V4: true}}
+		want := []model.PodTarget{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: "/run/netns/a", V4: true}}
 		if diff := cmp.Diff(want, p.places); diff != "" {
 			t.Errorf("published places (-want +got):\n%s", diff)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/agent/model/enum"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
 )
@@ -29,35 +30,13 @@ const (
 // String is the mechanism as flags and logs write it.
 func (m Mechanism) String() string { return string(m) }
 
+// MarshalText writes the mechanism as flags do.
+func (m Mechanism) MarshalText() ([]byte, error) { return []byte(m), nil }
+
 // UnmarshalText reads a mechanism's name.
 func (m *Mechanism) UnmarshalText(text []byte) error {
-	switch v := Mechanism(text); v {
-	case AutoMechanism, DNAT, TPROXY:
-		*m = v
-		return nil
-	}
-	return fmt.Errorf("%q is no mechanism: want auto, dnat or tproxy", text)
+	return enum.Read(m, text, "mechanism", AutoMechanism, DNAT, TPROXY)
 }
-
-// Ports are the ports of Envoy's listeners, one for each capture class.
-type Ports struct {
-	TCP, HTTP, Detect uint16
-}
-
-// Of is the port of the listener that takes a class.
-func (p Ports) Of(c model.Class) uint16 {
-	switch c {
-	case model.ClassHTTP:
-		return p.HTTP
-	case model.ClassTCP:
-		return p.TCP
-	default:
-		return p.Detect
-	}
-}
-
-// All are the three of them.
-func (p Ports) All() []uint16 { return []uint16{p.TCP, p.HTTP, p.Detect} }
 
 // Config is what the node's owner may choose about redirection.
 type Config struct {
@@ -71,7 +50,7 @@ type Config struct {
 	Families []family.Family
 	// Address4 and Address6 are put on lo for Envoy to listen on.
 	Address4, Address6 netip.Addr
-	Ports              Ports
+	Ports              model.Ports
 	// Mark is the bit, or bits, of the packet mark that tproxy uses, and in
 	// PodMode Envoy on its own connections; Table is tproxy's routing table and
 	// the priority of the rule that leads to it.
@@ -90,7 +69,7 @@ func Default() Config {
 		Families:  family.All(),
 		Address4:  listenerAddress(family.V4),
 		Address6:  listenerAddress(family.V6),
-		Ports:     Ports{TCP: portTCP, HTTP: portHTTP, Detect: portDetect},
+		Ports:     model.Ports{TCP: portTCP, HTTP: portHTTP, Detect: portDetect},
 		Mark:      defaultMark,
 		Table:     defaultTable,
 		Timeout:   30 * time.Second,

@@ -2,7 +2,7 @@
 
 package redirect
 
-import "fmt"
+import "github.com/nodevoy/nodevoy/agent/model/enum"
 
 // Mode is where on the node connections are redirected.
 type Mode string
@@ -21,12 +21,10 @@ const (
 // String is the mode as flags and logs write it.
 func (m Mode) String() string { return string(m) }
 
+// MarshalText writes the mode as flags do.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m), nil }
+
 // UnmarshalText reads a mode's name.
 func (m *Mode) UnmarshalText(text []byte) error {
-	switch v := Mode(text); v {
-	case AutoMode, PodMode, HostMode:
-		*m = v
-		return nil
-	}
-	return fmt.Errorf("%q is no mode of redirection: want auto, pod or host", text)
+	return enum.Read(m, text, "mode of redirection", AutoMode, PodMode, HostMode)
 }

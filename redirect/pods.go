@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
@@ -29,15 +30,6 @@ var (
 	// pod's own. It is for those who ask.
 	ErrNoListener = errors.New("no listener of Envoy's in the pod")
 )
-
-// Place is a pod's network namespace, where Envoy is to listen.
-type Place struct {
-	Namespace, Pod, UID string
-	// Netns is the path that leads to it.
-	Netns string
-	// V4 and V6 say of which families the pod has an address.
-	V4, V6 bool
-}
 
 // PodState is what became of a pod.
 type PodState struct {
@@ -81,7 +73,7 @@ type Pods struct {
 
 // place is a located pod.
 type place struct {
-	Place
+	model.PodTarget
 	ns      namespace
 	applier *Applier
 	// ips are those of the pod's addresses that are on a link, held all that are.
@@ -153,13 +145,13 @@ func (p *Pods) all() []*place {
 
 // Places are the located pods where Envoy is to listen, sorted by namespace and
 // name: the enrolled ones, and those that were enrolled and live on.
-func (p *Pods) Places() []Place {
+func (p *Pods) Places() []model.PodTarget {
 	all := p.all()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	places := make([]Place, 0, len(all))
+	places := make([]model.PodTarget, 0, len(all))
 	for _, pl := range all {
-		places = append(places, pl.Place)
+		places = append(places, pl.PodTarget)
 	}
 	return places
 }
@@ -240,7 +232,7 @@ func (p *Pods) note(pl *place, err error) {
 }
 
 // listener is where Envoy answers in a place, on the listener of this port.
-func (pl *Place) listener(port uint16) netip.AddrPort {
+func (pl *place) listener(port uint16) netip.AddrPort {
 	f := family.V4
 	if !pl.V4 {
 		f = family.V6

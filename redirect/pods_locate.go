@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
@@ -107,7 +108,7 @@ func (p *Pods) settle(pp *PlacePlan, ns namespace) error {
 		}
 		a := newApplier(p.cfg, k, p.shared, p.log.With(zap.String("pod", pp.Name())))
 		a.inside = true
-		pl = &place{ns: ns, applier: a, Place: Place{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
+		pl = &place{ns: ns, applier: a, PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
 		p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
 	}
 	p.mu.Lock()

@@ -75,10 +75,10 @@ func TestPods(t *testing.T) {
 	if spaces[0].sets.Exists("nodevoy-pods6") {
 		t.Error("a pod without IPv6 has a set for it")
 	}
-	want := []Place{
-		{"a", "10.1.0.2", "a/10.1.0.2", "/run/netns/cni-1", true, false},
-		{"a", "10.1.0.3", "a/10.1.0.3", "/run/netns/cni-2", true, false},
-		{"a", "10.1.0.4", "a/10.1.0.4", "/run/netns/cni-3", true, true},
+	want := []model.PodTarget{
+		{Namespace: "a", Pod: "10.1.0.2", UID: "a/10.1.0.2", Netns: "/run/netns/cni-1", V4: true},
+		{Namespace: "a", Pod: "10.1.0.3", UID: "a/10.1.0.3", Netns: "/run/netns/cni-2", V4: true},
+		{Namespace: "a", Pod: "10.1.0.4", UID: "a/10.1.0.4", Netns: "/run/netns/cni-3", V4: true, V6: true},
 	}
 	if d := cmp.Diff(want, p.Places()); d != "" {
 		t.Errorf("places (-want +got):\n%s", d)

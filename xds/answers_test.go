@@ -12,6 +12,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 func TestBlame(t *testing.T) {
@@ -90,22 +92,22 @@ func TestPodsComeAndGo(t *testing.T) {
 	c.expect(kindListener, nil, nil) // There are none: that is an answer, too.
 	await(t, s, "settled without a pod", settled)
 	one, two := testPlace("one"), testPlace("two")
-	s.Publish(testNode(), []Place{one})
+	s.Publish(testNode(), []model.PodTarget{one})
 	c.expect(kindListener, names("one"), nil)
 	await(t, s, "not settled before routes are asked for", func(st Status) bool { return st.Pending == 0 && !st.Settled })
 	c.subscribe(kindRoute, nil, routeName)
 	c.expect(kindRoute, []string{routeName}, nil)
 	await(t, s, "settled with a pod", settled)
 	for range 3 {
-		s.Publish(testNode(web("10.244.1.1")), []Place{one})
+		s.Publish(testNode(web("10.244.1.1")), []model.PodTarget{one})
 		c.silent()
-		s.Publish(testNode(), []Place{one, two})
+		s.Publish(testNode(), []model.PodTarget{one, two})
 		c.expect(kindListener, names("two"), nil)
-		s.Publish(testNode(), []Place{one})
+		s.Publish(testNode(), []model.PodTarget{one})
 		c.expect(kindListener, nil, names("two"))
 	}
 	two.Pod = "one"
-	s.Publish(testNode(), []Place{one, two}) // As another pod of the same name.
+	s.Publish(testNode(), []model.PodTarget{one, two}) // As another pod of the same name.
 	c.expect(kindListener, []string{"detect/shop/one/uid-two", "http/shop/one/uid-two", "tcp/shop/one/uid-two"}, nil)
 	s.Publish(testNode(), nil)
 	c.expect(kindListener, nil, []string{
@@ -125,7 +127,7 @@ func TestPodsComeAndGo(t *testing.T) {
 // seconds later; the others are not concerned.
 func TestRefusedPod(t *testing.T) {
 	s, forward := startPods(t)
-	both := []Place{testPlace("one"), testPlace("two")}
+	both := []model.PodTarget{testPlace("one"), testPlace("two")}
 	s.Publish(testNode(), both)
 	c := connect(t, s)
 	c.subscribe(kindListener, nil)
@@ -170,7 +172,7 @@ func TestRefusedPod(t *testing.T) {
 // TestAllRefused: without a listener that needs them, nobody asks for routes.
 func TestAllRefused(t *testing.T) {
 	s, _ := startPods(t)
-	s.Publish(testNode(), []Place{testPlace("one")})
+	s.Publish(testNode(), []model.PodTarget{testPlace("one")})
 	c := connect(t, s)
 	c.subscribe(kindListener, nil)
 	c.ack(c.next(), "no such namespace")

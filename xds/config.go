@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/agent/model/enum"
 )
 
 // AccessLog says how Envoy writes its access log.
@@ -24,18 +25,13 @@ const (
 // String is the form as flags write it.
 func (a AccessLog) String() string { return string(a) }
 
+// MarshalText writes the form as flags do.
+func (a AccessLog) MarshalText() ([]byte, error) { return []byte(a), nil }
+
 // UnmarshalText reads the form of the access log.
 func (a *AccessLog) UnmarshalText(text []byte) error {
-	switch v := AccessLog(text); v {
-	case AccessLogText, AccessLogJSON, AccessLogOff:
-		*a = v
-		return nil
-	}
-	return fmt.Errorf("%q is no access log: want text, json or off", text)
+	return enum.Read(a, text, "access log", AccessLogText, AccessLogJSON, AccessLogOff)
 }
-
-// Ports are the ports of the listeners, one for each capture class.
-type Ports struct{ TCP, HTTP, Detect uint16 }
 
 // Config is everything about the Envoy configuration that doesn't come from
 // Kubernetes. Default gives it all but the listeners' addresses and ports,
@@ -50,7 +46,7 @@ type Config struct {
 	// The zero address means: none of that family.
 	Address4, Address6 netip.Addr
 	// Ports are the listeners' ports, on each address.
-	Ports Ports
+	Ports model.Ports
 	// Transparent is set when connections come by TPROXY, and so carry their
 	// destination as the socket's own address; else they come by DNAT, and
 	// Envoy asks conntrack for it.
@@ -156,7 +152,7 @@ func (c Config) validateListeners() []error {
 	}
 	seen := map[uint16]model.Class{}
 	for _, class := range model.Classes() {
-		port := c.Port(class)
+		port := c.Ports.Of(class)
 		if port == 0 {
 			errs = append(errs, fmt.Errorf("port of the %s listener: 0", class))
 		} else if other, ok := seen[port]; ok {
@@ -196,22 +192,10 @@ func (c Config) validateLimits() []error {
 	return errs
 }
 
-// Port is the port of the listener that takes connections of this class.
-func (c Config) Port(class model.Class) uint16 {
-	switch class {
-	case model.ClassHTTP:
-		return c.Ports.HTTP
-	case model.ClassTCP:
-		return c.Ports.TCP
-	default:
-		return c.Ports.Detect
-	}
-}
-
 // listenerAddress is where the listener of this class listens, given one of
 // the configured addresses.
 func (c Config) listenerAddress(addr netip.Addr, class model.Class) netip.AddrPort {
-	return netip.AddrPortFrom(addr, c.Port(class))
+	return netip.AddrPortFrom(addr, c.Ports.Of(class))
 }
 
 // addresses are the configured ones, v4 before v6.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // testConfig is a whole configuration, as an agent makes it.
@@ -15,7 +17,7 @@ func testConfig() Config {
 	cfg.NodeID = "node-a"
 	cfg.Address4 = netip.MustParseAddr("169.254.64.15")
 	cfg.Address6 = netip.MustParseAddr("fd6e:6f64:6576:6f79::15")
-	cfg.Ports = Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
 	return cfg
 }
 

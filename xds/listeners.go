@@ -25,7 +25,7 @@ const destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
 // Listeners are all of them, sorted by name: in host mode one for each capture
 // class and address family, in pod mode one for each capture class and place.
 // No Service ever changes one.
-func Listeners(cfg Config, places []Place) []*listenerv3.Listener {
+func Listeners(cfg Config, places []model.PodTarget) []*listenerv3.Listener {
 	all := newSites(cfg, places, nil)
 	var out []*listenerv3.Listener
 	for _, name := range all.names {
@@ -61,7 +61,7 @@ func listener(cfg Config, name string, at site) *listenerv3.Listener {
 		// The figures of all pods are one: with those of each, the metrics would
 		// grow with every pod.
 		l.StatPrefix = at.class.String()
-		l.Metadata = metadata(podField, at.place.pod())
+		l.Metadata = metadata(podField, at.place.Name())
 	}
 	switch at.class {
 	case model.ClassHTTP:

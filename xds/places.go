@@ -10,24 +10,10 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// Place is the network namespace of an enrolled pod, in which Envoy listens
-// for that pod in pod mode.
-type Place struct {
-	// Namespace, Pod and UID name the pod.
-	Namespace, Pod, UID string
-	// Netns is the path of its network namespace, as Envoy sees it.
-	Netns string
-	// V4 and V6 say for which address families Envoy listens.
-	V4, V6 bool
-}
-
-// pod is the pod's name as logs have it.
-func (p Place) pod() string { return p.Namespace + "/" + p.Pod }
-
-// ListenerName names the listener of one class in this place. Every pod that
-// ever is has names of its own.
-func (p Place) ListenerName(class model.Class) string {
-	return utf8(class.String() + "/" + p.pod() + "/" + p.UID)
+// PodListener names the listener of one class in a pod. Every pod that ever is
+// has names of its own.
+func PodListener(class model.Class, t model.PodTarget) string {
+	return utf8(class.String() + "/" + t.Name() + "/" + t.UID)
 }
 
 // utf8 is text as a message may hold it. What is wrong in it stays wrong, in a
@@ -39,7 +25,7 @@ func utf8(text string) string { return strings.ToValidUTF8(text, "?") }
 type site struct {
 	class model.Class
 	addr  netip.Addr
-	place Place
+	place model.PodTarget
 }
 
 // addresses are the site's: one at least, v4 before v6.
@@ -55,14 +41,14 @@ func (s site) addresses(cfg Config) []netip.Addr {
 // sites are those of all listeners, by name; names are the sorted names. It
 // never changes once it is made, so that who has it knows what was compared.
 type sites struct {
-	places []Place
+	places []model.PodTarget
 	names  []string
 	byName map[string]site
 }
 
 // newSites finds them; before, which may be nil, is returned if they would be
 // the same again.
-func newSites(cfg Config, places []Place, before *sites) *sites {
+func newSites(cfg Config, places []model.PodTarget, before *sites) *sites {
 	if before != nil && slices.Equal(places, before.places) {
 		return before
 	}
@@ -84,7 +70,7 @@ func (s *sites) addPlaces(cfg Config, class model.Class) {
 	for _, p := range s.places {
 		at := site{class: class, place: p}
 		if len(at.addresses(cfg)) > 0 {
-			s.byName[p.ListenerName(class)] = at
+			s.byName[PodListener(class, p)] = at
 		}
 	}
 }

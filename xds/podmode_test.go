@@ -13,6 +13,8 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // podConfig is a whole configuration in pod mode.
@@ -24,14 +26,14 @@ func podConfig() Config {
 }
 
 // testPlace is the place of a pod in namespace shop.
-func testPlace(name string) Place {
-	return Place{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/cni-" + name, V4: true, V6: true}
+func testPlace(name string) model.PodTarget {
+	return model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/cni-" + name, V4: true, V6: true}
 }
 
 func TestPodModeGolden(t *testing.T) {
 	six := testPlace("six")
 	six.V4 = false
-	text, err := Render(podConfig(), testNode(web("10.244.1.1")), []Place{testPlace("one"), six})
+	text, err := Render(podConfig(), testNode(web("10.244.1.1")), []model.PodTarget{testPlace("one"), six})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +112,7 @@ func TestPlaces(t *testing.T) {
 	four, six, none, both := testPlace("four"), testPlace("six"), testPlace("none"), testPlace("both")
 	four.V6, six.V4, none.V4, none.V6 = false, false, false, false
 	got := map[string][]string{}
-	for _, l := range Listeners(podConfig(), []Place{both, four, six, none}) {
+	for _, l := range Listeners(podConfig(), []model.PodTarget{both, four, six, none}) {
 		if class, pod, _ := strings.Cut(l.GetName(), "/"); class == "http" {
 			got[pod] = where(l)
 		}
@@ -126,12 +128,12 @@ func TestPlaces(t *testing.T) {
 	if n := len(Listeners(podConfig(), nil)); n != 0 {
 		t.Errorf("%d listeners without a place", n)
 	}
-	if n := len(Listeners(testConfig(), []Place{both})); n != 6 {
+	if n := len(Listeners(testConfig(), []model.PodTarget{both})); n != 6 {
 		t.Errorf("%d listeners in host mode, want 6", n)
 	}
 	cfg := podConfig()
 	cfg.Address6 = netip.Addr{}
-	if n := len(Listeners(cfg, []Place{both, six})); n != 3 {
+	if n := len(Listeners(cfg, []model.PodTarget{both, six})); n != 3 {
 		t.Errorf("%d listeners without IPv6, want those of one place", n)
 	}
 }
@@ -139,7 +141,7 @@ func TestPlaces(t *testing.T) {
 // TestBadPlace: a name or path that is not UTF-8 stops nothing.
 func TestBadPlace(*testing.T) {
 	bad := "\xff\xfe"
-	for _, l := range Listeners(podConfig(), []Place{{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}}) {
+	for _, l := range Listeners(podConfig(), []model.PodTarget{{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}}) {
 		pack(l)
 	}
 }
@@ -148,16 +150,16 @@ func TestBadPlace(*testing.T) {
 // again, whatever else changes.
 func TestListenersCarriedOver(t *testing.T) {
 	one, two := testPlace("one"), testPlace("two")
-	first := newPublished(podConfig(), testNode(), []Place{one, two}, nil)
+	first := newPublished(podConfig(), testNode(), []model.PodTarget{one, two}, nil)
 	before := map[string]*resource{}
 	for _, name := range first.sites.names {
 		before[name] = first.resource(kindListener, name)
 	}
-	same := newPublished(podConfig(), testNode(web("10.244.1.1")), []Place{one, two}, first)
+	same := newPublished(podConfig(), testNode(web("10.244.1.1")), []model.PodTarget{one, two}, first)
 	if same.sites != first.sites {
 		t.Error("the sites of the same places are made again")
 	}
-	less := newPublished(podConfig(), testNode(), []Place{two}, same)
+	less := newPublished(podConfig(), testNode(), []model.PodTarget{two}, same)
 	if r := less.resource(kindListener, "tcp/shop/one/uid-one"); r != nil {
 		t.Errorf("a place that is gone has %+v", r)
 	}
@@ -167,7 +169,7 @@ func TestListenersCarriedOver(t *testing.T) {
 		}
 	}
 	two.Netns = "/run/netns/other"
-	moved := newPublished(podConfig(), testNode(), []Place{one, two}, less)
+	moved := newPublished(podConfig(), testNode(), []model.PodTarget{one, two}, less)
 	for _, name := range moved.sites.names {
 		if moved.resource(kindListener, name).version == before[name].version != strings.Contains(name, "one") {
 			t.Errorf("%s: want it changed only if its place is", name)
@@ -178,11 +180,11 @@ func TestListenersCarriedOver(t *testing.T) {
 // BenchmarkPublishPlaces: a hundred places, of which one comes and goes, or
 // none.
 func BenchmarkPublishPlaces(b *testing.B) {
-	var places []Place
+	var places []model.PodTarget
 	for i := range 100 {
 		places = append(places, testPlace(fmt.Sprintf("pod-%d", i)))
 	}
-	for name, other := range map[string][]Place{"same": places, "one": places[1:], "all": nil} {
+	for name, other := range map[string][]model.PodTarget{"same": places, "one": places[1:], "all": nil} {
 		b.Run(name, func(b *testing.B) {
 			s, err := NewServer(podConfig(), zap.NewNop())
 			if err != nil {
@@ -203,7 +205,7 @@ func BenchmarkPublishPlaces(b *testing.B) {
 			watch()
 			for i := 0; b.Loop(); i++ {
 				watch()
-				s.Publish(node, [][]Place{other, places}[i%2])
+				s.Publish(node, [][]model.PodTarget{other, places}[i%2])
 			}
 		})
 	}

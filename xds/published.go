@@ -68,7 +68,7 @@ type published struct {
 
 // newPublished prepares a node and the places for serving; before, which may be nil, is the
 // one it replaces.
-func newPublished(cfg Config, node *model.Node, places []Place, before *published) *published {
+func newPublished(cfg Config, node *model.Node, places []model.PodTarget, before *published) *published {
 	p := &published{cfg: cfg, node: node, before: before}
 	for k := range p.made {
 		p.made[k] = map[string]*resource{}

@@ -19,7 +19,7 @@ import (
 // Render is every resource Envoy could ask for, as a stream of YAML documents:
 // listeners, routes, then cluster and assignment of each frontend by address.
 // Each document is preceded by the resource's kind, name and version.
-func Render(cfg Config, node *model.Node, places []Place) ([]byte, error) {
+func Render(cfg Config, node *model.Node, places []model.PodTarget) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}

@@ -93,7 +93,7 @@ func NewServer(cfg Config, log *zap.Logger, opts ...Option) (*Server, error) {
 // Publish makes node what is served, and in pod mode the places where Envoy is
 // to listen, which are not for host mode. What changed of the resources in use
 // is on its way to Envoy when Publish returns; it waits for nobody.
-func (s *Server) Publish(node *model.Node, places []Place) {
+func (s *Server) Publish(node *model.Node, places []model.PodTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.current == nil

@@ -22,6 +22,9 @@ func (s Selector) String() string {
 	return s.parsed.String()
 }
 
+// MarshalText writes the selector as flags do.
+func (s Selector) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // UnmarshalText reads a selector. An empty one is refused: it would opt in
 // every namespace there is.
 func (s *Selector) UnmarshalText(text []byte) error {

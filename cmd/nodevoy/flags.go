@@ -23,9 +23,9 @@ func nodeFlags(f *pflag.FlagSet, cfg *agent.Config) {
 // redirectFlags say what redirection does to the kernel.
 func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	r := &cfg.Redirect
-	f.Var(textVar(&r.Mode), "redirect-mode", "where connections are redirected: in each enrolled pod's network namespace (pod), in the node's (host), or auto")
-	f.Var(textVar(&r.Mechanism), "mechanism", "how host mode redirects: auto, dnat or tproxy")
-	f.Var(textVar(&r.Backend), "iptables", "which iptables to use: auto (what kube-proxy uses), nft or legacy")
+	f.TextVar(&r.Mode, "redirect-mode", r.Mode, "where connections are redirected: in each enrolled pod's network namespace (pod), in the node's (host), or auto")
+	f.TextVar(&r.Mechanism, "mechanism", r.Mechanism, "how host mode redirects: auto, dnat or tproxy")
+	f.TextVar(&r.Backend, "iptables", r.Backend, "which iptables to use: auto (what kube-proxy uses), nft or legacy")
 	f.DurationVar(&r.Timeout, "redirect-timeout", r.Timeout, "redirection ends by itself when it was not renewed for this long")
 	f.Var(addrVar{&r.Address4, true}, "listener-address4", "link-local IPv4 address put on lo, where Envoy listens in host mode")
 	f.Var(addrVar{&r.Address6, false}, "listener-address6", "IPv6 address put on lo, where Envoy listens in host mode")
@@ -45,7 +45,7 @@ func netnsFlags(f *pflag.FlagSet, cfg *agent.Config) {
 // envoyFlags say how Envoy behaves.
 func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	x := &cfg.XDS
-	f.Var(textVar(&x.AccessLog), "access-log", "access log on Envoy's standard output: text, json or off")
+	f.TextVar(&x.AccessLog, "access-log", x.AccessLog, "access log on Envoy's standard output: text, json or off")
 	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
 	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
@@ -56,25 +56,9 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	m := &cfg.Model
 	f.StringSliceVar(&m.ExcludedNamespaces, "excluded-namespaces", m.ExcludedNamespaces, "namespaces whose Services and pods are never touched")
-	f.Var(textVar(&m.NamespaceSelector), "namespace-selector", "label selector of the namespaces whose pods are opted in")
+	f.TextVar(&m.NamespaceSelector, "namespace-selector", m.NamespaceSelector, "label selector of the namespaces whose pods are opted in")
 	f.Var(portsVar{&m.OpaquePorts}, "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
 }
-
-// text is a value that reads and writes itself as a word.
-type text[T any] interface {
-	*T
-	fmt.Stringer
-	UnmarshalText([]byte) error
-}
-
-type textValue[T any, P text[T]] struct{ p P }
-
-// textVar makes a flag of a value that reads itself.
-func textVar[T any, P text[T]](p P) pflag.Value { return textValue[T, P]{p} }
-
-func (v textValue[T, P]) String() string     { return v.p.String() }
-func (v textValue[T, P]) Set(s string) error { return v.p.UnmarshalText([]byte(s)) }
-func (v textValue[T, P]) Type() string       { return "word" }
 
 // addrVar is an address of one family.
 type addrVar struct {

@@ -148,10 +148,10 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 
 // placeholders are the places of a plan of pod mode, with paths that only name
 // the pod: no node is looked at.
-func placeholders(plan *redirect.Plan) []xds.Place {
-	var places []xds.Place
+func placeholders(plan *redirect.Plan) []model.PodTarget {
+	var places []model.PodTarget
 	for _, p := range plan.Places {
-		places = append(places, xds.Place{
+		places = append(places, model.PodTarget{
 			Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Namespace + "_" + p.Pod,
 			V4: slices.ContainsFunc(p.IPs, netip.Addr.Is4), V6: slices.ContainsFunc(p.IPs, netip.Addr.Is6),
 		})

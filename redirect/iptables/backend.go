@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-iptables/iptables"
 
+	"github.com/nodevoy/nodevoy/agent/model/enum"
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
@@ -43,14 +44,12 @@ const (
 // String is the backend as flags and logs write it.
 func (b Backend) String() string { return string(b) }
 
+// MarshalText writes the backend as flags do.
+func (b Backend) MarshalText() ([]byte, error) { return []byte(b), nil }
+
 // UnmarshalText reads a backend's name.
 func (b *Backend) UnmarshalText(text []byte) error {
-	switch v := Backend(text); v {
-	case AutoBackend, NFT, Legacy:
-		*b = v
-		return nil
-	}
-	return fmt.Errorf("%q is no iptables backend: want auto, nft or legacy", text)
+	return enum.Read(b, text, "iptables backend", AutoBackend, NFT, Legacy)
 }
 
 // mode is the backend as "iptables --version" shows it, in parentheses.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -38,7 +39,7 @@ type pod struct {
 	t      *testing.T
 	ns     netns.NsHandle
 	v4, v6 string
-	place  xds.Place
+	place  model.PodTarget
 }
 
 // newPod makes a pod in namespace shop; number, from 2 on, is the end of its
@@ -87,7 +88,7 @@ func newPod(t *testing.T, name string, number int) *pod {
 // newNamespace makes a pod that has nothing but a loopback interface.
 func newNamespace(t *testing.T, name string) *pod {
 	t.Helper()
-	p := &pod{t: t, place: xds.Place{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/" + name, V4: true, V6: true}}
+	p := &pod{t: t, place: model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/" + name, V4: true, V6: true}}
 	for _, c := range []string{"ip netns add " + name, "ip -n " + name + " link set lo up"} {
 		p.ok(run(c))
 	}
@@ -210,8 +211,8 @@ func inPods(cfg *xds.Config) {
 	cfg.Address4, cfg.Address6 = netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
 }
 
-func places(pods ...*pod) []xds.Place {
-	var out []xds.Place
+func places(pods ...*pod) []model.PodTarget {
+	var out []model.PodTarget
 	for _, p := range pods {
 		out = append(out, p.place)
 	}

@@ -54,7 +54,7 @@ func testConfig(dir string) xds.Config {
 	cfg.AdminSocket = filepath.Join(dir, "admin.sock")
 	cfg.Address4 = netip.MustParseAddr(listen4)
 	cfg.Address6 = netip.MustParseAddr(listen6)
-	cfg.Ports = xds.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
 	return cfg
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
@@ -83,7 +84,7 @@ func TestPodApplyTwice(t *testing.T) {
 			t.Errorf("applied again (-before +after):\n%s", d)
 		}
 		// One that uses other ports takes over.
-		w.cfg.Ports = redirect.Ports{TCP: 15011, HTTP: 15012, Detect: 15013}
+		w.cfg.Ports = model.Ports{TCP: 15011, HTTP: 15012, Detect: 15013}
 		w.envoyIn(w.enrolled, family.All()...)
 		_, w.pods = newPods(t, w.cfg, w.dir)
 		w.must(w.apply())

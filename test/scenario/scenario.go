@@ -134,7 +134,7 @@ func (s *Scenario) configure() {
 	}
 	x := xds.Default()
 	x.NodeID, x.Address4, x.Address6 = nodeName, r.Address4, r.Address6
-	x.Ports = xds.Ports(r.Ports)
+	x.Ports = r.Ports
 	x.Transparent = r.Mechanism == redirect.TPROXY
 	if s.chosen.IPv4Only {
 		r.Families = []family.Family{family.V4}
@@ -153,11 +153,11 @@ func (s *Scenario) configure() {
 
 // places are where Envoy listens in pod mode, had the container runtime named
 // network namespaces after their pods.
-func (s *Scenario) places() []xds.Place {
-	var out []xds.Place
+func (s *Scenario) places() []model.PodTarget {
+	var out []model.PodTarget
 	for i := range s.Plan.Places {
 		p := &s.Plan.Places[i]
-		place := xds.Place{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
+		place := model.PodTarget{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
 		for _, f := range p.Families {
 			place.V4 = place.V4 || f.Family == family.V4
 			place.V6 = place.V6 || f.Family == family.V6

@@ -40,7 +40,7 @@ type runner func(ctx context.Context) error
 type Agent struct {
 	cfg    Config
 	log    *zap.Logger
-	kernel guarded
+	kernel *handover.Fence
 	// pods is nil in host mode.
 	pods    *redirect.Pods
 	refused *refusals
@@ -51,7 +51,7 @@ type Agent struct {
 	stopping atomic.Bool
 }
 
-// New probes the node, takes a place on it and wires the agent's parts. It
+// New probes the node, acquires a slot on it and wires the agent's parts. It
 // starts none of them. An error names what the node lacks, or the setting that
 // can't be used.
 func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
@@ -68,32 +68,32 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	cfg.Redirect = findings.Resolve(cfg.Redirect)
 	cfg = cfg.Resolved()
 	log.Info("mode chosen", zap.Stringer("mode", cfg.Redirect.Mode))
-	place, err := join(ctx, cfg)
+	lease, err := acquire(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg.inSlot(place.Slot()), log: log, state: &atomic.Pointer[State]{}, refused: &refusals{},
+		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{}, refused: &refusals{},
 		envoy: drain.New(cfg.XDS.AdminSocket),
 	}
-	if a.kernel, a.pods, err = openKernel(a.cfg, place, a.refused, log); err != nil {
-		return nil, errors.Join(err, place.Close())
+	if a.kernel, a.pods, err = openKernel(a.cfg, lease, a.refused, log); err != nil {
+		return nil, errors.Join(err, lease.Close())
 	}
 	return a, a.wire(findings)
 }
 
-// join takes a place on the node, with ports that nobody listens on. In pod mode
-// that is a wish: pods may listen on whatever they like, and must not keep the
-// agent from the others.
-func join(ctx context.Context, cfg Config) (*handover.Place, error) {
+// acquire takes a slot on the node, with ports that nobody listens on. In pod mode
+// any slot will do if there is none: pods may listen on whatever they like, and
+// must not keep the agent from the others.
+func acquire(ctx context.Context, cfg Config) (*handover.Lease, error) {
 	mode := cfg.Redirect.Mode
-	place, err := handover.Join(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
+	lease, err := handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
 		return portsFree(ctx, cfg.inSlot(slot))
 	})
 	if errors.Is(err, handover.ErrFull) && mode == redirect.PodMode {
-		return handover.Join(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
+		return handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
 	}
-	return place, err
+	return lease, err
 }
 
 // wire makes the parts that run.
@@ -190,10 +190,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	if a.cfg.CleanupOnExit && ctx.Err() != nil {
 		err = errors.Join(err, a.clean(context.WithoutCancel(ctx)))
-	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last); serious(narrowErr) != nil {
+	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last); handover.Fault(narrowErr) != nil {
 		err = errors.Join(err, fmt.Errorf("withdraw unused frontends: %w", narrowErr))
 	}
-	return errors.Join(err, a.kernel.place.Close())
+	return errors.Join(err, a.kernel.Close())
 }
 
 // narrow leaves in the kernel only the frontends that Envoy knows: until the
@@ -218,8 +218,7 @@ func (a *Agent) yield(ctx context.Context) {
 	if !a.cfg.CleanupOnExit {
 		return
 	}
-	a.kernel.leaving.Store(true)
-	if err := serious(a.kernel.Release()); err != nil {
+	if err := handover.Fault(a.kernel.Leave()); err != nil {
 		a.log.Error("pods not released, they expire by themselves", zap.Error(err))
 	}
 	if a.cfg.DrainTimeout == 0 {

@@ -72,7 +72,7 @@ func nothing(context.Context) error { return nil }
 func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	t.Helper()
 	dir := t.TempDir()
-	place, err := handover.Join(m.shared, dir, handover.HostMode, func(int) bool { return true })
+	lease, err := handover.Acquire(m.shared, dir, handover.HostMode, func(int) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +81,8 @@ func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	a := &Agent{
 		state: &atomic.Pointer[State]{},
 		cfg:   cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
-		kernel: guarded{
-			kernel: redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), place: place, leaving: &atomic.Bool{},
-			sweeper: &sweeper{log: zap.NewNop(), stop: nothing, clean: nothing},
-		},
+		kernel: handover.NewFence(redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), lease,
+			handover.NewSweeper(handover.OtherMode{Stop: nothing, Clean: nothing}, time.Now, zap.NewNop())),
 	}
 	if redirecting {
 		if err := a.kernel.Apply(t.Context(), m.plan()); err != nil {
@@ -272,7 +270,7 @@ func TestNewcomerIsNotSuperseded(t *testing.T) {
 	if err := older.kernel.Apply(t.Context(), m.plan()); err != nil || len(m.redirected(t)) == 0 {
 		t.Errorf("the older one did not take back: %v", err)
 	}
-	if err := older.kernel.place.Close(); err != nil {
+	if err := older.kernel.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -301,7 +299,7 @@ func TestOlderTakesAddressAlong(t *testing.T) {
 	if err := newer.kernel.Prepare(t.Context(), m.plan()); err != nil || !has() {
 		t.Errorf("the address is not back: %v", err)
 	}
-	if err := newer.kernel.place.Close(); err != nil {
+	if err := newer.kernel.Close(); err != nil {
 		t.Error(err)
 	}
 }

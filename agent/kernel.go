@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,10 +18,12 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
-// openKernel opens what the mode redirects with. pods is nil in host mode, and
-// refused says there where Envoy can't listen.
-func openKernel(cfg Config, place *handover.Place, refused *refusals, log *zap.Logger) (g guarded, pods *redirect.Pods, err error) {
-	g = guarded{place: place, leaving: &atomic.Bool{}}
+// openKernel opens what the mode redirects with, behind the fence of the lease.
+// pods is nil in host mode, and refused says there where Envoy can't listen.
+func openKernel(cfg Config, lease *handover.Lease, refused *refusals, log *zap.Logger) (*handover.Fence, *redirect.Pods, error) {
+	sweeper := func(other handover.OtherMode) *handover.Sweeper {
+		return handover.NewSweeper(other, time.Now, log.Named("sweep"))
+	}
 	if cfg.Redirect.Mode == redirect.PodMode {
 		ask := func(ctx context.Context, space *netns.Space, at netip.AddrPort) error {
 			if err := refused.in(space.Path()); err != nil {
@@ -30,24 +31,22 @@ func openKernel(cfg Config, place *handover.Place, refused *refusals, log *zap.L
 			}
 			return askInPod(ctx, space, at)
 		}
-		pods, err = redirect.NewPods(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
+		pods, err := redirect.NewPods(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
 		if err != nil {
-			return g, nil, fmt.Errorf("open the pods' network namespaces: %w", err)
+			return nil, nil, fmt.Errorf("open the pods' network namespaces: %w", err)
 		}
-		g.kernel, g.sweeper = pods, hostSweeper(cfg, log.Named("sweep"))
-		return g, pods, nil
+		return handover.NewFence(pods, lease, sweeper(hostRules(cfg, log))), pods, nil
 	}
 	applier, err := redirect.New(cfg.Redirect, log.Named("redirect"))
 	if err != nil {
-		return g, nil, fmt.Errorf("open the kernel's tables: %w", err)
+		return nil, nil, fmt.Errorf("open the kernel's tables: %w", err)
 	}
-	g.kernel, g.sweeper = applier, podSweeper(cfg, log.Named("sweep"))
-	return g, nil, nil
+	return handover.NewFence(applier, lease, sweeper(podRules(cfg, log))), nil, nil
 }
 
-// hostSweeper removes host mode's rules, from an agent in pod mode. It looks
+// hostRules are host mode's rules, for an agent in pod mode to remove. It looks
 // for them in any case: that is in its own network namespace, and cheap.
-func hostSweeper(cfg Config, log *zap.Logger) *sweeper {
+func hostRules(cfg Config, log *zap.Logger) handover.OtherMode {
 	cfg.Redirect.Mode = redirect.HostMode
 	do := func(what func(*redirect.Applier) error) error {
 		applier, err := redirect.New(cfg.Redirect, log)
@@ -56,21 +55,20 @@ func hostSweeper(cfg Config, log *zap.Logger) *sweeper {
 		}
 		return errors.Join(what(applier), applier.Close())
 	}
-	return &sweeper{
-		always: true, log: log,
-		stop:  func(context.Context) error { return do((*redirect.Applier).Release) },
-		clean: func(ctx context.Context) error { return do(func(a *redirect.Applier) error { return a.Cleanup(ctx) }) },
+	return handover.OtherMode{
+		Always: true,
+		Stop:   func(context.Context) error { return do((*redirect.Applier).Release) },
+		Clean:  func(ctx context.Context) error { return do(func(a *redirect.Applier) error { return a.Cleanup(ctx) }) },
 	}
 }
 
-// podSweeper removes pod mode's rules from all pods, from an agent in host mode.
-func podSweeper(cfg Config, log *zap.Logger) *sweeper {
-	return &sweeper{
-		log: log,
-		stop: func(ctx context.Context) error {
+// podRules are pod mode's rules in all pods, for an agent in host mode to remove.
+func podRules(cfg Config, log *zap.Logger) handover.OtherMode {
+	return handover.OtherMode{
+		Stop: func(ctx context.Context) error {
 			return withPods(cfg, log, func(p *redirect.Pods) error { return p.Rest(ctx) })
 		},
-		clean: func(ctx context.Context) error { return CleanPods(ctx, cfg, log) },
+		Clean: func(ctx context.Context) error { return CleanPods(ctx, cfg, log) },
 	}
 }
 

@@ -34,9 +34,15 @@ type configurator interface {
 }
 
 // redirector is what the loop redirects with: the kernel, as far as this
-// generation of the agent may touch it. See guarded.
+// generation of the agent may touch it. See handover.Fence.
 type redirector interface {
-	applier
+	Prepare(ctx context.Context, plan *redirect.Plan) error
+	Withdraw(ctx context.Context, plan *redirect.Plan) error
+	Apply(ctx context.Context, plan *redirect.Plan) error
+	Release() error
+	Refresh(ctx context.Context) error
+	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
+	Engaged() bool
 	// Superseded says whether a newer agent on this node owns the rules.
 	Superseded() bool
 	// Leftover says what an agent of the other mode left that can't be removed.
@@ -201,7 +207,7 @@ func (l *loop) rebuild(ctx context.Context) {
 	if first {
 		l.adopt(ctx)
 	}
-	if err := l.timed(ctx, "withdraw", l.kernel.Withdraw); serious(err) != nil {
+	if err := l.timed(ctx, "withdraw", l.kernel.Withdraw); handover.Fault(err) != nil {
 		l.noteError("stale members not withdrawn", err)
 	}
 	l.publish()
@@ -257,7 +263,7 @@ func (l *loop) advance(ctx context.Context) {
 	}
 	was := l.kernel.Engaged()
 	err := l.timed(ctx, "apply", l.kernel.Apply)
-	if passing(err) {
+	if handover.Benign(err) {
 		return
 	}
 	l.notePods()
@@ -333,7 +339,7 @@ func (l *loop) checkDrift(ctx context.Context) {
 		return
 	}
 	found, err := l.kernel.Drift(ctx, l.plan)
-	if passing(err) {
+	if handover.Benign(err) {
 		return
 	}
 	l.noteDriftError(err)
@@ -353,24 +359,10 @@ func (l *loop) checkDrift(ctx context.Context) {
 func (l *loop) timed(ctx context.Context, stage string, step func(context.Context, *redirect.Plan) error) error {
 	done := l.metrics.stage(stage)
 	err := step(ctx, l.plan)
-	if fault := serious(err); errors.Is(fault, redirect.ErrPartial) {
+	if fault := handover.Fault(err); errors.Is(fault, redirect.ErrPartial) {
 		done(nil) // The pods that it is about are told of, and counted, one by one.
 	} else {
 		done(fault)
-	}
-	return err
-}
-
-// passing says whether an error is no fault: Envoy went away while the step
-// ran, and the next one starts it again, or a newer agent owns the kernel.
-func passing(err error) bool {
-	return errors.Is(err, redirect.ErrReleased) || errors.Is(err, handover.ErrSuperseded)
-}
-
-// serious is err, or nil if it is a passing one.
-func serious(err error) error {
-	if passing(err) {
-		return nil
 	}
 	return err
 }

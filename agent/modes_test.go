@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -76,25 +77,23 @@ func (f *fakeFleet) Cleanup(context.Context) error {
 // inMode starts a generation on the machine, whose pods are the fleet.
 func (m *machine) inMode(t *testing.T, mode redirect.Mode, fleet *fakeFleet, log *zap.Logger) *Agent {
 	t.Helper()
-	place, err := handover.Join(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
+	lease, err := handover.Acquire(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
 	host := func() *redirect.Applier { return redirect.NewFor(m.cfg, m.kernel, zap.NewNop()) }
 	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: drain.New("/nonexistent")}
 	a.cfg.CleanupOnExit = true
-	a.kernel = guarded{place: place, leaving: &atomic.Bool{}}
+	other, kernel := handover.OtherMode{Stop: fleet.Cleanup, Clean: fleet.Cleanup}, handover.Kernel(host())
 	if mode == redirect.PodMode {
-		a.kernel.kernel = fleet
-		a.kernel.sweeper = &sweeper{
-			always: true, log: log,
-			stop:  func(context.Context) error { return host().Release() },
-			clean: func(ctx context.Context) error { return host().Cleanup(ctx) },
+		kernel = fleet
+		other = handover.OtherMode{
+			Always: true,
+			Stop:   func(context.Context) error { return host().Release() },
+			Clean:  func(ctx context.Context) error { return host().Cleanup(ctx) },
 		}
-	} else {
-		a.kernel.kernel = host()
-		a.kernel.sweeper = &sweeper{log: log, stop: fleet.Cleanup, clean: fleet.Cleanup}
 	}
+	a.kernel = handover.NewFence(kernel, lease, handover.NewSweeper(other, time.Now, log))
 	return a
 }
 
@@ -118,7 +117,7 @@ func end(t *testing.T, a *Agent) {
 // crash ends an agent with nothing done.
 func crash(t *testing.T, a *Agent) {
 	t.Helper()
-	if err := a.kernel.place.Close(); err != nil {
+	if err := a.kernel.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -248,7 +247,7 @@ func TestSweepThatIsDenied(t *testing.T) {
 			t.Errorf("%d tries in 20 s, %d lines of log", n, logs.Len())
 		}
 		fleet.denied = nil
-		pass(sweepInterval)
+		pass(handover.SweepInterval)
 		m.apply(t, newer)
 		if rules, _ := fleet.has(); rules || newer.kernel.Leftover() != "" {
 			t.Errorf("with permission pods have rules: %v, leftover %q", rules, newer.kernel.Leftover())

@@ -6,13 +6,15 @@ import (
 	"context"
 
 	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/handover"
 )
 
 // envoyGone stops redirecting as soon as the last Envoy's stream ends. It is
 // for the stream's goroutine, so that nothing the loop does delays it.
 func (l *loop) envoyGone() {
 	was := l.kernel.Engaged()
-	if err := serious(l.kernel.Release()); err != nil {
+	if err := handover.Fault(l.kernel.Release()); err != nil {
 		l.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
 	}
 	if was {
@@ -24,7 +26,7 @@ func (l *loop) envoyGone() {
 // release stops redirecting new connections, for the reason given.
 func (l *loop) release(why string) {
 	was := l.kernel.Engaged()
-	if err := serious(l.kernel.Release()); err != nil {
+	if err := handover.Fault(l.kernel.Release()); err != nil {
 		l.log.Error("pods not released", zap.Error(err), zap.String("why", why))
 		return
 	}
@@ -48,8 +50,8 @@ func (l *loop) refresh(ctx context.Context) {
 	}
 	done := l.metrics.stage("refresh")
 	err := l.kernel.Refresh(ctx)
-	done(serious(err))
-	if err != nil && !passing(err) {
+	done(handover.Fault(err))
+	if err != nil && !handover.Benign(err) {
 		l.unapplied = true
 		l.log.Error("pods not refreshed", zap.Error(err))
 	}

@@ -14,13 +14,13 @@ import (
 )
 
 // slotFile is the lock file of a slot.
-func (p *Place) slotFile(slot int) string {
-	return filepath.Join(p.dir, "slot-"+strconv.Itoa(slot)+".lock")
+func (l *Lease) slotFile(slot int) string {
+	return filepath.Join(l.dir, "slot-"+strconv.Itoa(slot)+".lock")
 }
 
-// locked runs f while no other generation runs anything through its Place.
-func (p *Place) locked(f func() error) (err error) {
-	held, err := lock(filepath.Join(p.dir, lockFile), unix.F_OFD_SETLKW)
+// locked runs f while no other generation runs anything through its Lease.
+func (l *Lease) locked(f func() error) (err error) {
+	held, err := lock(filepath.Join(l.dir, lockFile), unix.F_OFD_SETLKW)
 	if err != nil {
 		return err
 	}
@@ -50,52 +50,67 @@ func lock(path string, how int) (*os.File, error) {
 	}
 }
 
-// taken says whether anybody holds a lock, and takes it at no time itself: who
-// looks is never mistaken for who holds it.
+// taken says whether another open file holds a lock. It never takes the lock
+// itself, so that a check is never mistaken for a holder.
 func taken(path string) (is bool, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("open lock: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	look := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &look); err != nil {
-		return false, fmt.Errorf("look at lock %s: %w", path, err)
+	query := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &query); err != nil {
+		return false, fmt.Errorf("query lock %s: %w", path, err)
 	}
-	return look.Type != unix.F_UNLCK, nil
+	return query.Type != unix.F_UNLCK, nil
 }
 
-// read returns what a file claims, nil when there is none or it was cut short
-// by a crash.
-func read(path string) (*claim, error) {
+// record is what a generation records about itself in a file.
+type record struct {
+	Slot int `json:"slot"`
+	// Order is higher for a later generation.
+	Order int `json:"order"`
+	// Mode is where the generation redirects: generations of different modes
+	// have nothing in the kernel in common.
+	Mode string `json:"mode,omitempty"`
+	// SweepDue is recorded by an owner that came after one of another mode, until
+	// it has removed what that one left.
+	SweepDue bool `json:"unswept,omitempty"`
+}
+
+// is says whether two records are of the same generation.
+func (r record) is(other record) bool { return r.Slot == other.Slot && r.Order == other.Order }
+
+// read returns a file's record, nil when there is none or a crash cut it short.
+func read(path string) (*record, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read claim: %w", err)
+		return nil, fmt.Errorf("read record: %w", err)
 	}
-	c := new(claim)
-	if json.Unmarshal(text, c) != nil || c.Slot < 0 || c.Slot >= Slots {
+	r := new(record)
+	if json.Unmarshal(text, r) != nil || r.Slot < 0 || r.Slot >= Slots {
 		return nil, nil
 	}
-	if c.Mode == "" {
-		c.Mode = HostMode
+	if r.Mode == "" {
+		r.Mode = HostMode
 	}
-	return c, nil
+	return r, nil
 }
 
-// write replaces a claim in one step.
-func write(path string, c claim) error {
-	text, err := json.Marshal(c)
+// write replaces a record in one step.
+func write(path string, r record) error {
+	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("encode claim: %w", err)
+		return fmt.Errorf("encode record: %w", err)
 	}
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write claim: %w", err)
+		return fmt.Errorf("write record: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("replace claim: %w", err)
+		return fmt.Errorf("replace record: %w", err)
 	}
 	return nil
 }

@@ -14,28 +14,28 @@ const podMode = "pod"
 // mode has taken over from is superseded, and may still remove what is its own.
 func TestOtherModeEndsBesideANewerOwner(t *testing.T) {
 	shared := t.TempDir()
-	old := join(t, shared, t.TempDir())
-	took(t, old.Take)
-	fresh := joinAs(t, podMode, shared, t.TempDir())
-	if !took(t, fresh.Alone) {
+	old := acquire(t, shared, t.TempDir())
+	took(t, old.TakeOver)
+	fresh := acquireAs(t, podMode, shared, t.TempDir())
+	if !took(t, fresh.IfNoOtherOwner) {
 		t.Error("before it took over, it may not touch what nobody else has")
 	}
-	if !took(t, fresh.Take) {
+	if !took(t, fresh.TakeOver) {
 		t.Fatal("the newer generation could not take over")
 	}
-	if took(t, old.Take) || took(t, old.Hold) || !old.Superseded() {
+	if took(t, old.TakeOver) || took(t, old.IfOwner) || !ownership(t, old).Superseded {
 		t.Error("the older generation redirects beside the newer one")
 	}
-	if !took(t, old.Alone) || !took(t, old.AtOnce) {
+	if !took(t, old.IfNoOtherOwner) || !took(t, old.IfNoOtherOwnerNow) {
 		t.Error("the older generation may not remove what is its own")
 	}
-	third := join(t, shared, t.TempDir())
-	took(t, third.Take)
-	if took(t, old.Alone) {
+	third := acquire(t, shared, t.TempDir())
+	took(t, third.TakeOver)
+	if took(t, old.IfNoOtherOwner) {
 		t.Error("an older generation may remove what a newer one of its mode uses")
 	}
-	for _, p := range []*Place{old, fresh, third} {
-		leave(t, p)
+	for _, p := range []*Lease{old, fresh, third} {
+		closeLease(t, p)
 	}
 }
 
@@ -43,82 +43,82 @@ func TestOtherModeEndsBesideANewerOwner(t *testing.T) {
 // crashes, until somebody has removed it.
 func TestSweepIsDueUntilItIsDone(t *testing.T) {
 	shared := t.TempDir()
-	old := joinAs(t, podMode, shared, t.TempDir())
-	took(t, old.Take)
-	if old.Unswept() {
+	old := acquireAs(t, podMode, shared, t.TempDir())
+	took(t, old.TakeOver)
+	if ownership(t, old).SweepDue {
 		t.Error("the first owner on a node has something to sweep")
 	}
-	first := join(t, shared, t.TempDir())
-	if first.Unswept() {
+	first := acquire(t, shared, t.TempDir())
+	if ownership(t, first).SweepDue {
 		t.Error("a generation that is not the owner has something to sweep")
 	}
-	took(t, first.Take)
-	if !first.Unswept() {
+	took(t, first.TakeOver)
+	if !ownership(t, first).SweepDue {
 		t.Error("nothing to sweep after another mode")
 	}
-	if others, err := first.Others(); err != nil || !others {
+	if others, err := first.OthersAlive(); err != nil || !others {
 		t.Errorf("the older generation is not seen: %v, error %v", others, err)
 	}
-	leave(t, old)
-	if others, err := first.Others(); err != nil || others {
+	closeLease(t, old)
+	if others, err := first.OthersAlive(); err != nil || others {
 		t.Errorf("others are seen where there are none: %v, error %v", others, err)
 	}
-	leave(t, first) // before it swept
-	second := join(t, shared, t.TempDir())
-	took(t, second.Take)
-	took(t, second.Take)
-	if !second.Unswept() {
+	closeLease(t, first) // before it swept
+	second := acquire(t, shared, t.TempDir())
+	took(t, second.TakeOver)
+	took(t, second.TakeOver)
+	if !ownership(t, second).SweepDue {
 		t.Error("what the crashed generation had to sweep is forgotten")
 	}
 	if err := second.Swept(); err != nil {
 		t.Fatal(err)
 	}
-	took(t, second.Take)
-	if second.Unswept() {
+	took(t, second.TakeOver)
+	if ownership(t, second).SweepDue {
 		t.Error("what was swept is to be swept again")
 	}
-	leave(t, second)
+	closeLease(t, second)
 }
 
-// TestRestartInAnotherMode: the place is the former one, the mode is not.
+// TestRestartInAnotherMode: the slot is the former one, the mode is not.
 func TestRestartInAnotherMode(t *testing.T) {
 	shared, own := t.TempDir(), t.TempDir()
-	first := join(t, shared, own)
-	took(t, first.Take)
-	leave(t, first)
-	again := joinAs(t, podMode, shared, own)
-	if again.Slot() != first.Slot() || !again.Mine() {
-		t.Error("another mode lost the place")
+	first := acquire(t, shared, own)
+	took(t, first.TakeOver)
+	closeLease(t, first)
+	again := acquireAs(t, podMode, shared, own)
+	if again.Slot() != first.Slot() || !ownership(t, again).Owner {
+		t.Error("another mode lost the slot")
 	}
-	if first.Changed() || !again.Changed() {
+	if ownership(t, first).ModeChanged || !ownership(t, again).ModeChanged {
 		t.Error("it is not seen who changed the mode")
 	}
-	took(t, again.Take)
-	if again.Changed() {
+	took(t, again.TakeOver)
+	if ownership(t, again).ModeChanged {
 		t.Error("the mode changes for ever")
 	}
-	if !again.Unswept() {
+	if !ownership(t, again).SweepDue {
 		t.Error("nothing to sweep after a restart in another mode")
 	}
-	leave(t, again)
+	closeLease(t, again)
 }
 
-// TestClaimWithoutModeIsHostMode: generations from before the modes write none.
-func TestClaimWithoutModeIsHostMode(t *testing.T) {
+// TestRecordWithoutModeIsHostMode: generations from before the modes write none.
+func TestRecordWithoutModeIsHostMode(t *testing.T) {
 	shared := t.TempDir()
 	if err := os.WriteFile(filepath.Join(shared, ownerFile), []byte(`{"slot":3,"order":7}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := join(t, shared, t.TempDir())
-	took(t, p.Take)
-	if p.Unswept() {
+	p := acquire(t, shared, t.TempDir())
+	took(t, p.TakeOver)
+	if ownership(t, p).SweepDue {
 		t.Error("host mode is taken for another mode")
 	}
-	leave(t, p)
-	q := joinAs(t, podMode, shared, t.TempDir())
-	took(t, q.Take)
-	if !q.Unswept() {
+	closeLease(t, p)
+	q := acquireAs(t, podMode, shared, t.TempDir())
+	took(t, q.TakeOver)
+	if !ownership(t, q).SweepDue {
 		t.Error("host mode is not taken for another mode")
 	}
-	leave(t, q)
+	closeLease(t, q)
 }

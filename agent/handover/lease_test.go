@@ -11,27 +11,36 @@ import (
 
 func anySlot(int) bool { return true }
 
-// join takes a place as a process of its own would: flock is per open file, so
-// two places in one process exclude each other as two processes do.
-func join(t *testing.T, shared, own string) *Place {
+// acquire takes a slot as a process of its own would: flock is per open file, so
+// two leases in one process exclude each other as two processes do.
+func acquire(t *testing.T, shared, own string) *Lease {
 	t.Helper()
-	return joinAs(t, HostMode, shared, own)
+	return acquireAs(t, HostMode, shared, own)
 }
 
-func joinAs(t *testing.T, mode, shared, own string) *Place {
+func acquireAs(t *testing.T, mode, shared, own string) *Lease {
 	t.Helper()
-	p, err := Join(shared, own, mode, anySlot)
+	p, err := Acquire(shared, own, mode, anySlot)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func leave(t *testing.T, p *Place) {
+func closeLease(t *testing.T, p *Lease) {
 	t.Helper()
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func ownership(t *testing.T, l *Lease) Ownership {
+	t.Helper()
+	o, err := l.Ownership()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 // took says whether f ran.
@@ -47,117 +56,117 @@ func took(t *testing.T, how func(func() error) error) bool {
 
 func TestNewerGenerationTakesOver(t *testing.T) {
 	shared := t.TempDir()
-	old := join(t, shared, t.TempDir())
-	if took(t, old.Hold) {
+	old := acquire(t, shared, t.TempDir())
+	if took(t, old.IfOwner) {
 		t.Error("held without having taken")
 	}
-	if !took(t, old.Take) || !took(t, old.Hold) {
+	if !took(t, old.TakeOver) || !took(t, old.IfOwner) {
 		t.Fatal("the only generation could not take over")
 	}
-	fresh := join(t, shared, t.TempDir())
+	fresh := acquire(t, shared, t.TempDir())
 	if fresh.Slot() == old.Slot() {
 		t.Fatalf("both generations have slot %d", fresh.Slot())
 	}
-	if took(t, fresh.Hold) || took(t, fresh.Alone) {
+	if took(t, fresh.IfOwner) || took(t, fresh.IfNoOtherOwner) {
 		t.Error("a generation acted as owner before it took over")
 	}
-	if !took(t, old.Hold) {
+	if !took(t, old.IfOwner) {
 		t.Error("the old generation lost ownership before it was taken")
 	}
-	if !took(t, fresh.Take) {
+	if !took(t, fresh.TakeOver) {
 		t.Fatal("the newer generation could not take over")
 	}
-	for name, how := range map[string]func(func() error) error{"Take": old.Take, "Hold": old.Hold, "Alone": old.Alone, "AtOnce": old.AtOnce} {
+	for name, how := range map[string]func(func() error) error{"TakeOver": old.TakeOver, "IfOwner": old.IfOwner, "IfNoOtherOwner": old.IfNoOtherOwner, "IfNoOtherOwnerNow": old.IfNoOtherOwnerNow} {
 		if took(t, how) {
 			t.Errorf("superseded generation could %s", name)
 		}
 	}
-	if old.Mine() || !fresh.Mine() {
+	if ownership(t, old).Owner || !ownership(t, fresh).Owner {
 		t.Error("the owner is not the one that took over last")
 	}
-	leave(t, fresh)
-	if !took(t, old.Take) {
+	closeLease(t, fresh)
+	if !took(t, old.TakeOver) {
 		t.Error("the old generation could not take back from a dead one")
 	}
-	leave(t, old)
+	closeLease(t, old)
 }
 
-func TestRestartKeepsPlace(t *testing.T) {
+func TestRestartKeepsSlot(t *testing.T) {
 	shared, own := t.TempDir(), t.TempDir()
-	first := join(t, shared, own)
-	took(t, first.Take)
-	newer := join(t, shared, t.TempDir())
-	leave(t, first)
-	again, err := Join(shared, own, HostMode, func(int) bool { return false })
+	first := acquire(t, shared, own)
+	took(t, first.TakeOver)
+	newer := acquire(t, shared, t.TempDir())
+	closeLease(t, first)
+	again, err := Acquire(shared, own, HostMode, func(int) bool { return false })
 	if err != nil {
-		t.Fatalf("a former place needs no free ports: %v", err)
+		t.Fatalf("a former slot needs no free ports: %v", err)
 	}
-	if again.Slot() != first.Slot() || !took(t, again.Hold) {
+	if again.Slot() != first.Slot() || !took(t, again.IfOwner) {
 		t.Errorf("restarted in slot %d, was %d and owner", again.Slot(), first.Slot())
 	}
-	if !took(t, newer.Take) || took(t, again.Take) {
+	if !took(t, newer.TakeOver) || took(t, again.TakeOver) {
 		t.Error("a restart made the older generation the newer one")
 	}
-	leave(t, again)
-	leave(t, newer)
+	closeLease(t, again)
+	closeLease(t, newer)
 }
 
 func TestSlotWithBusyPortsIsPassedOver(t *testing.T) {
-	p, err := Join(t.TempDir(), t.TempDir(), HostMode, func(slot int) bool { return slot == 3 })
+	p, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(slot int) bool { return slot == 3 })
 	if err != nil || p.Slot() != 3 {
 		t.Fatalf("slot %v, error %v, want 3", p, err)
 	}
-	leave(t, p)
-	if _, err := Join(t.TempDir(), t.TempDir(), HostMode, func(int) bool { return false }); !errors.Is(err, ErrFull) {
+	closeLease(t, p)
+	if _, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(int) bool { return false }); !errors.Is(err, ErrFull) {
 		t.Errorf("a node without a free slot: %v", err)
 	}
 }
 
 func TestDamagedOwnerIsNobody(t *testing.T) {
 	shared := t.TempDir()
-	p := join(t, shared, t.TempDir())
+	p := acquire(t, shared, t.TempDir())
 	if err := os.WriteFile(filepath.Join(shared, ownerFile), []byte(`{"slot":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !took(t, p.Alone) || !took(t, p.Take) || !took(t, p.Hold) {
+	if !took(t, p.IfNoOtherOwner) || !took(t, p.TakeOver) || !took(t, p.IfOwner) {
 		t.Error("a file cut short by a crash kept the kernel from everybody")
 	}
-	leave(t, p)
+	closeLease(t, p)
 }
 
 func TestOneAgentInARunDirectory(t *testing.T) {
 	own := t.TempDir()
-	p := join(t, t.TempDir(), own)
-	if _, err := Join(t.TempDir(), own, HostMode, anySlot); err == nil {
+	p := acquire(t, t.TempDir(), own)
+	if _, err := Acquire(t.TempDir(), own, HostMode, anySlot); err == nil {
 		t.Error("two agents share a run directory")
 	}
-	leave(t, p)
+	closeLease(t, p)
 }
 
 // While neither the agent nor the Envoy of a generation ran, its slot looked
 // free and another one took it.
 func TestRestartFindsFormerSlotTaken(t *testing.T) {
 	shared, own := t.TempDir(), t.TempDir()
-	first := join(t, shared, own)
-	leave(t, first)
-	newer := join(t, shared, t.TempDir())
+	first := acquire(t, shared, own)
+	closeLease(t, first)
+	newer := acquire(t, shared, t.TempDir())
 	if newer.Slot() != first.Slot() {
 		t.Fatalf("slot %d, want the freed %d", newer.Slot(), first.Slot())
 	}
-	again := join(t, shared, own)
+	again := acquire(t, shared, own)
 	if again.Slot() == newer.Slot() {
 		t.Errorf("two generations in slot %d", again.Slot())
 	}
-	if !took(t, newer.Take) || took(t, again.Take) {
+	if !took(t, newer.TakeOver) || took(t, again.TakeOver) {
 		t.Error("a restart made the older generation the newer one")
 	}
-	leave(t, again)
-	again = join(t, shared, own)
+	closeLease(t, again)
+	again = acquire(t, shared, own)
 	if again.Slot() == newer.Slot() {
-		t.Error("the new place was not kept")
+		t.Error("the new slot was not kept")
 	}
-	leave(t, again)
-	leave(t, newer)
+	closeLease(t, again)
+	closeLease(t, newer)
 }
 
 // A generation that came after the count was lost must not take itself for the
@@ -166,19 +175,19 @@ func TestLostCountKeepsTheOrder(t *testing.T) {
 	for _, lost := range []string{lastFile, ownerFile} {
 		shared := t.TempDir()
 		for range 3 {
-			leave(t, join(t, shared, t.TempDir()))
+			closeLease(t, acquire(t, shared, t.TempDir()))
 		}
-		old := join(t, shared, t.TempDir())
-		took(t, old.Take)
+		old := acquire(t, shared, t.TempDir())
+		took(t, old.TakeOver)
 		if err := os.Remove(filepath.Join(shared, lost)); err != nil {
 			t.Fatal(err)
 		}
-		fresh := join(t, shared, t.TempDir())
-		if !took(t, fresh.Take) || took(t, old.Take) {
+		fresh := acquire(t, shared, t.TempDir())
+		if !took(t, fresh.TakeOver) || took(t, old.TakeOver) {
 			t.Errorf("without %s the newer generation does not take over", lost)
 		}
-		leave(t, fresh)
-		leave(t, old)
+		closeLease(t, fresh)
+		closeLease(t, old)
 	}
 }
 
@@ -209,4 +218,23 @@ func TestLookingHoldsNothing(t *testing.T) {
 	}
 	close(stop)
 	<-stopped
+}
+
+// TestUnreadableOwnerIsNotKnown: an error is no answer, and nothing is done by it.
+func TestUnreadableOwnerIsNotKnown(t *testing.T) {
+	shared := t.TempDir()
+	l := acquire(t, shared, t.TempDir())
+	took(t, l.TakeOver)
+	if err := errors.Join(os.Remove(filepath.Join(shared, ownerFile)), os.Mkdir(filepath.Join(shared, ownerFile), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := l.Ownership(); err == nil {
+		t.Errorf("an owner that can't be read is %+v", o)
+	}
+	for name, how := range map[string]func(func() error) error{"TakeOver": l.TakeOver, "IfOwner": l.IfOwner, "IfNoOtherOwner": l.IfNoOtherOwner, "IfNoOtherOwnerNow": l.IfNoOtherOwnerNow} {
+		if err := how(func() error { t.Errorf("%s ran", name); return nil }); err == nil || errors.Is(err, ErrSuperseded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	closeLease(t, l)
 }

@@ -105,13 +105,13 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	l := &loop{
-		cfg: a.cfg, findings: findings, source: src, kernel: a.kernel, resume: a.envoy.Resume,
-		metrics: newMetrics(registry), log: a.log.Named("loop"), state: a.state, tell: tell,
+		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume,
+		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
 	if a.pods != nil {
-		l.pods, l.refused, l.prober = a.pods, a.refused, newPodProber(a.pods.Ask)
+		l.pods, l.refused, l.proof.prober = a.pods, a.refused, newPodProber(a.pods.Ask)
 	} else {
-		l.prober = newProber(proberAddress(a.cfg.Redirect))
+		l.proof.prober = newProber(proberAddress(a.cfg.Redirect))
 	}
 	server, err := xds.NewServer(a.cfg.XDS, a.log.Named("xds"), xds.OnDisconnect(func() {
 		// An agent that ends leaves the pods redirected: Envoy goes on without it.
@@ -126,12 +126,12 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
 	view := func(all bool) debug.View {
 		s := a.state.Load()
-		v := s.view(all, s.stuck(time.Now(), a.cfg.StuckAfter))
+		v := s.view(all, s.health(time.Now(), a.cfg.StuckAfter))
 		v.Node = a.cfg.NodeName
 		return v
 	}
 	a.parts = []runner{
-		src.Run, server.Run, l.prober.run, l.run, health.run,
+		src.Run, server.Run, l.proof.prober.run, l.run, health.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, a.log.Named("debug")).Run,
 	}
 	return nil

@@ -27,8 +27,13 @@ const (
 	bindPatience = 2 * time.Minute
 )
 
-// stuck says what has not moved for too long; empty when nothing is stuck. An
-// Envoy that is not there is no reason to restart the agent, and no reason here.
+// idleSlack is how long the loop may take between two turns before it is taken
+// for idle: it turns at least once in retryInterval.
+const idleSlack = 10 * retryInterval
+
+// stuck says that the agent's own loop has not moved for longer than limit; empty
+// when it has. A restart cures nothing else: what Envoy or the kernel lacks is for
+// ready to say.
 func (s *State) stuck(now time.Time, limit time.Duration) string {
 	if s == nil {
 		return ""
@@ -36,19 +41,31 @@ func (s *State) stuck(now time.Time, limit time.Duration) string {
 	if idle := now.Sub(s.At); idle > limit {
 		return fmt.Sprintf("the loop has not moved for %s", idle.Round(time.Second))
 	}
-	if s.Envoy.Connected && !s.PendingSince.IsZero() {
-		if wait := now.Sub(s.PendingSince); wait > limit {
-			return fmt.Sprintf("a change has waited for %s: %s%s", wait.Round(time.Second), s.Reason, s.ApplyErr)
-		}
-	}
 	return ""
+}
+
+// pending is the age of the oldest change that is not in the kernel and in Envoy,
+// zero when there is none. A loop that doesn't move may not have seen the oldest:
+// it counts from when it last moved.
+func (s *State) pending(now time.Time) time.Duration {
+	if s == nil {
+		return 0
+	}
+	age := time.Duration(0)
+	if !s.PendingSince.IsZero() {
+		age = now.Sub(s.PendingSince)
+	}
+	if idle := now.Sub(s.At); idle > idleSlack {
+		age = max(age, idle)
+	}
+	return age
 }
 
 // ready says why the agent is not doing its work; empty when it is. One that a
 // newer agent has taken over from stands by, which is all it has to do: were it
 // unready, a rolling update would delete it at once, before the newer one has
-// been ready for as long as it has to be.
-func (s *State) ready() string {
+// been ready for as long as it has to be. A change may wait for as long as limit.
+func (s *State) ready(now time.Time, limit time.Duration) string {
 	switch {
 	case s == nil:
 		return "no round yet"
@@ -58,8 +75,20 @@ func (s *State) ready() string {
 		return string(s.Phase) + ": " + s.Reason
 	case s.ApplyErr != "":
 		return s.ApplyErr
+	case s.CheckErr != "":
+		return "can't tell whether rules are in place: " + s.CheckErr
+	case s.pending(now) > limit:
+		return fmt.Sprintf("a change has waited for %s: %s", s.pending(now).Round(time.Second), s.Reason)
 	}
 	return ""
+}
+
+// health is what probes are told; each is empty when all is well.
+type health struct{ notReady, stuck string }
+
+// health is the state's at this time.
+func (s *State) health(now time.Time, limit time.Duration) health {
+	return health{notReady: s.ready(now, limit), stuck: s.stuck(now, limit)}
 }
 
 // healthServer serves /healthz, /readyz and /metrics.
@@ -117,7 +146,7 @@ func (h *healthServer) handler() http.Handler {
 		answer(w, h.state.Load().stuck(time.Now(), h.stuckAfter))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, h.state.Load().ready())
+		answer(w, h.state.Load().ready(time.Now(), h.stuckAfter))
 	})
 	return mux
 }

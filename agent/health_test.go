@@ -26,8 +26,10 @@ func TestHealth(t *testing.T) {
 		"redirecting":          {&State{At: now, Phase: PhaseRedirecting, Envoy: connected}, "200", "200", ""},
 		"no Envoy":             {&State{At: now, Phase: PhaseWaiting, Reason: "no Envoy", PendingSince: now.Add(-time.Hour)}, "503", "200", "no Envoy"},
 		"failing":              {&State{At: now, Phase: PhaseRedirecting, ApplyErr: "no room", Envoy: connected}, "503", "200", "no room"},
-		"stuck on a change":    {&State{At: now, Phase: PhaseWaiting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "503", "unanswered"},
-		"loop does not move":   {&State{At: now.Add(-time.Hour), Phase: PhaseRedirecting, Envoy: connected}, "200", "503", "not moved"},
+		"Envoy is deaf":        {&State{At: now, Phase: PhaseWaiting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "200", "unanswered"},
+		"a change waits":       {&State{At: now, Phase: PhaseRedirecting, Reason: "unanswered", Envoy: connected, PendingSince: now.Add(-time.Hour)}, "503", "200", "a change has waited for 1h0m0s: unanswered"},
+		"can't tell":           {&State{At: now, Phase: PhaseRedirecting, CheckErr: "no answer by the kernel", Envoy: connected}, "503", "200", "no answer by the kernel"},
+		"loop does not move":   {&State{At: now.Add(-time.Hour), Phase: PhaseRedirecting, Envoy: connected}, "503", "503", "not moved"},
 		"a change just came":   {&State{At: now, Phase: PhaseRedirecting, Envoy: connected, PendingSince: now}, "200", "200", ""},
 		"superseded stands by": {&State{At: now, Phase: PhaseSuperseded, Reason: "newer", Envoy: connected}, "200", "200", ""},
 	} {

@@ -5,10 +5,16 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
@@ -215,8 +221,8 @@ func TestSupersededStandsBy(t *testing.T) {
 		b.change()
 		pass(10 * time.Minute)
 		s := b.state()
-		if s.Phase != PhaseSuperseded || s.ready() != "" || s.stuck(time.Now(), time.Minute) != "" {
-			t.Errorf("phase %q, not ready %q, stuck %q", s.Phase, s.ready(), s.stuck(time.Now(), time.Minute))
+		if s.Phase != PhaseSuperseded || s.ready(time.Now(), time.Minute) != "" || s.stuck(time.Now(), time.Minute) != "" {
+			t.Errorf("phase %q, not ready %q, stuck %q", s.Phase, s.ready(time.Now(), time.Minute), s.stuck(time.Now(), time.Minute))
 		}
 		b.applySays(nil)
 		pass(2 * time.Second)
@@ -241,6 +247,146 @@ func TestDrainingEnvoyIsResumed(t *testing.T) {
 		b.redirecting(t)
 		if resumed != 1 {
 			t.Errorf("resumed %d times, want once", resumed)
+		}
+	})
+}
+
+// TestDeafEnvoyIsNoReasonToRestart: what Envoy doesn't answer is shown, and the
+// agent, which would only take the redirection of other pods along, goes on.
+func TestDeafEnvoyIsNoReasonToRestart(t *testing.T) {
+	for name, st := range map[string]xds.Status{
+		"answers nothing":      {Connected: true, ListenersAcked: true},
+		"refuses listeners":    {Connected: true, Settled: true},
+		"is not there":         {},
+		"has no working probe": {Connected: true, ListenersAcked: true, Settled: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(t *testing.T, b *bench) {
+				b.redirecting(t)
+				if name == "has no working probe" {
+					b.probeSays(errors.New("no answer"))
+					pass((probeFailures + 1) * probeInterval)
+				}
+				b.set(st)
+				b.change()
+				pass(10 * time.Minute)
+				s := b.state()
+				if why := s.stuck(time.Now(), b.loop.cfg.StuckAfter); why != "" {
+					t.Errorf("live fails: %s", why)
+				}
+				if why := s.ready(time.Now(), b.loop.cfg.StuckAfter); !strings.Contains(why, "Envoy") {
+					t.Errorf("ready says %q", why)
+				}
+				if age := s.pending(time.Now()); age < 9*time.Minute {
+					t.Errorf("the change is %s old", age)
+				}
+			})
+		})
+	}
+}
+
+// TestRemovalIsHeldBack: while the kernel may redirect to a Service that is gone,
+// Envoy serves it; what is new it is given at once.
+func TestRemovalIsHeldBack(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.redirecting(t)
+		old, added := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddrPort("10.96.0.11:80")
+		serves := func(addr netip.AddrPort) bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			f, ok := b.published.Frontend(addr)
+			return ok && f.Bypass == ""
+		}
+		b.mu.Lock()
+		b.withdrawErr = errors.New("no memory")
+		b.inputs.Services[0].Spec.ClusterIP, b.inputs.Services[0].Spec.ClusterIPs = "10.96.0.11", []string{"10.96.0.11"}
+		b.mu.Unlock()
+		b.change()
+		pass(10 * time.Second)
+		if !serves(old) || !serves(added) {
+			t.Errorf("while the kernel can't be changed, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
+		}
+		if n := counted(b.took())["withdraw"]; n < 9 || n > 12 {
+			t.Errorf("%d tries in 10 s", n)
+		}
+		b.mu.Lock()
+		b.withdrawErr = nil
+		b.mu.Unlock()
+		pass(2 * retryInterval)
+		if serves(old) || !serves(added) {
+			t.Errorf("once it was withdrawn, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
+		}
+		b.took()
+		pass(10 * time.Second)
+		if n := counted(b.took()); n["withdraw"]+n["publish"] > 0 {
+			t.Errorf("with nothing to do the loop did %v", n)
+		}
+	})
+}
+
+// TestOtherModeHoldsUpEnvoy: while an agent of the other mode that has ended
+// redirects to listeners that the first publication would take away, there is
+// none; its redirection ends by itself after the switch's timeout.
+func TestOtherModeHoldsUpEnvoy(t *testing.T) {
+	for name, mended := range map[string]bool{"stopped at last": true, "never stopped": false} {
+		t.Run(name, func(t *testing.T) {
+			onPreparedBench(t, func(b *bench) { b.prepareErr = fmt.Errorf("%w: busy", handover.ErrOtherMode) }, func(t *testing.T, b *bench) {
+				b.change()
+				b.connect()
+				pass(b.loop.cfg.Redirect.Timeout - 2*time.Second)
+				if n := counted(b.took()); n["publish"]+n["apply"] > 0 || n["prepare"] < 5 {
+					t.Errorf("before that the loop did %v", n)
+				}
+				if mended {
+					b.mu.Lock()
+					b.prepareErr = nil
+					b.mu.Unlock()
+					pass(1500 * time.Millisecond)
+				} else {
+					pass(4 * time.Second)
+				}
+				if n := counted(b.took()); n["publish"] != 1 || n["apply"] < 1 {
+					t.Errorf("then the loop did %v", n)
+				}
+			})
+		})
+	}
+}
+
+// TestPendingIsComputedWhenScraped: a loop that hangs sets no gauge.
+func TestPendingIsComputedWhenScraped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state, registry := &atomic.Pointer[State]{}, prometheus.NewRegistry()
+		newMetrics(registry, state)
+		scrape := func() float64 {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				if f.GetName() == "nodevoy_pending_changes_seconds" {
+					return f.GetMetric()[0].GetGauge().GetValue()
+				}
+			}
+			t.Fatal("no such metric")
+			return 0
+		}
+		if v := scrape(); v != 0 {
+			t.Errorf("before the first round: %v", v)
+		}
+		state.Store(&State{At: time.Now()})
+		pass(time.Second)
+		if v := scrape(); v != 0 {
+			t.Errorf("a second after the last turn, with nothing to do: %v", v)
+		}
+		pass(time.Minute)
+		if v := scrape(); v != 61 {
+			t.Errorf("a loop that hung for 61 s: %v", v)
+		}
+		state.Store(&State{At: time.Now(), PendingSince: time.Now()})
+		pass(5 * time.Second)
+		if v := scrape(); v != 5 {
+			t.Errorf("a change that has waited for 5 s: %v", v)
 		}
 	})
 }

@@ -30,22 +30,24 @@ import (
 // bench is the loop between a source, an Envoy and a kernel that the test
 // moves. Its diary holds what the loop did, in order.
 type bench struct {
-	mu        sync.Mutex
-	diary     []string
-	inputs    model.Inputs
-	status    xds.Status
-	engaged   bool
-	applyErr  error
-	refresh   error
-	drift     []redirect.Drift
-	driftErr  error
-	probeErr  error
-	changed   chan struct{}
-	envoy     chan struct{}
-	published *model.Node
-	places    []model.PodTarget
-	loop      *loop
-	logs      *observer.ObservedLogs
+	mu       sync.Mutex
+	diary    []string
+	inputs   model.Inputs
+	status   xds.Status
+	engaged  bool
+	applyErr error
+	// prepareErr and withdrawErr are what becomes of these steps.
+	prepareErr, withdrawErr error
+	refresh                 error
+	drift                   []redirect.Drift
+	driftErr                error
+	probeErr                error
+	changed                 chan struct{}
+	envoy                   chan struct{}
+	published               *model.Node
+	places                  []model.PodTarget
+	loop                    *loop
+	logs                    *observer.ObservedLogs
 	// latency is Envoy's; busy and more are for its answers. See slowly.
 	latency    time.Duration
 	busy, more bool
@@ -96,9 +98,19 @@ func (e fakeEnvoy) Status() xds.Status {
 
 type fakeKernel struct{ *bench }
 
-func (k fakeKernel) Prepare(context.Context, *redirect.Plan) error { k.note("prepare"); return nil }
+func (k fakeKernel) Prepare(context.Context, *redirect.Plan) error {
+	k.note("prepare")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.prepareErr
+}
 
-func (k fakeKernel) Withdraw(context.Context, *redirect.Plan) error { k.note("withdraw"); return nil }
+func (k fakeKernel) Withdraw(context.Context, *redirect.Plan) error {
+	k.note("withdraw")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.withdrawErr
+}
 
 func (k fakeKernel) Apply(context.Context, *redirect.Plan) error {
 	k.note("apply")
@@ -126,7 +138,8 @@ func (k fakeKernel) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, er
 	return d, k.driftErr
 }
 
-func (k fakeKernel) Leftover() string { return "" }
+func (k fakeKernel) Leftover() string    { return "" }
+func (k fakeKernel) OwnershipErr() error { return nil }
 
 func (k fakeKernel) Superseded() bool {
 	k.mu.Lock()
@@ -183,17 +196,18 @@ func onPreparedBench(t *testing.T, prepare func(*bench), f func(t *testing.T, b 
 		cfg.NodeName = "node-a"
 		b.loop = &loop{
 			cfg: cfg.Resolved(), source: fakeSource{b}, envoy: fakeEnvoy{b}, kernel: fakeKernel{b},
-			metrics: newMetrics(prometheus.NewRegistry()), log: zap.New(core), state: &atomic.Pointer[State]{},
-			prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func(context.Context) error {
+			reporter: &reporter{log: zap.New(core), state: &atomic.Pointer[State]{}},
+			proof: proof{prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func(context.Context) error {
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				return b.probeErr
-			}},
+			}}},
 		}
+		b.loop.metrics = newMetrics(prometheus.NewRegistry(), b.loop.state)
 		prepare(b)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		for _, run := range []runner{b.loop.run, b.loop.prober.run} {
+		for _, run := range []runner{b.loop.run, b.loop.proof.prober.run} {
 			wg.Go(func() {
 				if err := run(ctx); err != nil {
 					t.Error(err)
@@ -253,7 +267,7 @@ func TestOrderOfARound(t *testing.T) {
 		if diff := cmp.Diff([]string{"apply"}, b.took()); diff != "" {
 			t.Errorf("with an Envoy (-want +got):\n%s", diff)
 		}
-		if s := b.state(); s.Phase != PhaseRedirecting || s.Applied.IsZero() || !s.PendingSince.IsZero() || s.ready() != "" {
+		if s := b.state(); s.Phase != PhaseRedirecting || s.Applied.IsZero() || !s.PendingSince.IsZero() || s.ready(time.Now(), time.Minute) != "" {
 			t.Errorf("state after apply: %+v", s)
 		}
 		if _, ok := b.published.Frontend(netip.MustParseAddrPort("10.96.0.10:80")); !ok {
@@ -361,18 +375,18 @@ func TestFailedApplyIsTriedAgainAndShown(t *testing.T) {
 		b.connect()
 		time.Sleep(5 * time.Second)
 		s := b.state()
-		if s.ApplyErr != "no room" || s.ready() == "" || s.PendingSince.IsZero() {
+		if s.ApplyErr != "no room" || s.ready(time.Now(), time.Minute) == "" || s.PendingSince.IsZero() {
 			t.Errorf("state after a failed apply: %+v", s)
 		}
 		time.Sleep(b.loop.cfg.StuckAfter)
-		if s := b.state(); s.stuck(time.Now(), b.loop.cfg.StuckAfter) == "" {
-			t.Error("a change that can't be applied for a minute is not stuck")
+		if s := b.state(); s.stuck(time.Now(), b.loop.cfg.StuckAfter) != "" {
+			t.Error("the agent would be restarted because the kernel takes no rules")
 		}
 		b.mu.Lock()
 		b.applyErr = nil
 		b.mu.Unlock()
 		time.Sleep(2 * retryInterval)
-		if s := b.state(); s.ApplyErr != "" || s.Phase != PhaseRedirecting || s.stuck(time.Now(), time.Minute) != "" {
+		if s := b.state(); s.ApplyErr != "" || s.Phase != PhaseRedirecting || s.ready(time.Now(), time.Minute) != "" {
 			t.Errorf("state after recovery: %+v", s)
 		}
 	})

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,6 @@ type metrics struct {
 	drift         prometheus.Counter
 	releases      prometheus.Counter
 	probeFailures prometheus.Counter
-	pending       prometheus.Gauge
 	connected     prometheus.Gauge
 	redirecting   prometheus.Gauge
 	pods          *prometheus.GaugeVec
@@ -33,9 +33,15 @@ type metrics struct {
 	redirected    *prometheus.GaugeVec
 }
 
-// newMetrics registers the agent's metrics with reg.
-func newMetrics(reg prometheus.Registerer) *metrics {
+// newMetrics registers the agent's metrics with reg. state is where the loop
+// publishes.
+func newMetrics(reg prometheus.Registerer, state *atomic.Pointer[State]) *metrics {
 	f := promauto.With(reg)
+	// Computed when scraped: a loop that hangs sets no gauge.
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "nodevoy", Name: "pending_changes_seconds",
+		Help: "Age of the oldest change that is not in Envoy and the kernel yet; 0 when there is none. While the loop does not move, at least the time since it did.",
+	}, func() float64 { return state.Load().pending(time.Now()).Seconds() })
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Namespace: "nodevoy", Name: name, Help: help})
 	}
@@ -59,7 +65,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		drift:         counter("drift_repaired_total", "Foreign edits of nodevoy's own rules, sets and routes that were found and mended."),
 		releases:      counter("redirection_stopped_total", "Times redirection was stopped because Envoy went away or did not answer."),
 		probeFailures: counter("envoy_probe_failures_total", "Requests through Envoy's own listener that got no answer."),
-		pending:       gauge("pending_changes_seconds", "Age of the oldest change that is not in Envoy and the kernel yet; 0 when there is none."),
 		connected:     gauge("envoy_connected", "1 while an Envoy holds the configuration stream."),
 		redirecting:   gauge("redirecting", "1 while enrolled pods' connections are redirected."),
 		pods: f.NewGaugeVec(prometheus.GaugeOpts{
@@ -126,7 +131,11 @@ func (m *metrics) observeNode(n *model.Node) {
 
 // observeState sets the gauges that follow from the published state.
 func (m *metrics) observeState(s *State) {
-	m.problems.Set(float64(len(s.Problems)))
+	problems := len(s.SourceProblems)
+	if s.Node != nil {
+		problems += len(s.Node.Problems)
+	}
+	m.problems.Set(float64(problems))
 	m.connected.Set(boolGauge(s.Envoy.Connected))
 	m.redirecting.Set(boolGauge(s.Phase == PhaseRedirecting))
 	m.inUse.Set(float64(len(s.Envoy.InUse)))
@@ -136,11 +145,6 @@ func (m *metrics) observeState(s *State) {
 	redirected, others := s.enrolled()
 	m.redirected.WithLabelValues("true").Set(float64(redirected))
 	m.redirected.WithLabelValues("false").Set(float64(others))
-	pending := 0.0
-	if !s.PendingSince.IsZero() {
-		pending = s.At.Sub(s.PendingSince).Seconds()
-	}
-	m.pending.Set(pending)
 }
 
 func boolGauge(b bool) float64 {

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/xds"
@@ -36,10 +34,6 @@ const (
 	refusedInterval = 5 * time.Second
 )
 
-// podModeEnvoy is the first Envoy that survives when a network namespace in
-// which it listens goes away (envoyproxy/envoy#39890).
-const podModeEnvoy = "1.40.0"
-
 // locateTicks says when to look for pods: never in host mode.
 func (l *loop) locateTicks() (<-chan time.Time, func()) {
 	if l.pods == nil {
@@ -52,26 +46,26 @@ func (l *loop) locateTicks() (<-chan time.Time, func()) {
 // relocate looks for pods that are not redirected as they should be, and now and
 // then for all. It says whether Envoy has to be told of other places.
 func (l *loop) relocate(ctx context.Context) bool {
-	if l.plan == nil || l.kernel.Superseded() || (!l.podsLack() && time.Since(l.looked) < lookInterval) {
+	if l.round.plan == nil || l.kernel.Superseded() || (!l.podsLack() && time.Since(l.located) < lookInterval) {
 		return false
 	}
-	l.looked = time.Now()
-	return l.pods.Relocate(ctx, l.plan)
+	l.located = time.Now()
+	return l.pods.Relocate(ctx, l.round.plan)
 }
 
 // podsLack says whether any enrolled pod lacks anything.
 func (l *loop) podsLack() bool {
 	report := l.pods.Report()
-	for i := range l.plan.Places {
-		if s := report[l.plan.Places[i].UID]; !s.Redirecting || s.Reason != "" {
+	for i := range l.round.plan.Places {
+		if s := report[l.round.plan.Places[i].UID]; !s.Redirecting || s.Reason != "" {
 			return true
 		}
 	}
 	return false
 }
 
-// places are where Envoy is to listen; none in host mode.
-func (l *loop) places() []model.PodTarget {
+// targets are the pods in which Envoy is to listen; none in host mode.
+func (l *loop) targets() []model.PodTarget {
 	if l.pods == nil {
 		return nil
 	}
@@ -81,44 +75,15 @@ func (l *loop) places() []model.PodTarget {
 // retryRefused sends listeners again that Envoy refused a while ago: what was in
 // their way is the pod's, and may be gone.
 func (l *loop) retryRefused() {
-	if l.pods == nil || l.plan == nil || time.Since(l.published) < refusedInterval || len(l.envoy.Status().Refused) == 0 {
+	if l.pods == nil || l.round.plan == nil || time.Since(l.round.published) < refusedInterval || len(l.envoy.Status().Refused) == 0 {
 		return
 	}
-	l.unapplied = true
+	l.round.unapplied = true
 	l.publish()
 }
 
-// notePods logs what became of pods, when it is news.
-func (l *loop) notePods() {
-	if l.pods == nil {
-		return
-	}
-	report := l.report()
-	for i := range l.plan.Places {
-		p := &l.plan.Places[i]
-		now, before := report[p.UID], l.podStates[p.UID]
-		if now == before {
-			continue
-		}
-		fields := []zap.Field{zap.String("pod", p.Name()), zap.String("netns", now.Netns)}
-		if now.Reason != "" {
-			fields = append(fields, zap.String("why", now.Reason))
-		}
-		switch {
-		case now.Redirecting:
-			l.log.Info("pod redirected", fields...)
-		case before.Redirecting && now.Netns == "":
-			// A pod that ends loses its namespace before its object goes.
-			l.log.Info("pod not redirected any more", fields...)
-		default:
-			l.log.Warn("pod not redirected", fields...)
-		}
-	}
-	l.podStates = report
-}
-
-// report says what became of each pod. Nil in host mode.
-func (l *loop) report() map[string]redirect.PodState {
+// podReport says what became of each pod. Nil in host mode.
+func (l *loop) podReport() map[string]redirect.PodState {
 	if l.pods == nil {
 		return nil
 	}
@@ -126,7 +91,7 @@ func (l *loop) report() map[string]redirect.PodState {
 }
 
 // refusals are the places where Envoy could not listen, by the path of the
-// network namespace. What the loop notes there, those who ask in pods look up.
+// network namespace. What the loop records there, those who ask in pods look up.
 type refusals struct {
 	byPath atomic.Pointer[map[string]string]
 }

@@ -119,7 +119,7 @@ func TestPodThatAppearsIsRedirected(t *testing.T) {
 		if diff := cmp.Diff(want, p.places); diff != "" {
 			t.Errorf("published places (-want +got):\n%s", diff)
 		}
-		v := p.state().view(false, "")
+		v := p.state().view(false, health{})
 		if pod := v.Pods[0]; !pod.Redirected || pod.Netns != "/run/netns/a" || v.Redirect.Mode != "pod" {
 			t.Errorf("status shows %+v, mode %q", pod, v.Redirect.Mode)
 		}
@@ -163,10 +163,10 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 			t.Errorf("tried %d times in 10 s, want 10", n)
 		}
 		s := p.state()
-		if s.ready() != "" || s.ApplyErr != "" || !s.PendingSince.IsZero() || s.Applied.IsZero() {
+		if s.ready(time.Now(), time.Minute) != "" || s.ApplyErr != "" || !s.PendingSince.IsZero() || s.Applied.IsZero() {
 			t.Errorf("state beside a broken pod: %+v", s)
 		}
-		if pod := s.view(false, "").Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
+		if pod := s.view(false, health{}).Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
 			t.Errorf("status shows %+v", pod)
 		}
 		if n := p.logs.FilterMessage("pod not redirected").Len(); n != 1 {
@@ -185,7 +185,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 		}
 		p.becomes("/run/netns/a", "")
 		pass(2 * time.Second)
-		if pod := p.state().view(false, "").Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
+		if pod := p.state().view(false, health{}).Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
 			t.Errorf("once it is mended status shows %+v", pod)
 		}
 		p.took()
@@ -237,8 +237,8 @@ func TestOldEnvoyIsRefused(t *testing.T) {
 		if got := p.took(); slices.Contains(got, "apply") {
 			t.Errorf("with an old Envoy the loop did %q", got)
 		}
-		if s := p.state(); !strings.Contains(s.ready(), "Envoy 1.39.2 is older than 1.40.0") {
-			t.Errorf("not ready because %q", s.ready())
+		if s := p.state(); !strings.Contains(s.ready(time.Now(), time.Minute), "Envoy 1.39.2 is older than 1.40.0") {
+			t.Errorf("not ready because %q", s.ready(time.Now(), time.Minute))
 		}
 		st.EnvoyVersion = "1.40.0"
 		p.set(st)
@@ -266,12 +266,12 @@ func TestEnvoyGoneAndBack(t *testing.T) {
 		p.redirecting(t)
 		p.loop.envoyGone()
 		p.set(xds.Status{})
-		if pod := p.state().view(false, "").Pods[0]; pod.Redirected || pod.NotRedirected == "" {
+		if pod := p.state().view(false, health{}).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
 			t.Errorf("without an Envoy status shows %+v", pod)
 		}
 		p.connect()
 		pass(2 * time.Second)
-		if pod := p.state().view(false, "").Pods[0]; !pod.Redirected {
+		if pod := p.state().view(false, health{}).Pods[0]; !pod.Redirected {
 			t.Errorf("with an Envoy status shows %+v", pod)
 		}
 	})
@@ -297,13 +297,13 @@ func TestDeafPodsEndRedirection(t *testing.T) {
 func TestStatusHasNoNulls(t *testing.T) {
 	onPodBench(t, func(t *testing.T, p *fakePods) {
 		for _, s := range []*State{nil, {}, p.state()} {
-			text, err := json.Marshal(s.view(true, ""))
+			text, err := json.Marshal(s.view(true, health{}))
 			if err != nil || strings.Contains(string(text), "null") {
 				t.Errorf("status is %s, error %v", text, err)
 			}
 		}
 		p.redirecting(t)
-		text, err := json.Marshal(p.state().view(true, ""))
+		text, err := json.Marshal(p.state().view(true, health{}))
 		if err != nil || strings.Contains(string(text), "null") {
 			t.Errorf("status is %s, error %v", text, err)
 		}

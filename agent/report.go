@@ -4,90 +4,144 @@ package agent
 
 import (
 	"cmp"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
-// noteError shows an error of a step on the plan, and logs it unless it is the
-// one that was logged last.
-func (l *loop) noteError(what string, err error) {
-	if l.applyErr == nil || l.applyErr.Error() != err.Error() {
-		l.log.Error(what, zap.Error(err))
-	}
-	l.applyErr = err
+// reporter lets everybody know what the loop sees: by log, metrics, Events, and
+// the published State. What is no news is not logged again.
+type reporter struct {
+	findings redirect.Findings
+	metrics  *metrics
+	log      *zap.Logger
+	state    *atomic.Pointer[State]
+	// tell says to the owner of an object what is wrong with it; may be nil.
+	tell func(model.Problem)
+	told map[model.Problem]bool
+	// drift counts foreign edits that were found; checkErr is why rules could not
+	// be checked, nil when they could.
+	drift    int
+	checkErr error
+	// nacks are those that were logged, podStates what was last logged of pods.
+	nacks     int
+	podStates map[string]redirect.PodState
 }
 
 // tellProblems passes on the problems that the last round did not have.
-func (l *loop) tellProblems() {
-	now := make(map[model.Problem]bool, len(l.node.Problems))
-	for _, p := range l.node.Problems {
+func (r *reporter) tellProblems(node *model.Node) {
+	now := make(map[model.Problem]bool, len(node.Problems))
+	for _, p := range node.Problems {
 		now[p] = true
-		if l.told[p] {
+		if r.told[p] {
 			continue
 		}
-		l.log.Warn("object can't be used as written", zap.String("kind", p.Kind), zap.String("namespace", p.Namespace),
+		r.log.Warn("object can't be used as written", zap.String("kind", p.Kind), zap.String("namespace", p.Namespace),
 			zap.String("name", p.Name), zap.String("field", p.Field), zap.String("detail", p.Detail))
-		if l.tell != nil {
-			l.tell(p)
+		if r.tell != nil {
+			r.tell(p)
 		}
 	}
-	l.told = now
+	r.told = now
 }
 
-// noteDriftError logs why rules could not be checked, when that is news.
-func (l *loop) noteDriftError(err error) {
-	what := ""
-	if err != nil {
-		what = err.Error()
+// noteCheckError shows why rules could not be checked, and logs it when that is
+// news. A nil error means that they could.
+func (r *reporter) noteCheckError(err error) {
+	if err != nil && (r.checkErr == nil || r.checkErr.Error() != err.Error()) {
+		r.log.Error("rules not checked", zap.Error(err))
 	}
-	if what != "" && what != l.driftErr {
-		l.log.Error("rules not checked", zap.Error(err))
+	r.checkErr = err
+}
+
+// noteDrift logs and counts foreign edits.
+func (r *reporter) noteDrift(found []redirect.Drift) {
+	for _, d := range found {
+		r.log.Warn("drift found, repairing", zap.String("kind", d.Kind), zap.String("name", d.Name), zap.String("detail", d.Detail))
 	}
-	l.driftErr = what
+	r.drift += len(found)
+	r.metrics.drift.Add(float64(len(found)))
 }
 
 // noteNacks logs and counts what Envoy refused since the last look.
-func (l *loop) noteNacks() {
-	st := l.envoy.Status()
-	fresh := st.NackCount - l.nacks
-	l.nacks = st.NackCount
+func (r *reporter) noteNacks(st xds.Status) {
+	fresh := st.NackCount - r.nacks
+	r.nacks = st.NackCount
 	for _, n := range st.Nacks[max(0, len(st.Nacks)-fresh):] {
-		l.metrics.nacks.WithLabelValues(n.Type).Inc()
-		l.log.Error("envoy refused configuration, its last good state stays in force",
+		r.metrics.nacks.WithLabelValues(n.Type).Inc()
+		r.log.Error("envoy refused configuration, its last good state stays in force",
 			zap.String("type", n.Type), zap.String("detail", n.Detail))
 	}
 }
 
+// notePods logs what became of the plan's pods, when it is news.
+func (r *reporter) notePods(plan *redirect.Plan, report map[string]redirect.PodState) {
+	for i := range plan.Places {
+		p := &plan.Places[i]
+		now, before := report[p.UID], r.podStates[p.UID]
+		if now == before {
+			continue
+		}
+		fields := []zap.Field{zap.String("pod", p.Name()), zap.String("netns", now.Netns)}
+		if now.Reason != "" {
+			fields = append(fields, zap.String("why", now.Reason))
+		}
+		switch {
+		case now.Redirecting:
+			r.log.Info("pod redirected", fields...)
+		case before.Redirecting && now.Netns == "":
+			// A pod that ends loses its namespace before its object goes.
+			r.log.Info("pod not redirected any more", fields...)
+		default:
+			r.log.Warn("pod not redirected", fields...)
+		}
+	}
+	r.podStates = report
+}
+
 // publishState lets everybody see where the loop stands.
 func (l *loop) publishState() {
-	envoy := l.envoy.Status()
+	r := &l.round
 	s := &State{
 		At: time.Now(), Phase: PhaseStarting, Reason: "Kubernetes objects are not all read yet",
-		Node: l.node, Plan: l.plan, Findings: l.findings, Envoy: envoy,
-		Problems: l.source.Problems(), Applied: l.applied, ObjectsRead: l.read, Redirecting: l.redirecting,
-		PendingSince: l.pendingSince, DriftRepaired: l.drift,
-		Mode: l.cfg.Redirect.Mode, Pods: l.report(), Leftover: l.kernel.Leftover(),
+		Node: r.node, Plan: r.plan, Findings: l.findings, Envoy: l.envoy.Status(),
+		SourceProblems: l.source.Problems(), Applied: r.applied, ObjectsRead: r.read, Redirecting: r.redirecting,
+		PendingSince: r.pendingSince, DriftRepaired: l.drift,
+		Mode: l.cfg.Redirect.Mode, Pods: l.podReport(), Leftover: l.kernel.Leftover(),
+		ProbeErr: text(l.proof.last.err), ApplyErr: text(r.applyErr),
+		CheckErr: cmp.Or(text(l.kernel.OwnershipErr()), text(l.checkErr)),
 	}
-	if l.probed.err != nil {
-		s.ProbeErr = l.probed.err.Error()
-	}
-	if l.applyErr != nil {
-		s.ApplyErr = l.applyErr.Error()
-	}
-	if l.node != nil {
-		s.Problems = append(s.Problems[:len(s.Problems):len(s.Problems)], l.node.Problems...)
-		s.Phase, s.Reason = PhaseRedirecting, ""
-		if !l.kernel.Engaged() {
-			s.Phase, s.Reason = PhaseWaiting, cmp.Or(l.blocked(), "rules are about to be applied")
-		}
-		if l.kernel.Superseded() {
-			s.Phase, s.Reason = PhaseSuperseded, handover.ErrSuperseded.Error()
-		}
+	if r.node != nil {
+		s.Phase, s.Reason = l.phase()
 	}
 	l.state.Store(s)
 	l.metrics.observeState(s)
+}
+
+// phase is what the agent does with connections, and why it does not redirect
+// them, or has not yet applied the last change.
+func (l *loop) phase() (Phase, string) {
+	switch {
+	case l.kernel.Superseded():
+		return PhaseSuperseded, handover.ErrSuperseded.Error()
+	case !l.kernel.Engaged():
+		return PhaseWaiting, cmp.Or(l.blocked(), "rules are about to be applied")
+	case l.round.unapplied:
+		return PhaseRedirecting, cmp.Or(l.blocked(), "the last change is about to be applied")
+	}
+	return PhaseRedirecting, ""
+}
+
+// text is an error's text, empty for none.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -18,7 +19,8 @@ const (
 	// PhaseStarting: the Kubernetes objects are not all known yet. Rules of an
 	// earlier agent are left as they are, and expire by themselves.
 	PhaseStarting Phase = "starting"
-	// PhaseWaiting: everything is ready but Envoy, so nothing is redirected.
+	// PhaseWaiting: nothing is redirected, because Envoy is not ready or rules are
+	// not applied.
 	PhaseWaiting Phase = "waiting for Envoy"
 	// PhaseRedirecting: enrolled pods' connections go to Envoy.
 	PhaseRedirecting Phase = "redirecting"
@@ -32,7 +34,8 @@ const (
 type State struct {
 	At    time.Time
 	Phase Phase
-	// Reason says why the phase is not PhaseRedirecting; empty when it is.
+	// Reason says why the phase is not PhaseRedirecting, or why the last change is
+	// not applied yet; empty when all is.
 	Reason string
 	// Node and Plan are nil while the phase is PhaseStarting.
 	Node     *model.Node
@@ -46,8 +49,9 @@ type State struct {
 	// empty when nothing is.
 	Leftover string
 	Envoy    xds.Status
-	// Problems are those of the input's source and of the model.
-	Problems []model.Problem
+	// SourceProblems are those of objects that could not be read; Node has those
+	// of objects that were.
+	SourceProblems []model.Problem
 	// ProbeErr is why the last request through Envoy's own listener failed.
 	ProbeErr string
 	// ObjectsRead is when every object was known for the first time, and
@@ -55,6 +59,9 @@ type State struct {
 	ObjectsRead, Redirecting time.Time
 	// Applied is when the kernel last held the whole plan; zero if never.
 	Applied time.Time
+	// CheckErr is why it can't be told whether the rules still hold, or who owns
+	// them; empty when it can.
+	CheckErr string
 	// ApplyErr is why the last try to apply failed; empty after a success.
 	ApplyErr string
 	// PendingSince is when the oldest change came that is not in the kernel
@@ -62,6 +69,14 @@ type State struct {
 	PendingSince time.Time
 	// DriftRepaired counts foreign edits of our rules that were mended.
 	DriftRepaired int
+}
+
+// problems are those of all objects.
+func (s *State) problems() []model.Problem {
+	if s.Node == nil {
+		return s.SourceProblems
+	}
+	return slices.Concat(s.SourceProblems, s.Node.Problems)
 }
 
 // inUse are the names of the frontends that Envoy knows.

@@ -13,18 +13,18 @@ import (
 )
 
 // view is the state as the debug endpoint shows it; all asks for every
-// frontend, else only those Envoy uses are listed. stuck is what health says.
-func (s *State) view(all bool, stuck string) debug.View {
+// frontend, else only those Envoy uses are listed. health is what probes are told.
+func (s *State) view(all bool, health health) debug.View {
 	if s == nil {
 		return debug.View{
-			Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: s.ready(),
+			Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: health.notReady,
 			Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
 			Redirect: debug.Redirect{Why: []string{}},
 		}
 	}
 	v := debug.View{
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
-		NotReady: s.ready(), Stuck: stuck,
+		NotReady: health.notReady, Stuck: health.stuck,
 		Envoy: debug.Envoy{
 			Version: s.Envoy.EnvoyVersion, Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
 			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
@@ -32,7 +32,7 @@ func (s *State) view(all bool, stuck string) debug.View {
 		Redirect: debug.Redirect{
 			Mode: s.Mode.String(), Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(),
 			Why: append([]string{}, s.Findings.Reasons...), Leftover: s.Leftover,
-			Applied: moment(s.Applied), Error: s.ApplyErr, DriftRepaired: s.DriftRepaired,
+			Applied: moment(s.Applied), Error: s.ApplyErr, CheckError: s.CheckErr, DriftRepaired: s.DriftRepaired,
 		},
 		// Lists are lists in JSON, also empty ones.
 		Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
@@ -40,7 +40,7 @@ func (s *State) view(all bool, stuck string) debug.View {
 	for _, n := range s.Envoy.Nacks {
 		v.Envoy.LastNacks = append(v.Envoy.LastNacks, debug.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
 	}
-	for _, p := range s.Problems {
+	for _, p := range s.problems() {
 		v.Problems = append(v.Problems, ProblemLine(p))
 	}
 	if s.Node == nil {

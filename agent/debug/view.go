@@ -70,10 +70,12 @@ type Redirect struct {
 	// Why are the findings that led to the mode and the mechanism.
 	Why []string `json:"why"`
 	// Rules counts the rules in nodevoy's own chains, jumps included.
-	Rules         int        `json:"rules"`
-	Applied       *time.Time `json:"applied,omitempty"`
-	Error         string     `json:"error,omitempty"`
-	DriftRepaired int        `json:"driftRepaired"`
+	Rules   int        `json:"rules"`
+	Applied *time.Time `json:"applied,omitempty"`
+	Error   string     `json:"error,omitempty"`
+	// CheckError is why it can't be told whether the rules still hold.
+	CheckError    string `json:"checkError,omitempty"`
+	DriftRepaired int    `json:"driftRepaired"`
 	// Leftover is why something of an agent of the other mode is still there.
 	Leftover string `json:"leftover,omitempty"`
 }

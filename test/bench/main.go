@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nodevoy/nodevoy/test/contain"
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
@@ -29,7 +30,7 @@ type config struct {
 }
 
 func main() {
-	os.Exit(lab.Main(lab.Setup{}, run))
+	os.Exit(lab.Main(contain.Setup{}, run))
 }
 
 func run() int {

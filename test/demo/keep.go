@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nodevoy/nodevoy/test/contain"
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
@@ -57,7 +58,7 @@ func running() (int, error) {
 
 // notUp refuses to start a second demo beside one that was left up.
 func notUp() error {
-	if lab.Inside() {
+	if contain.Inside() {
 		return nil
 	}
 	pid, err := running()

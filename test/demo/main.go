@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/nodevoy/nodevoy/test/contain"
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
@@ -30,7 +31,7 @@ func run() int {
 		return report(err)
 	}
 	keep := os.Getenv("KEEP") == "1"
-	setup := lab.Setup{Keep: keep}
+	setup := contain.Setup{Keep: keep}
 	var started int
 	if keep {
 		setup.Started = func(pid int) { started = pid }
@@ -40,7 +41,7 @@ func run() int {
 		defer stop()
 		code := report(perform(ctx, keep))
 		if keep && code == 0 {
-			lab.Kept(0)
+			contain.Kept(0)
 		}
 		return code
 	})

@@ -10,11 +10,12 @@ import (
 	"os"
 	"testing"
 
+	"github.com/nodevoy/nodevoy/test/contain"
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(lab.Main(lab.Setup{}, func() int {
+	os.Exit(lab.Main(contain.Setup{}, func() int {
 		if err := lab.Installed(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1

@@ -6,85 +6,37 @@
 package envoy
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/nodevoy/nodevoy/test/contain"
 )
 
-const (
-	// insideVar marks the process that runs inside the namespaces.
-	insideVar = "NODEVOY_TEST_INSIDE"
-	// envoyVar holds the path of the Envoy to test with.
-	envoyVar = "NODEVOY_ENVOY"
-)
+// envoyVar holds the path of the Envoy to test with.
+const envoyVar = "NODEVOY_ENVOY"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(insideVar) == "" {
-		os.Exit(enter())
-	}
-	if err := prepare(); err != nil {
-		fmt.Fprintln(os.Stderr, "prepare the namespaces:", err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-// enter runs this binary again in namespaces of its own, with the same
-// arguments, and returns its exit code. Everything it starts ends with it, as
-// the kernel ends all of a pid namespace with its first process.
-func enter() int {
 	path := os.Getenv(envoyVar)
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
 		fmt.Fprintf(os.Stderr, "%s=%q is not an Envoy binary: `make envoy` fetches one, `make test` sets the variable\n", envoyVar, path)
-		return 1
+		os.Exit(1)
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), insideVar+"=1")
-	attr := &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	if os.Geteuid() != 0 {
-		attr.Cloneflags |= unix.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-	}
-	cmd.SysProcAttr = attr
-	// An interrupt goes to the whole process group: let the child handle it.
-	signal.Ignore(os.Interrupt)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "enter namespaces:", err)
-		return 1
-	}
-	return 0
+	os.Exit(contain.Main(contain.Setup{User: os.Geteuid() != 0, Processes: true}, func() int {
+		if err := prepare(); err != nil {
+			fmt.Fprintln(os.Stderr, "prepare the namespaces:", err)
+			return 1
+		}
+		return m.Run()
+	}))
 }
 
 // prepare makes the test's network: everything is on lo. Connections of this
 // process to a frontend range go to the listener of its class, by the same
 // kind of rule that a node has for its pods.
 func prepare() error {
-	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	// The iptables lock and the sockets; the processes of this pid namespace.
-	for target, kind := range map[string]string{"/run": "tmpfs", "/proc": "proc"} {
-		if err := unix.Mount(kind, target, kind, 0, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", target, err)
-		}
-	}
 	commands := []string{
 		"ip link set lo up",
 		"ip addr add " + listen4 + "/32 dev lo scope host",

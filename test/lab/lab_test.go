@@ -13,21 +13,23 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nodevoy/nodevoy/test/contain"
 )
 
 // TestResidue wants whatever a laboratory could leave behind to be an error
 // that names it. The rest of the package is proven by test/e2e, inside one.
 func TestResidue(t *testing.T) {
 	before := machine{"ipset: create nodevoy-old": true}
-	if err := (machine{"ipset: create nodevoy-old": true}).since(before, "nobody"); err != nil {
+	if err := (machine{"ipset: create nodevoy-old": true}).since(before, contain.Mark+"=nobody"); err != nil {
 		t.Errorf("what was there before counts as left behind: %v", err)
 	}
-	err := machine{"ipset: create nodevoy-new": true}.since(before, "nobody")
+	err := machine{"ipset: create nodevoy-new": true}.since(before, contain.Mark+"=nobody")
 	if err == nil || !strings.Contains(err.Error(), "nodevoy-new") {
 		t.Errorf("a new ipset: got %v", err)
 	}
 	left := exec.CommandContext(t.Context(), "sleep", "60")
-	left.Env = []string{insideEnv + "=somebody"}
+	left.Env = []string{contain.Mark + "=somebody"}
 	if err := left.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +37,7 @@ func TestResidue(t *testing.T) {
 		_ = left.Process.Kill()
 		_ = left.Wait()
 	})
-	if err := before.since(before, "somebody"); err == nil || !strings.Contains(err.Error(), "process") {
+	if err := before.since(before, contain.Mark+"=somebody"); err == nil || !strings.Contains(err.Error(), "process") {
 		t.Errorf("a process that goes on: got %v", err)
 	}
 }

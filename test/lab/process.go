@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// grace is how long a process may take to end, and a command of the laboratory.
+const grace = 5 * time.Second
+
 // Process is a running program in one of the laboratory's namespaces, with its
 // output in a file.
 type Process struct {

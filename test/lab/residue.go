@@ -49,19 +49,18 @@ func look() machine {
 }
 
 // since returns an error that names everything that is there now and was not
-// before, and every process of the laboratory with this id.
-func (m machine) since(before machine, id string) error {
+// before, and every process of the laboratory, which has this mark.
+func (m machine) since(before machine, mark string) error {
 	var errs []error
 	for what := range m {
 		if !before[what] {
 			errs = append(errs, fmt.Errorf("left behind: %s", what))
 		}
 	}
-	mark := []byte(insideEnv + "=" + id)
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range environs {
 		// A process that has just ended has no environment.
-		if text, err := os.ReadFile(file); err == nil && bytes.Contains(text, mark) {
+		if text, err := os.ReadFile(file); err == nil && bytes.Contains(text, []byte(mark)) {
 			errs = append(errs, fmt.Errorf("left behind: process %s", filepath.Base(filepath.Dir(file))))
 		}
 	}

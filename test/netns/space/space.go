@@ -9,7 +9,6 @@ package space
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,68 +16,41 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
 
-// insideEnv marks the test binary that runs in namespaces of its own.
-const insideEnv = "NODEVOY_TEST_NETNS"
+	"github.com/nodevoy/nodevoy/test/contain"
+)
 
 // Main runs the tests in new namespaces and returns the exit code.
 func Main(m *testing.M) int {
-	code, err := contain(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "netns tests:", err)
-		return 1
+	if !contain.Inside() {
+		if missing := missingTools(); len(missing) > 0 {
+			fmt.Fprintf(os.Stderr, "not installed: %s (apt install iptables ipset iproute2 nftables)\n", strings.Join(missing, ", "))
+			return 1
+		}
 	}
-	return code
-}
-
-func contain(m *testing.M) (int, error) {
-	if os.Getenv(insideEnv) != "" {
+	return contain.Main(contain.Setup{User: true}, func() int {
 		// The first thread stays out of tests: it never ends, and the process is
 		// said to be in whatever namespace it was last moved to.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		// A private /run: iptables-legacy locks a file there.
-		if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
-			return 1, fmt.Errorf("mount a private /run: %w", err)
-		}
-		return m.Run(), nil
-	}
+		return m.Run()
+	})
+}
+
+func missingTools() []string {
 	var missing []string
 	for _, tool := range []string{"iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy", "ipset", "ip", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			missing = append(missing, tool)
 		}
 	}
-	if len(missing) > 0 {
-		return 1, fmt.Errorf("not installed: %s (apt install iptables ipset iproute2 nftables)", strings.Join(missing, ", "))
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
-	// The signal is tied to the thread that starts the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	return missing
 }
 
 // Node is the network namespace that stands for a node's own.

@@ -26,7 +26,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // cleanupTimeout bounds the removal of rules when the agent ends: kubelet's
@@ -113,7 +113,7 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	} else {
 		l.proof.prober = newProber(proberAddress(a.cfg.Redirect))
 	}
-	server, err := xds.NewServer(a.cfg.XDS, a.log.Named("xds"), xds.OnDisconnect(func() {
+	envoy, err := server.New(a.cfg.XDS, a.log.Named("xds"), server.OnDisconnect(func() {
 		// An agent that ends leaves the pods redirected: Envoy goes on without it.
 		if !a.stopping.Load() {
 			l.envoyGone()
@@ -122,7 +122,7 @@ func (a *Agent) wire(findings redirect.Findings) error {
 	if err != nil {
 		return err
 	}
-	l.envoy = server
+	l.envoy = envoy
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
 	view := func(all bool) debug.View {
 		s := a.state.Load()
@@ -131,7 +131,7 @@ func (a *Agent) wire(findings redirect.Findings) error {
 		return v
 	}
 	a.parts = []runner{
-		src.Run, server.Run, l.proof.prober.run, l.run, health.run,
+		src.Run, envoy.Run, l.proof.prober.run, l.run, health.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, a.log.Named("debug")).Run,
 	}
 	return nil

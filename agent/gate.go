@@ -5,7 +5,7 @@ package agent
 import (
 	"fmt"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // podModeEnvoy is the first Envoy that survives when a network namespace in
@@ -20,7 +20,7 @@ const notProbed = "Envoy's listener has not been tried yet"
 // to Envoy. It is a value: the answers follow from it alone.
 type gate struct {
 	podMode bool
-	envoy   xds.Status
+	envoy   server.Status
 	// proof is the last request through Envoy's own listener.
 	proof probeResult
 }

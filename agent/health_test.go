@@ -12,12 +12,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 func TestHealth(t *testing.T) {
 	now := time.Now()
-	connected := xds.Status{Connected: true}
+	connected := server.Status{Connected: true}
 	for name, tt := range map[string]struct {
 		state                *State
 		ready, live, because string

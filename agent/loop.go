@@ -8,7 +8,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // source is where Kubernetes objects come from: an API server or a directory.
@@ -24,7 +24,7 @@ type source interface {
 type configurator interface {
 	Publish(node *model.Node, targets []model.PodTarget)
 	Changed() <-chan struct{}
-	Status() xds.Status
+	Status() server.Status
 }
 
 // redirector is what the loop redirects with: the kernel, as far as this

@@ -20,7 +20,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -107,7 +107,7 @@ func TestEndOfStreamIsCounted(t *testing.T) {
 	onBench(t, func(t *testing.T, b *bench) {
 		b.redirecting(t)
 		b.loop.envoyGone()
-		b.set(xds.Status{})
+		b.set(server.Status{})
 		if got := b.took(); !slices.Contains(got, "release") {
 			t.Errorf("the loop did %q", got)
 		}
@@ -254,7 +254,7 @@ func TestDrainingEnvoyIsResumed(t *testing.T) {
 // TestDeafEnvoyIsNoReasonToRestart: what Envoy doesn't answer is shown, and the
 // agent, which would only take the redirection of other pods along, goes on.
 func TestDeafEnvoyIsNoReasonToRestart(t *testing.T) {
-	for name, st := range map[string]xds.Status{
+	for name, st := range map[string]server.Status{
 		"answers nothing":      {Connected: true, ListenersAcked: true},
 		"refuses listeners":    {Connected: true, Settled: true},
 		"is not there":         {},

@@ -24,7 +24,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // bench is the loop between a source, an Envoy and a kernel that the test
@@ -33,7 +33,7 @@ type bench struct {
 	mu       sync.Mutex
 	diary    []string
 	inputs   model.Inputs
-	status   xds.Status
+	status   server.Status
 	engaged  bool
 	applyErr error
 	// prepareErr and withdrawErr are what becomes of these steps.
@@ -90,7 +90,7 @@ func (e fakeEnvoy) Publish(n *model.Node, places []model.PodTarget) {
 	e.send()
 }
 
-func (e fakeEnvoy) Status() xds.Status {
+func (e fakeEnvoy) Status() server.Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.status
@@ -226,7 +226,7 @@ func pass(d time.Duration) { time.Sleep(d) }
 func (b *bench) change() { b.changed <- struct{}{} }
 
 // set changes Envoy's status and wakes the loop.
-func (b *bench) set(st xds.Status) {
+func (b *bench) set(st server.Status) {
 	b.mu.Lock()
 	b.status = st
 	b.mu.Unlock()
@@ -235,7 +235,7 @@ func (b *bench) set(st xds.Status) {
 
 // connect is an Envoy that has accepted everything.
 func (b *bench) connect() {
-	b.set(xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true})
+	b.set(server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true})
 }
 
 func (b *bench) state() *State { synctest.Wait(); return b.loop.state.Load() }
@@ -291,7 +291,7 @@ func TestChangesShareARound(t *testing.T) {
 }
 
 func TestNothingIsAppliedBeforeEnvoyAnswered(t *testing.T) {
-	for name, st := range map[string]xds.Status{
+	for name, st := range map[string]server.Status{
 		"listeners not accepted": {Connected: true},
 		"responses unanswered":   {Connected: true, ListenersAcked: true, Pending: 1},
 	} {
@@ -344,7 +344,7 @@ func TestSwitchIsRenewedOnlyWithProof(t *testing.T) {
 		if n := len(b.took()); n < 3 {
 			t.Errorf("%d renewals in 31 s, want 3 at a timeout of 30 s", n)
 		}
-		b.set(xds.Status{})
+		b.set(server.Status{})
 		time.Sleep(31 * time.Second)
 		if got := b.took(); len(got) > 0 {
 			t.Errorf("without an Envoy the loop did %q", got)

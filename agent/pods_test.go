@@ -17,7 +17,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // clientUID is that of the pod in oneService, which has none of its own.
@@ -231,7 +231,7 @@ func TestRefusedListenerIsSentAgain(t *testing.T) {
 func TestOldEnvoyIsRefused(t *testing.T) {
 	onPodBench(t, func(t *testing.T, p *fakePods) {
 		p.change()
-		st := xds.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, EnvoyVersion: "1.39.2"}
+		st := server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, EnvoyVersion: "1.39.2"}
 		p.set(st)
 		pass(5 * time.Second)
 		if got := p.took(); slices.Contains(got, "apply") {
@@ -265,7 +265,7 @@ func TestEnvoyGoneAndBack(t *testing.T) {
 	onPodBench(t, func(t *testing.T, p *fakePods) {
 		p.redirecting(t)
 		p.loop.envoyGone()
-		p.set(xds.Status{})
+		p.set(server.Status{})
 		if pod := p.state().view(false, health{}).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
 			t.Errorf("without an Envoy status shows %+v", pod)
 		}

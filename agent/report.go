@@ -12,7 +12,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // reporter lets everybody know what the loop sees: by log, metrics, Events, and
@@ -70,7 +70,7 @@ func (r *reporter) noteDrift(found []redirect.Drift) {
 }
 
 // noteNacks logs and counts what Envoy refused since the last look.
-func (r *reporter) noteNacks(st xds.Status) {
+func (r *reporter) noteNacks(st server.Status) {
 	fresh := st.NackCount - r.nacks
 	r.nacks = st.NackCount
 	for _, n := range st.Nacks[max(0, len(st.Nacks)-fresh):] {

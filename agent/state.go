@@ -8,7 +8,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // Phase is what the agent does with enrolled pods' connections right now.
@@ -48,7 +48,7 @@ type State struct {
 	// Leftover is why something of an agent of the other mode is still there;
 	// empty when nothing is.
 	Leftover string
-	Envoy    xds.Status
+	Envoy    server.Status
 	// SourceProblems are those of objects that could not be read; Node has those
 	// of objects that were.
 	SourceProblems []model.Problem

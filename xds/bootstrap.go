@@ -26,7 +26,7 @@ const (
 	// pingInterval and pingTimeout bound how long Envoy holds on to an agent
 	// that has the socket open and says nothing.
 	pingInterval, pingTimeout = 5 * time.Second, 5 * time.Second
-	// ownerOnly is the mode of the sockets.
+	// ownerOnly is the mode of the admin socket.
 	ownerOnly = 0o600
 	// maxConnections is how many client connections Envoy takes at a time.
 	maxConnections = 500_000

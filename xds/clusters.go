@@ -12,14 +12,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 const (
 	// backOffBase and backOffMax pace the retries of what was not sent.
 	backOffBase, backOffMax = 5 * time.Millisecond, 50 * time.Millisecond
-	// endpointsTimeout is the belt for a cluster whose endpoints do not come,
+	// endpointsTimeout bounds the wait of a cluster whose endpoints do not come,
 	// while those before stay in use. It is above the discovery timeout: a new
 	// cluster would begin without any, and answer that it has none.
 	endpointsTimeout = 5 * time.Second
@@ -27,18 +25,14 @@ const (
 	protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
 
-// Cluster is how Envoy speaks to the backends of a frontend. It does not
+// cluster is how Envoy speaks to the backends of a frontend. It does not
 // depend on which backends there are.
-func Cluster(cfg Config, f *model.Frontend) *clusterv3.Cluster {
-	return cluster(cfg, f, clusterName{frontend: f.Address})
-}
-
-func cluster(cfg Config, f *model.Frontend, name clusterName) *clusterv3.Cluster {
+func cluster(cfg Config, in clusterInputs) *clusterv3.Cluster {
 	endpoints := ads()
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
 	return &clusterv3.Cluster{
-		Name:                 name.String(),
-		AltStatName:          utf8(f.Port.String()),
+		Name:                 in.name.String(),
+		AltStatName:          utf8(in.port.String()),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
 		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
@@ -48,7 +42,7 @@ func cluster(cfg Config, f *model.Frontend, name clusterName) *clusterv3.Cluster
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
 			TcpKeepalive: tcpKeepalive(),
 		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(upstreamHTTP(cfg, name.absolute))},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(upstreamHTTP(cfg, in.name.absolute))},
 	}
 }
 

@@ -53,7 +53,7 @@ type Config struct {
 	Transparent bool
 	// PodMode is set when Envoy listens inside the pods' network namespaces, at
 	// the loopback addresses, and connects to backends from there. Listeners
-	// then come from the published places, and Transparent is not for it.
+	// then come from the published pod targets, and Transparent is not for it.
 	PodMode bool
 	// UpstreamMark is the mark of Envoy's own connections to backends in pod
 	// mode, by which the pod's rules let them out.

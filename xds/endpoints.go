@@ -13,28 +13,22 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// Assignment is the backends of a frontend, grouped by zone. clusterVersion is
-// the version of the cluster it belongs to: Envoy keeps a changed cluster back
-// until an assignment comes, and one that had not changed would not be sent.
-func Assignment(f *model.Frontend, clusterVersion string) *endpointv3.ClusterLoadAssignment {
-	return assignment(f, clusterName{frontend: f.Address}, clusterVersion)
-}
-
-func assignment(f *model.Frontend, name clusterName, clusterVersion string) *endpointv3.ClusterLoadAssignment {
-	out := &endpointv3.ClusterLoadAssignment{ClusterName: name.String()}
-	backends := slices.Clone(f.Backends)
+// assignment is the backends of a frontend, grouped by zone.
+func assignment(in endpointsInputs) *endpointv3.ClusterLoadAssignment {
+	out := &endpointv3.ClusterLoadAssignment{ClusterName: in.name.String()}
+	backends := slices.Clone(in.backends)
 	slices.SortStableFunc(backends, func(a, b model.Backend) int { return cmp.Compare(a.Zone, b.Zone) })
 	var last *endpointv3.LocalityLbEndpoints
 	for i, b := range backends {
 		if i == 0 || backends[i-1].Zone != b.Zone {
-			last = locality(b.Zone, clusterVersion)
+			last = locality(b.Zone, in.clusterVersion)
 			out.Endpoints = append(out.Endpoints, last)
 		}
 		last.LbEndpoints = append(last.LbEndpoints, endpoint(b))
 	}
 	if last == nil {
 		// One empty locality, to have a place for the version.
-		out.Endpoints = append(out.Endpoints, locality("", clusterVersion))
+		out.Endpoints = append(out.Endpoints, locality("", in.clusterVersion))
 	}
 	return out
 }

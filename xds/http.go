@@ -45,7 +45,7 @@ func connectionManager(cfg Config, class model.Class, own netip.AddrPort) *hcmv3
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: class.String(),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			ConfigSource: ads(), RouteConfigName: routeName,
+			ConfigSource: ads(), RouteConfigName: RouteName,
 		}},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
 			extension("destination", pack(earlyMutation())),

@@ -22,24 +22,15 @@ import (
 // redirected: the name of its cluster.
 const destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
 
-// Listeners are all of them, sorted by name: in host mode one for each capture
-// class and address family, in pod mode one for each capture class and place.
-// No Service ever changes one.
-func Listeners(cfg Config, places []model.PodTarget) []*listenerv3.Listener {
-	all := newSites(cfg, places, nil)
-	var out []*listenerv3.Listener
-	for _, name := range all.names {
-		out = append(out, listener(cfg, name, all.byName[name]))
-	}
-	return out
-}
-
-func listener(cfg Config, name string, at site) *listenerv3.Listener {
-	own := at.addresses(cfg)
+// listener makes the listener of this name. In host mode there is one for each
+// capture class and address family, in pod mode one for each capture class and
+// pod. No Service ever changes one.
+func listener(cfg Config, name string, spec ListenerSpec) *listenerv3.Listener {
+	own := spec.addresses(cfg)
 	l := &listenerv3.Listener{
 		Name:       name,
 		StatPrefix: name,
-		Address:    listenAddress(cfg, at, own[0]),
+		Address:    listenAddress(cfg, spec, own[0]),
 		// The address appears on the node when redirection is prepared, which
 		// may be after Envoy was told of it.
 		Freebind:         wrapperspb.Bool(true),
@@ -55,26 +46,26 @@ func listener(cfg Config, name string, at site) *listenerv3.Listener {
 		l.Transparent = wrapperspb.Bool(true)
 	}
 	for _, addr := range own[1:] {
-		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: listenAddress(cfg, at, addr)})
+		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: listenAddress(cfg, spec, addr)})
 	}
 	if cfg.PodMode {
 		// The figures of all pods are one: with those of each, the metrics would
 		// grow with every pod.
-		l.StatPrefix = at.class.String()
-		l.Metadata = metadata(podField, at.place.Name())
+		l.StatPrefix = spec.Class.String()
+		l.Metadata = metadata(podField, spec.Target.Name())
 	}
-	switch at.class {
+	switch spec.Class {
 	case model.ClassHTTP:
-		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, at)}
+		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, spec)}
 		if cfg.PodMode {
 			l.FilterChains = append(l.FilterChains, answeringChain(cfg, own))
 		}
 	case model.ClassTCP:
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, at.class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, spec.Class)}
 	default:
-		http := httpChain(cfg, at)
+		http := httpChain(cfg, spec)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, at.class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, spec.Class)}
 		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", pack(&inspectorv3.HttpInspector{})))
 		// A client that waits for the server to speak first is not HTTP.
 		l.ListenerFiltersTimeout = durationpb.New(cfg.DetectTimeout)
@@ -83,11 +74,11 @@ func listener(cfg Config, name string, at site) *listenerv3.Listener {
 	return l
 }
 
-// listenAddress is where the site's listener listens, given one of its
+// listenAddress is where the listener listens, given one of its
 // addresses: in the pod's network namespace, if it has one.
-func listenAddress(cfg Config, at site, addr netip.Addr) *corev3.Address {
-	out := address(cfg.listenerAddress(addr, at.class))
-	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(at.place.Netns)
+func listenAddress(cfg Config, spec ListenerSpec, addr netip.Addr) *corev3.Address {
+	out := address(cfg.listenerAddress(addr, spec.Class))
+	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(spec.Target.Netns)
 	return out
 }
 
@@ -129,14 +120,14 @@ func answeringChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
 
 // httpChain speaks HTTP/1 and HTTP/2. In host mode, a request that was not
 // redirected meets the routes' own answer to it, and is not logged.
-func httpChain(cfg Config, at site) *listenerv3.FilterChain {
+func httpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
 	var own netip.AddrPort
 	if !cfg.PodMode {
-		own = cfg.listenerAddress(at.addr, at.class)
+		own = cfg.listenerAddress(spec.Addr, spec.Class)
 	}
 	return &listenerv3.FilterChain{
 		Name:    "http",
-		Filters: append(podFilters(cfg, at.class), networkFilter("http", pack(connectionManager(cfg, at.class, own)))),
+		Filters: append(podFilters(cfg, spec.Class), networkFilter("http", pack(connectionManager(cfg, spec.Class, own)))),
 	}
 }
 

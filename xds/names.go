@@ -1,12 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package xds is the one room that knows Envoy. Pure functions turn a
-// model.Node into Envoy resources: three generic listeners per address family
-// and one route configuration that never change with Services, and, for each
-// frontend Envoy asks for, a cluster and its endpoints, named by the
-// frontend's address. Server hands them to the node's Envoy by delta ADS over
-// a unix socket, and says what Envoy has and has not accepted. It starts no
-// Envoy, reads no Kubernetes object and touches no kernel.
 package xds
 
 import (
@@ -17,8 +10,8 @@ import (
 )
 
 const (
-	// routeName is the name of the one HTTP route configuration.
-	routeName = "http"
+	// RouteName is the name of the one HTTP route configuration.
+	RouteName = "http"
 	// bootstrapCluster is the only static cluster: the agent's ADS server.
 	bootstrapCluster = "xds"
 	// nodeCluster is the service cluster of Envoy's own node.
@@ -57,6 +50,13 @@ func listenerName(class model.Class, addr netip.Addr) string {
 		return class.String() + "-v4"
 	}
 	return class.String() + "-v6"
+}
+
+// FrontendOf is the address of the frontend that a cluster, or an assignment, of
+// this name is for; false for a name that no cluster ever has.
+func FrontendOf(name string) (netip.AddrPort, bool) {
+	n, ok := parseClusterName(name)
+	return n.frontend, ok
 }
 
 // clusterName names a cluster and its assignment. It is the frontend's address,

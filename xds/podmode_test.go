@@ -3,18 +3,15 @@
 package xds
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
 // podConfig is a whole configuration in pod mode.
@@ -25,15 +22,10 @@ func podConfig() Config {
 	return cfg
 }
 
-// testPlace is the place of a pod in namespace shop.
-func testPlace(name string) model.PodTarget {
-	return model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/cni-" + name, V4: true, V6: true}
-}
-
 func TestPodModeGolden(t *testing.T) {
-	six := testPlace("six")
+	six := xdstest.Target("six")
 	six.V4 = false
-	text, err := Render(podConfig(), testNode(web("10.244.1.1")), []model.PodTarget{testPlace("one"), six})
+	text, err := Render(podConfig(), xdstest.Node(xdstest.Web("10.244.1.1")), []model.PodTarget{xdstest.Target("one"), six})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,12 +99,22 @@ func where(l *listenerv3.Listener) []string {
 	return out
 }
 
-// TestPlaces: each place has a listener of each class, of the families it has.
-func TestPlaces(t *testing.T) {
-	four, six, none, both := testPlace("four"), testPlace("six"), testPlace("none"), testPlace("both")
+// listeners are all listeners.
+func listeners(cfg Config, targets ...model.PodTarget) []*listenerv3.Listener {
+	specs := NewListenerSpecs(cfg, targets, nil)
+	var out []*listenerv3.Listener
+	for _, name := range specs.Names {
+		out = append(out, listener(cfg, name, specs.ByName[name]))
+	}
+	return out
+}
+
+// TestTargets: each pod has a listener of each class, of the families it has.
+func TestTargets(t *testing.T) {
+	four, six, none, both := xdstest.Target("four"), xdstest.Target("six"), xdstest.Target("none"), xdstest.Target("both")
 	four.V6, six.V4, none.V4, none.V6 = false, false, false, false
 	got := map[string][]string{}
-	for _, l := range Listeners(podConfig(), []model.PodTarget{both, four, six, none}) {
+	for _, l := range listeners(podConfig(), both, four, six, none) {
 		if class, pod, _ := strings.Cut(l.GetName(), "/"); class == "http" {
 			got[pod] = where(l)
 		}
@@ -125,88 +127,15 @@ func TestPlaces(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("HTTP listeners (-want +got):\n%s", diff)
 	}
-	if n := len(Listeners(podConfig(), nil)); n != 0 {
-		t.Errorf("%d listeners without a place", n)
+	if n := len(listeners(podConfig())); n != 0 {
+		t.Errorf("%d listeners without a pod", n)
 	}
-	if n := len(Listeners(testConfig(), []model.PodTarget{both})); n != 6 {
+	if n := len(listeners(testConfig(), both)); n != 6 {
 		t.Errorf("%d listeners in host mode, want 6", n)
 	}
 	cfg := podConfig()
 	cfg.Address6 = netip.Addr{}
-	if n := len(Listeners(cfg, []model.PodTarget{both, six})); n != 3 {
-		t.Errorf("%d listeners without IPv6, want those of one place", n)
-	}
-}
-
-// TestBadPlace: a name or path that is not UTF-8 stops nothing.
-func TestBadPlace(*testing.T) {
-	bad := "\xff\xfe"
-	for _, l := range Listeners(podConfig(), []model.PodTarget{{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}}) {
-		pack(l)
-	}
-}
-
-// TestListenersCarriedOver: the listeners of a place that stays are not made
-// again, whatever else changes.
-func TestListenersCarriedOver(t *testing.T) {
-	one, two := testPlace("one"), testPlace("two")
-	first := newPublished(podConfig(), testNode(), []model.PodTarget{one, two}, nil)
-	before := map[string]*resource{}
-	for _, name := range first.sites.names {
-		before[name] = first.resource(kindListener, name)
-	}
-	same := newPublished(podConfig(), testNode(web("10.244.1.1")), []model.PodTarget{one, two}, first)
-	if same.sites != first.sites {
-		t.Error("the sites of the same places are made again")
-	}
-	less := newPublished(podConfig(), testNode(), []model.PodTarget{two}, same)
-	if r := less.resource(kindListener, "tcp/shop/one/uid-one"); r != nil {
-		t.Errorf("a place that is gone has %+v", r)
-	}
-	for _, name := range less.sites.names {
-		if less.resource(kindListener, name) != before[name] {
-			t.Errorf("%s is made again", name)
-		}
-	}
-	two.Netns = "/run/netns/other"
-	moved := newPublished(podConfig(), testNode(), []model.PodTarget{one, two}, less)
-	for _, name := range moved.sites.names {
-		if moved.resource(kindListener, name).version == before[name].version != strings.Contains(name, "one") {
-			t.Errorf("%s: want it changed only if its place is", name)
-		}
-	}
-}
-
-// BenchmarkPublishPlaces: a hundred places, of which one comes and goes, or
-// none.
-func BenchmarkPublishPlaces(b *testing.B) {
-	var places []model.PodTarget
-	for i := range 100 {
-		places = append(places, testPlace(fmt.Sprintf("pod-%d", i)))
-	}
-	for name, other := range map[string][]model.PodTarget{"same": places, "one": places[1:], "all": nil} {
-		b.Run(name, func(b *testing.B) {
-			s, err := NewServer(podConfig(), zap.NewNop())
-			if err != nil {
-				b.Fatal(err)
-			}
-			node := testNode(web("10.244.1.1"))
-			sess, out := s.open(), make(chan cache.DeltaResponse, 16)
-			watch := func() {
-				sub := stream.NewDeltaSubscription(nil, nil, nil, true)
-				if _, err := sess.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: kindListener.typeURL()}, &sub, out); err != nil {
-					b.Fatal(err)
-				}
-				for len(out) > 0 {
-					<-out
-				}
-			}
-			s.Publish(node, places)
-			watch()
-			for i := 0; b.Loop(); i++ {
-				watch()
-				s.Publish(node, [][]model.PodTarget{other, places}[i%2])
-			}
-		})
+	if n := len(listeners(cfg, both, six)); n != 3 {
+		t.Errorf("%d listeners without IPv6, want those of one pod", n)
 	}
 }

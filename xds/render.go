@@ -4,13 +4,10 @@ package xds
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -19,45 +16,54 @@ import (
 // Render is every resource Envoy could ask for, as a stream of YAML documents:
 // listeners, routes, then cluster and assignment of each frontend by address.
 // Each document is preceded by the resource's kind, name and version.
-func Render(cfg Config, node *model.Node, places []model.PodTarget) ([]byte, error) {
+func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
-	p := newPublished(cfg, node, places, nil)
-	var out bytes.Buffer
-	write := func(k kind, name string) error {
-		r := p.resource(k, name)
-		if r == nil {
-			return nil
-		}
-		msg, err := r.body.UnmarshalNew()
-		if err != nil {
-			return fmt.Errorf("render %s %s: %w", k, name, err)
-		}
-		text, err := toYAML(msg)
-		if err != nil {
-			return fmt.Errorf("render %s %s: %w", k, name, err)
-		}
-		fmt.Fprintf(&out, "---\n# %s %s, version %s\n%s", k, name, r.version, text)
-		return nil
-	}
-	for _, name := range p.sites.names {
-		if err := write(kindListener, name); err != nil {
+	r := renderer{cfg: cfg, translation: NewTranslation(cfg, node, targets, nil)}
+	for _, name := range r.translation.Listeners.Names {
+		if err := r.write(KindListener, name); err != nil {
 			return nil, err
 		}
 	}
-	if err := write(kindRoute, routeName); err != nil {
+	if err := r.write(KindRoute, RouteName); err != nil {
 		return nil, err
 	}
 	for i := range node.Frontends {
 		name := clusterName{frontend: node.Frontends[i].Address}.String()
-		for _, k := range []kind{kindCluster, kindEndpoints} {
-			if err := write(k, name); err != nil {
+		for _, k := range []Kind{KindCluster, KindEndpoints} {
+			if err := r.write(k, name); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return out.Bytes(), nil
+	return r.out.Bytes(), nil
+}
+
+// renderer writes resources as YAML.
+type renderer struct {
+	cfg         Config
+	translation *Translation
+	// version is that of the resource written last.
+	version string
+	out     bytes.Buffer
+}
+
+// write adds the resource of this name, if there is one.
+func (r *renderer) write(k Kind, name string) error {
+	// The cluster is written just before its assignment.
+	inputs := r.translation.Inputs(k, name, func(Kind, string) string { return r.version })
+	if inputs == nil {
+		return nil
+	}
+	m := inputs.Message(r.cfg)
+	r.version = NewResource(m).Version
+	text, err := toYAML(m)
+	if err != nil {
+		return fmt.Errorf("render %s %s: %w", k, name, err)
+	}
+	fmt.Fprintf(&r.out, "---\n# %s %s, version %s\n%s", k, name, r.version, text)
+	return nil
 }
 
 // toYAML writes a message as Envoy's documentation does, with keys sorted.
@@ -71,10 +77,4 @@ func toYAML(m proto.Message) ([]byte, error) {
 		return nil, fmt.Errorf("marshal %T: %w", m, err)
 	}
 	return text, nil
-}
-
-// version is the fingerprint of a resource's bytes.
-func version(body *anypb.Any) string {
-	sum := sha256.Sum256(body.GetValue())
-	return hex.EncodeToString(sum[:8])
 }

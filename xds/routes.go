@@ -9,8 +9,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 const (
@@ -25,13 +23,13 @@ const (
 	noHost = "host.nodevoy.invalid"
 )
 
-// RouteConfiguration is the one of the HTTP listeners. A virtual host's domain
+// routeConfiguration is the one of the HTTP listeners. A virtual host's domain
 // is a frontend's address. Without HTTP policies of Services there are two:
 // that of the listeners' own addresses, which answers by itself, and that of
 // all others, whose cluster is named by where the client connected to.
-func RouteConfiguration(cfg Config, _ *model.Node) *routev3.RouteConfiguration {
+func routeConfiguration(cfg Config) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
-		Name:        routeName,
+		Name:        RouteName,
 		VhostHeader: destinationHeader,
 		// Clusters come when they are first used.
 		ValidateClusters: wrapperspb.Bool(false),

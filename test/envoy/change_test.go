@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // connectTimeouts lets a test change the connect timeout of all clusters.
@@ -36,7 +36,7 @@ func TestClusterOnlyChange(t *testing.T) {
 	node := nodeOf(t, service{"web", address, []string{web}})
 	timeouts := &connectTimeouts{}
 	timeouts.millis.Store(1000)
-	r := newRigWith(t, node, setup{options: []xds.Option{xds.Override(timeouts.override)}})
+	r := newRigWith(t, node, setup{options: []server.Option{server.Override(timeouts.override)}})
 	mustGet(t, address, "web-0")
 	for i := range 5 {
 		millis := int64(2001 + i)
@@ -118,7 +118,7 @@ func TestEndpointsAndClusterChange(t *testing.T) {
 	one, two := webServer(t, "10.244.0.1:8080", "one"), webServer(t, "10.244.0.2:8080", "two")
 	timeouts := &connectTimeouts{}
 	timeouts.millis.Store(1000)
-	r := newRigWith(t, nodeOf(t, service{"web", address, []string{one}}), setup{options: []xds.Option{xds.Override(timeouts.override)}})
+	r := newRigWith(t, nodeOf(t, service{"web", address, []string{one}}), setup{options: []server.Option{server.Override(timeouts.override)}})
 	mustGet(t, address, "one")
 	load := startLoad(t, address)
 	for i := range 200 {
@@ -153,7 +153,7 @@ func TestRefusedCluster(t *testing.T) {
 	const address, other = "10.96.1.10:80", "10.96.1.11:80"
 	node := nodeOf(t, service{"web", address, []string{web}}, service{"other", other, []string{web}})
 	var bad atomic.Bool
-	r := newRigWith(t, node, setup{options: []xds.Option{xds.Override(func(name string, m proto.Message) {
+	r := newRigWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
 		if c, ok := m.(*clusterv3.Cluster); ok && name == address && bad.Load() {
 			c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED // Not for a cluster of this type.
 		}
@@ -196,7 +196,7 @@ func TestRefusedListener(t *testing.T) {
 	const address = "10.96.2.10:5000"
 	node := nodeOf(t, service{"db", address, []string{db}})
 	var bad atomic.Bool
-	r := newRigWith(t, node, setup{options: []xds.Option{xds.Override(func(name string, m proto.Message) {
+	r := newRigWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
 		if bad.Load() {
 			badListener(name, m)
 		}

@@ -12,15 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // publish publishes anew, for these pods, and waits until Envoy has answered.
-func (r *rig) publish(services []service, pods ...*pod) xds.Status {
+func (r *rig) publish(services []service, pods ...*pod) server.Status {
 	r.t.Helper()
 	r.pods = pods
 	r.server.Publish(nodeOf(r.t, services...), places(pods...))
-	var st xds.Status
+	var st server.Status
 	eventually(r.t, 5*time.Second, func() error {
 		if st = r.server.Status(); !st.Settled || !st.ListenersAcked {
 			return fmt.Errorf("not settled: %+v", st)

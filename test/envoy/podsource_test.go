@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // sourceServers answer, each with the IP that the connection comes from: HTTP
@@ -224,7 +224,7 @@ func unhashed(_ string, m proto.Message) {
 func TestPodSourcesNeedTheHash(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, options: []xds.Option{xds.Override(unhashed)}})
+	newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, options: []server.Option{server.Override(unhashed)}})
 	err := checkSources(false, a, b)
 	if err == nil {
 		t.Error("connections to backends are not shared across pods")

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // TestServerRestarts: the agent comes and goes under load. No request fails,
@@ -97,7 +97,7 @@ func TestChangedWhileAway(t *testing.T) {
 // killed; the end of the server itself is not taken for it.
 func TestEnvoyEnds(t *testing.T) {
 	ended := make(chan time.Time, 8)
-	r := newRigWith(t, nodeOf(t), setup{options: []xds.Option{xds.OnDisconnect(func() { ended <- time.Now() })}})
+	r := newRigWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- time.Now() })}})
 	start := time.Now()
 	if err := r.envoy.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestEnvoyEnds(t *testing.T) {
 // TestTwoEnvoys: while two are connected, one of them may go.
 func TestTwoEnvoys(t *testing.T) {
 	ended := make(chan struct{}, 8)
-	r := newRigWith(t, nodeOf(t), setup{options: []xds.Option{xds.OnDisconnect(func() { ended <- struct{}{} })}})
+	r := newRigWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- struct{}{} })}})
 	first := r.envoy
 	r.cfg.AdminSocket = r.path("admin2.sock")
 	r.startEnvoy()

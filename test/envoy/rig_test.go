@@ -25,6 +25,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // The addresses of the listeners, as on a node.
@@ -63,7 +64,7 @@ type rig struct {
 	t       *testing.T
 	dir     string
 	cfg     xds.Config
-	server  *xds.Server
+	server  *server.Server
 	stop    func()
 	envoy   *exec.Cmd
 	admin   *http.Client
@@ -75,7 +76,7 @@ type rig struct {
 // setup is how a rig differs from what an agent would run.
 type setup struct {
 	change  func(*xds.Config)
-	options []xds.Option
+	options []server.Option
 	// pods put the rig into pod mode, in these.
 	pods []*pod
 	// workers is how many threads Envoy has for connections, 1 if not set.
@@ -111,20 +112,20 @@ func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 }
 
 // serve starts a server with the rig's configuration, in place of any before.
-func (r *rig) serve(node *model.Node, opts ...xds.Option) {
+func (r *rig) serve(node *model.Node, opts ...server.Option) {
 	r.t.Helper()
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(r.t)
 	}
-	server, err := xds.NewServer(r.cfg, log, opts...)
+	s, err := server.New(r.cfg, log, opts...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	r.server = server
+	go func() { done <- s.Run(ctx) }()
+	r.server = s
 	stopped := false
 	r.stop = func() {
 		if stopped {
@@ -137,7 +138,7 @@ func (r *rig) serve(node *model.Node, opts ...xds.Option) {
 		}
 	}
 	r.t.Cleanup(r.stop)
-	server.Publish(node, places(r.pods...))
+	s.Publish(node, places(r.pods...))
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

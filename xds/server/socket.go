@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"errors"
@@ -55,7 +55,7 @@ func makeSocket(temporary, path string) (net.Listener, os.FileInfo, error) {
 		return nil, nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(temporary, ownerOnly); err != nil {
+	if err := os.Chmod(temporary, 0o600); err != nil {
 		return l, nil, err
 	}
 	made, err := os.Lstat(temporary)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"fmt"
@@ -10,12 +10,15 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
 func TestOnDisconnect(t *testing.T) {
 	ended := make(chan struct{}, 10)
 	s, stop := startServer(t, OnDisconnect(func() { ended <- struct{}{} }))
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	one, two := connect(t, s), connect(t, s)
 	eventually(t, func() error {
 		if n := s.Status().Streams; n != 2 {
@@ -59,13 +62,13 @@ func TestChanged(t *testing.T) {
 			t.Fatalf("not told of %s", what)
 		}
 	}
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
 	told("a connection")
-	c.subscribe(kindListener, nil)
+	c.subscribe(xds.KindListener, nil)
 	c.ack(c.next(), "")
 	told("an acceptance")
-	c.subscribe(kindRoute, nil, routeName)
+	c.subscribe(xds.KindRoute, nil, xds.RouteName)
 	c.ack(c.next(), "bad")
 	told("a refusal")
 	c.close()
@@ -75,7 +78,7 @@ func TestChanged(t *testing.T) {
 // TestUnservedKinds: what is never served is never answered, and harms nothing.
 func TestUnservedKinds(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
 	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", ResourceNamesSubscribe: []string{"x"}})
 	c.silent()
@@ -84,7 +87,7 @@ func TestUnservedKinds(t *testing.T) {
 func TestNothingIsLeftRunning(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	s, stop := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
 	if err := stop(); err != nil {
@@ -95,8 +98,8 @@ func TestNothingIsLeftRunning(t *testing.T) {
 	}
 }
 
-func TestNewServerRefusesBadConfiguration(t *testing.T) {
-	if _, err := NewServer(Config{}, zap.NewNop()); err == nil {
+func TestNewRefusesBadConfiguration(t *testing.T) {
+	if _, err := New(xds.Config{}, zap.NewNop()); err == nil {
 		t.Error("an empty configuration is taken")
 	}
 }

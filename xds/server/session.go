@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"context"
@@ -13,27 +13,29 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+
+	"github.com/nodevoy/nodevoy/xds"
 )
 
-// absent is the version of a name that the client was told does not exist. No
+// absent is the version of a name that the client was told not to exist. No
 // resource has it, so the name is sent as soon as it comes to be.
 const absent = ""
 
 // everything is the name by which a client asks for all there is of a kind.
 const everything = "*"
 
-// session is one ADS stream: what its Envoy asked for, was sent and answered.
+// session is one ADS stream: what its Envoy asked for, sent and answered.
 // The library's delta server speaks the protocol and calls the session, as its
 // cache and its callbacks, from one goroutine; the Server calls it when
 // something new is published. All of its state is guarded by the Server's lock.
 type session struct {
 	server *Server
 	since  time.Time
-	subs   [kindCount]subscription
+	subs   [xds.KindCount]subscription
 	// version is that of the Envoy; not valid before it says so.
 	version envoyVersion
 	// pending are the responses that are not answered yet, by nonce.
-	pending map[string]sent
+	pending map[string]response
 }
 
 // subscription is a session's state for one kind of resource.
@@ -49,26 +51,26 @@ type subscription struct {
 	// wildcard and names are what the client wants.
 	wildcard bool
 	names    map[string]struct{}
-	// told is the version of each resource the client has been sent, or has
+	// sent is the version of each resource the client has been sent, or has
 	// said it holds. acked are those of them it has accepted.
-	told, acked map[string]string
-	// owed are names that the client is waiting to hear about, even if
+	sent, acked map[string]string
+	// due are names that the client is waiting to hear about, even if
 	// nothing changed.
-	owed map[string]struct{}
+	due map[string]struct{}
 	// refused are those that the client refused last.
-	refused map[string]refusal
-	// compared are the sites whose listeners were last compared: while they are
+	refused map[string]nack
+	// compared are the specs whose listeners were last compared: while they are
 	// the same, so are the listeners.
-	compared *sites
+	compared *xds.ListenerSpecs
 	// upTo is the publication that all names were last compared with. Until
-	// the next one only the owed names can have anything new: what a request
+	// the next one only the due names can have anything new: what a request
 	// costs does not grow with the names in use.
 	upTo int
 }
 
-// sent is a response on its way.
-type sent struct {
-	kind     kind
+// response is one on its way.
+type response struct {
+	kind     xds.Kind
 	versions map[string]string
 	at       time.Time
 }
@@ -82,7 +84,7 @@ func (*session) CreateWatch(*cache.Request, cache.Subscription, chan cache.Respo
 // CreateDeltaWatch answers the request at once, as far as there is anything to
 // say, and otherwise as soon as there is.
 func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
-	k, ok := kindOf(req.GetTypeUrl())
+	k, ok := xds.KindOf(req.GetTypeUrl())
 	if !ok {
 		// Say nothing, for ever: the client asked for a type we never serve.
 		return nil, nil
@@ -99,7 +101,7 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 	}, nil
 }
 
-// watch takes over the client's wishes from a request. The library keeps names
+// watch takes over what the client asks for in a request. The library keeps names
 // and versions, too, but writes to the names without our lock, and wants the
 // versions copied for each response: so these are our own.
 func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
@@ -108,11 +110,11 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 	if !t.started {
 		t.started = true
 		t.names = map[string]struct{}{}
-		t.told = map[string]string{}
-		maps.Copy(t.told, req.GetInitialResourceVersions())
-		t.acked = maps.Clone(t.told)
-		t.owed = map[string]struct{}{}
-		t.refused = map[string]refusal{}
+		t.sent = map[string]string{}
+		maps.Copy(t.sent, req.GetInitialResourceVersions())
+		t.acked = maps.Clone(t.sent)
+		t.due = map[string]struct{}{}
+		t.refused = map[string]nack{}
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
 		if name == everything {
@@ -120,14 +122,14 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 		}
 		t.names[name] = struct{}{}
 		if _, held := req.GetInitialResourceVersions()[name]; !held {
-			t.owed[name] = struct{}{}
+			t.due[name] = struct{}{}
 		}
 	}
 	for _, name := range req.GetResourceNamesUnsubscribe() {
 		delete(t.names, name)
-		delete(t.told, name)
+		delete(t.sent, name)
 		delete(t.acked, name)
-		delete(t.owed, name)
+		delete(t.due, name)
 		delete(t.refused, name)
 	}
 }
@@ -135,7 +137,7 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 // push sends whatever is new on every kind that is ready for it. The caller
 // holds the lock.
 func (s *session) push() {
-	for k := range kindCount {
+	for k := range xds.KindCount {
 		t := &s.subs[k]
 		if t.request == nil || len(t.out) == cap(t.out) {
 			// A full channel can't be: it has room for two responses of each
@@ -151,67 +153,67 @@ func (s *session) push() {
 }
 
 // compose makes the response that brings the client up to date with one kind,
-// and takes it for told; nil if there is nothing to tell.
-func (s *session) compose(k kind) *cache.DeltaPassthroughResponse {
+// and notes it as sent; nil if there is nothing to send.
+func (s *session) compose(k xds.Kind) *cache.DeltaPassthroughResponse {
 	t, p := &s.subs[k], s.server.current
 	if p == nil {
 		return nil
 	}
-	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.typeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
-	for _, name := range s.unsure(k) {
-		told, known := t.told[name]
-		_, owed := t.owed[name]
+	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.TypeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
+	for _, name := range s.candidates(k) {
+		sent, known := t.sent[name]
+		_, due := t.due[name]
 		switch r := p.resource(k, name); {
-		case r == nil && (!known || told != absent || owed):
+		case r == nil && (!known || sent != absent || due):
 			msg.RemovedResources = append(msg.RemovedResources, name)
-			t.told[name] = absent
-		case r != nil && (told != r.version || owed):
-			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.version, Resource: r.body})
-			t.told[name] = r.version
-			if k == kindCluster {
-				s.owe(name)
+			t.sent[name] = absent
+		case r != nil && (sent != r.Version || due):
+			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body})
+			t.sent[name] = r.Version
+			if k == xds.KindCluster {
+				s.resendAssignment(name)
 			}
 		}
 	}
-	clear(t.owed)
+	clear(t.due)
 	first := t.upTo == 0
-	t.upTo, t.compared = s.server.publications, p.sites
+	t.upTo, t.compared = s.server.publications, p.Listeners
 	// That there are no listeners is said, as Envoy waits for some.
-	none := first && k == kindListener && len(p.sites.names) == 0
+	none := first && k == xds.KindListener && len(p.Listeners.Names) == 0
 	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 && !none {
 		return nil
 	}
 	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}
 }
 
-// unsure are the names of a kind about which there may be something to tell,
+// candidates are the names of a kind for which there may be something to send,
 // sorted.
-func (s *session) unsure(k kind) []string {
+func (s *session) candidates(k xds.Kind) []string {
 	t := &s.subs[k]
 	switch {
 	case t.upTo == s.server.publications:
-		return sortedKeys(t.owed)
+		return sortedKeys(t.due)
 	case !t.wildcard:
 		return sortedKeys(t.names)
-	case k == kindListener && t.compared == s.server.current.sites && s.server.override == nil:
-		return sortedKeys(t.owed)
+	case k == xds.KindListener && t.compared == s.server.current.Listeners && s.server.override == nil:
+		return sortedKeys(t.due)
 	}
-	names := append(sortedKeys(t.told), sortedKeys(t.owed)...)
-	if k == kindListener {
-		names = append(names, s.server.current.sites.names...)
+	names := append(sortedKeys(t.sent), sortedKeys(t.due)...)
+	if k == xds.KindListener {
+		names = append(names, s.server.current.Listeners.Names...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// owe has an assignment sent after its cluster, changed or not. Envoy keeps a
-// changed cluster back, and with it its answer, until an assignment comes after
-// it. That the assignment also carries the cluster's version is for the case
+// resendAssignment has an assignment sent after its cluster, changed or not.
+// Envoy keeps a changed cluster back, and with it its answer, until an
+// assignment comes after it. That the assignment also carries the cluster's version is for the case
 // that the stream ends between the two.
-func (s *session) owe(name string) {
-	t := &s.subs[kindEndpoints]
+func (s *session) resendAssignment(name string) {
+	t := &s.subs[xds.KindEndpoints]
 	if _, wanted := t.names[name]; wanted {
-		t.owed[name] = struct{}{}
+		t.due[name] = struct{}{}
 	}
 }
 
@@ -223,7 +225,7 @@ func (*session) OnDeltaStreamClosed(int64, *corev3.Node) {}
 
 // OnStreamDeltaResponse notes that a response is being sent.
 func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
-	k, ok := kindOf(resp.GetTypeUrl())
+	k, ok := xds.KindOf(resp.GetTypeUrl())
 	if !ok {
 		return
 	}
@@ -237,7 +239,7 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	s.subs[k].queued--
-	s.pending[resp.GetNonce()] = sent{kind: k, versions: versions, at: s.server.now()}
+	s.pending[resp.GetNonce()] = response{kind: k, versions: versions, at: s.server.now()}
 	s.server.counts[k].responses++
 }
 
@@ -259,7 +261,7 @@ func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryR
 	t := &s.subs[was.kind]
 	if detail := req.GetErrorDetail(); detail != nil {
 		s.server.refused(was, detail.GetMessage())
-		if was.kind == kindListener {
+		if was.kind == xds.KindListener {
 			t.refuse(was, detail.GetMessage(), s.server.now())
 		}
 		return nil

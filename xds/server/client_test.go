@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,9 +17,30 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 const webName = "10.96.0.10:80"
+
+// testConfig is a whole configuration, as an agent makes it.
+func testConfig() xds.Config {
+	cfg := xds.Default()
+	cfg.NodeID = "node-a"
+	cfg.Address4 = netip.MustParseAddr("169.254.64.15")
+	cfg.Address6 = netip.MustParseAddr("fd6e:6f64:6576:6f79::15")
+	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	return cfg
+}
+
+// podConfig is a whole configuration in pod mode.
+func podConfig() xds.Config {
+	cfg := testConfig()
+	cfg.PodMode = true
+	cfg.Address4, cfg.Address6 = netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
+	return cfg
+}
 
 // startServer runs a server on a socket of its own; stop ends it and returns
 // what Run returned.
@@ -29,9 +51,9 @@ func startServer(t *testing.T, opts ...Option) (s *Server, stop func() error) {
 	return startAt(t, cfg, opts...)
 }
 
-func startAt(t *testing.T, cfg Config, opts ...Option) (s *Server, stop func() error) {
+func startAt(t *testing.T, cfg xds.Config, opts ...Option) (s *Server, stop func() error) {
 	t.Helper()
-	s, err := NewServer(cfg, zap.NewNop(), opts...)
+	s, err := New(cfg, zap.NewNop(), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,9 +128,9 @@ func (c *client) send(req *discoveryv3.DeltaDiscoveryRequest) {
 }
 
 // subscribe asks for names; held are the versions the client says it has.
-func (c *client) subscribe(k kind, held map[string]string, names ...string) {
+func (c *client) subscribe(k xds.Kind, held map[string]string, names ...string) {
 	c.t.Helper()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.typeURL(), ResourceNamesSubscribe: names, InitialResourceVersions: held})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.TypeURL(), ResourceNamesSubscribe: names, InitialResourceVersions: held})
 }
 
 // ack accepts a response, or refuses it if detail is not empty.
@@ -137,7 +159,7 @@ func (c *client) next() *discoveryv3.DeltaDiscoveryResponse {
 }
 
 // expect waits for a response of this kind, wants it to be this, and accepts it.
-func (c *client) expect(k kind, added, removed []string) *discoveryv3.DeltaDiscoveryResponse {
+func (c *client) expect(k xds.Kind, added, removed []string) *discoveryv3.DeltaDiscoveryResponse {
 	c.t.Helper()
 	resp := c.next()
 	c.check(resp, k, added, removed)
@@ -145,14 +167,14 @@ func (c *client) expect(k kind, added, removed []string) *discoveryv3.DeltaDisco
 	return resp
 }
 
-func (c *client) check(resp *discoveryv3.DeltaDiscoveryResponse, k kind, added, removed []string) {
+func (c *client) check(resp *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, added, removed []string) {
 	c.t.Helper()
 	var names []string
 	for _, r := range resp.GetResources() {
 		names = append(names, r.GetName())
 	}
 	got := fmt.Sprint(resp.GetTypeUrl(), names, resp.GetRemovedResources())
-	if want := fmt.Sprint(k.typeURL(), added, removed); got != want {
+	if want := fmt.Sprint(k.TypeURL(), added, removed); got != want {
 		c.t.Fatalf("got %s, want %s", got, want)
 	}
 }
@@ -161,8 +183,8 @@ func (c *client) check(resp *discoveryv3.DeltaDiscoveryResponse, k kind, added, 
 func (c *client) silent() {
 	c.t.Helper()
 	probe := fmt.Sprintf("probe-%d", time.Now().UnixNano())
-	c.subscribe(kindRoute, nil, probe)
-	c.expect(kindRoute, nil, []string{probe})
+	c.subscribe(xds.KindRoute, nil, probe)
+	c.expect(xds.KindRoute, nil, []string{probe})
 }
 
 func eventually(t *testing.T, f func() error) {
@@ -185,10 +207,10 @@ func eventually(t *testing.T, f func() error) {
 // ready answers all that an Envoy is sent when it starts.
 func (c *client) ready(s *Server) {
 	c.t.Helper()
-	c.subscribe(kindListener, nil)
-	c.expect(kindListener, []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}, nil)
-	c.subscribe(kindRoute, nil, routeName)
-	c.expect(kindRoute, []string{routeName}, nil)
+	c.subscribe(xds.KindListener, nil)
+	c.expect(xds.KindListener, []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}, nil)
+	c.subscribe(xds.KindRoute, nil, xds.RouteName)
+	c.expect(xds.KindRoute, []string{xds.RouteName}, nil)
 	eventually(c.t, func() error {
 		if st := s.Status(); !st.Settled || !st.ListenersAcked {
 			return fmt.Errorf("not settled: %+v", st)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 const (
@@ -35,7 +36,7 @@ const (
 // Server serves this node's Envoy over delta ADS, what is published and
 // nothing before that. All methods may be called at any time from anywhere.
 type Server struct {
-	cfg          Config
+	cfg          xds.Config
 	log          *zap.Logger
 	now          func() time.Time
 	onDisconnect func()
@@ -45,10 +46,10 @@ type Server struct {
 	ready chan struct{}
 
 	mu           sync.Mutex
-	current      *published
+	current      *snapshot
 	publications int
 	sessions     map[*session]struct{}
-	counts       [kindCount]counts
+	counts       [xds.KindCount]counts
 	nackCount    int
 	nacks        []Nack
 }
@@ -64,15 +65,15 @@ type Option func(*Server)
 func OnDisconnect(f func()) Option { return func(s *Server) { s.onDisconnect = f } }
 
 // Override has f called on each resource before it is versioned and sent, so
-// that a test can send what Cluster and its like would not make. Resources are
+// that a test can send what package xds would not make. Resources are
 // then made anew at each Publish.
 func Override(f func(name string, m proto.Message)) Option {
 	return func(s *Server) { s.override = f }
 }
 
-// NewServer makes a server; Run starts it. The error says what is wrong with
+// New makes a server; Run starts it. The error says what is wrong with
 // the configuration.
-func NewServer(cfg Config, log *zap.Logger, opts ...Option) (*Server, error) {
+func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("xds configuration: %w", err)
 	}
@@ -90,14 +91,18 @@ func NewServer(cfg Config, log *zap.Logger, opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-// Publish makes node what is served, and in pod mode the places where Envoy is
-// to listen, which are not for host mode. What changed of the resources in use
+// Publish makes node what is served, and in pod mode the pods in which Envoy is
+// to listen; targets are not used in host mode. What changed of the resources in use
 // is on its way to Envoy when Publish returns; it waits for nobody.
-func (s *Server) Publish(node *model.Node, places []model.PodTarget) {
+func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.current == nil
-	s.current = newPublished(s.cfg, node, places, s.current)
+	var translation *xds.Translation
+	if !first {
+		translation = s.current.Translation
+	}
+	s.current = newSnapshot(s.cfg, xds.NewTranslation(s.cfg, node, targets, translation), s.current)
 	s.current.override = s.override
 	s.publications++
 	for sess := range s.sessions {
@@ -186,7 +191,7 @@ func (s *service) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscover
 func (s *Server) open() *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess := &session{server: s, since: s.now(), pending: map[string]sent{}}
+	sess := &session{server: s, since: s.now(), pending: map[string]response{}}
 	s.sessions[sess] = struct{}{}
 	s.log.Info("envoy connected", zap.Int("streams", len(s.sessions)))
 	s.notify()

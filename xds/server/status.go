@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"slices"
 	"time"
+
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 // maxNacks bounds how many refusals are remembered.
@@ -47,7 +49,7 @@ type Status struct {
 	Settled bool
 }
 
-// Nack is a refusal: Envoy keeps what it had before.
+// Nack is a refused response: Envoy keeps what it had before.
 type Nack struct {
 	At time.Time
 	// Type is the kind of resource: cluster, endpoints, listener or route.
@@ -78,7 +80,7 @@ func (s *Server) Status() Status {
 		Nacks:          slices.Clone(s.nacks),
 		Settled:        len(s.sessions) > 0,
 	}
-	for k := range kindCount {
+	for k := range xds.KindCount {
 		c := s.counts[k]
 		st.Kinds = append(st.Kinds, KindStatus{Type: k.String(), Responses: c.responses, Acks: c.acks, Nacks: c.nacks})
 	}
@@ -102,9 +104,9 @@ func (st *Status) add(sess *session, inUse map[string]struct{}) {
 	for _, r := range sess.pending {
 		st.Oldest = earliest(st.Oldest, r.at)
 	}
-	for name, version := range sess.subs[kindCluster].told {
-		if n, ok := parseClusterName(name); ok && version != absent {
-			inUse[n.frontend.String()] = struct{}{}
+	for name, version := range sess.subs[xds.KindCluster].sent {
+		if frontend, ok := xds.FrontendOf(name); ok && version != absent {
+			inUse[frontend.String()] = struct{}{}
 		}
 	}
 }
@@ -118,7 +120,7 @@ func earliest(a, b time.Time) time.Time {
 }
 
 // refused records that a response was refused. The caller holds the lock.
-func (s *Server) refused(was sent, detail string) {
+func (s *Server) refused(was response, detail string) {
 	s.nackCount++
 	s.counts[was.kind].nacks++
 	s.nacks = append(s.nacks, Nack{At: s.now(), Type: was.kind.String(), Names: sortedKeys(was.versions), Detail: detail})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"cmp"
@@ -11,14 +11,15 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 // retryAfter is how long after a listener was refused it is sent again.
 const retryAfter = 10 * time.Second
 
-// refusal is a resource that the client refused: in which version, with which
+// nack is a resource that the client refused: in which version, with which
 // words and when.
-type refusal struct {
+type nack struct {
 	version, detail string
 	at              time.Time
 }
@@ -27,36 +28,36 @@ type refusal struct {
 func (t *subscription) accept(name, version string) {
 	t.acked[name] = version
 	delete(t.refused, name)
-	if _, named := t.names[name]; !named && version == absent && t.told[name] == absent {
+	if _, named := t.names[name]; !named && version == absent && t.sent[name] == absent {
 		// Nobody asked for this name, and nobody will again: pods come and go.
 		delete(t.acked, name)
-		delete(t.told, name)
+		delete(t.sent, name)
 	}
 }
 
 // refuse notes that the client refused a response of listeners. It has taken
 // over those that it does not complain of.
-func (t *subscription) refuse(was sent, detail string, now time.Time) {
-	blamed := blame(detail, was.versions)
-	for name, version := range was.versions {
+func (t *subscription) refuse(r response, detail string, now time.Time) {
+	blamed := blame(detail, r.versions)
+	for name, version := range r.versions {
 		if why, bad := blamed[name]; bad {
-			t.refused[name] = refusal{version: version, detail: why, at: now}
+			t.refused[name] = nack{version: version, detail: why, at: now}
 		} else {
 			t.accept(name, version)
 		}
 	}
 }
 
-// refusalHead is what Envoy begins with when it refuses listeners. After it
+// nackHead is what Envoy begins with when it refuses listeners. After it
 // comes, for each, the name, a colon, and what is wrong.
-const refusalHead = "Error adding/updating listener(s) "
+const nackHead = "Error adding/updating listener(s) "
 
 // blame finds, in what Envoy says, which names it refused and why. If it names
 // none of them, it is taken to mean all.
 func blame[V any](detail string, names map[string]V) map[string]string {
 	out := map[string]string{}
 	last := ""
-	for line := range strings.Lines(strings.TrimPrefix(detail, refusalHead)) {
+	for line := range strings.Lines(strings.TrimPrefix(detail, nackHead)) {
 		line = strings.TrimSpace(line)
 		if name, why, ok := strings.Cut(line, ": "); ok {
 			if _, sent := names[name]; sent {
@@ -79,12 +80,12 @@ func blame[V any](detail string, names map[string]V) map[string]string {
 // retry has the client told again of listeners that it refused a while ago. The
 // caller holds the lock.
 func (s *session) retry(now time.Time) {
-	t := &s.subs[kindListener]
+	t := &s.subs[xds.KindListener]
 	for name, r := range t.refused {
 		if now.Sub(r.at) >= retryAfter {
 			r.at = now
 			t.refused[name] = r
-			t.owed[name] = struct{}{}
+			t.due[name] = struct{}{}
 		}
 	}
 }
@@ -98,32 +99,32 @@ func (s *session) settled() bool {
 			return false
 		}
 	}
-	return len(s.pending) == 0 && s.subs[kindListener].started && (s.subs[kindRoute].started || !s.needsRoutes())
+	return len(s.pending) == 0 && s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.needsRoutes())
 }
 
 // accepted says whether the client has accepted all listeners and the routes
 // as they are now. In pod mode a refused listener concerns its pod alone, and
 // is as good as an accepted one. The caller holds the lock.
 func (s *session) accepted() bool {
-	p, t := s.server.current, &s.subs[kindListener]
-	for _, name := range p.sites.names {
-		version := p.resource(kindListener, name).version
+	p, t := s.server.current, &s.subs[xds.KindListener]
+	for _, name := range p.Listeners.Names {
+		version := p.resource(xds.KindListener, name).Version
 		if t.acked[name] != version && (!p.cfg.PodMode || t.refused[name].version != version) {
 			return false
 		}
 	}
-	return !s.needsRoutes() || s.subs[kindRoute].acked[routeName] == p.resource(kindRoute, routeName).version
+	return !s.needsRoutes() || s.subs[xds.KindRoute].acked[xds.RouteName] == p.resource(xds.KindRoute, xds.RouteName).Version
 }
 
 // needsRoutes says whether the client has a listener that asks for the routes.
-// Without one, as with no place in pod mode, it doesn't ask.
+// Without one, as with no pod in pod mode, it doesn't ask.
 func (s *session) needsRoutes() bool {
 	p := s.server.current
 	if !p.cfg.PodMode {
 		return true
 	}
-	for name, at := range p.sites.byName {
-		if at.class != model.ClassTCP && s.subs[kindListener].acked[name] != absent {
+	for name, spec := range p.Listeners.ByName {
+		if spec.Class != model.ClassTCP && s.subs[xds.KindListener].acked[name] != absent {
 			return true
 		}
 	}
@@ -134,8 +135,8 @@ func (s *session) needsRoutes() bool {
 // because it refused them. The caller holds the lock.
 func (s *session) refusals(into map[string]string) {
 	p := s.server.current
-	for name, r := range s.subs[kindListener].refused {
-		if now := p.resource(kindListener, name); now != nil && now.version == r.version {
+	for name, r := range s.subs[xds.KindListener].refused {
+		if now := p.resource(xds.KindListener, name); now != nil && now.Version == r.version {
 			into[name] = r.detail
 		}
 	}

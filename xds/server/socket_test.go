@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
 func TestSocketOpensWithTheFirstNode(t *testing.T) {
@@ -19,7 +21,7 @@ func TestSocketOpensWithTheFirstNode(t *testing.T) {
 	if _, err := os.Lstat(s.cfg.Socket); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("before the first node there is a socket: %v", err)
 	}
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	connect(t, s)
 	info, err := os.Lstat(s.cfg.Socket)
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
@@ -45,15 +47,15 @@ func TestEndsWithoutANode(t *testing.T) {
 
 func TestStaleSocket(t *testing.T) {
 	s, stop := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	connect(t, s)
 
 	// Another server is not pushed aside.
-	second, err := NewServer(s.cfg, zap.NewNop())
+	second, err := New(s.cfg, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	second.Publish(testNode(), nil)
+	second.Publish(xdstest.Node(), nil)
 	if err := second.Run(t.Context()); !errors.Is(err, ErrServed) || !strings.Contains(err.Error(), s.cfg.Socket) {
 		t.Errorf("on a socket that is served: %v", err)
 	}
@@ -71,7 +73,7 @@ func TestStaleSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	third, stop := startAt(t, s.cfg)
-	third.Publish(testNode(), nil)
+	third.Publish(xdstest.Node(), nil)
 	eventually(t, func() error {
 		c, err := net.Dial("unix", s.cfg.Socket)
 		if err != nil {
@@ -87,11 +89,11 @@ func TestStaleSocket(t *testing.T) {
 	if err := os.WriteFile(s.cfg.Socket, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fourth, err := NewServer(s.cfg, zap.NewNop())
+	fourth, err := New(s.cfg, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	fourth.Publish(testNode(), nil)
+	fourth.Publish(xdstest.Node(), nil)
 	if err := fourth.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "something else") {
 		t.Errorf("in the place of a file: %v", err)
 	}

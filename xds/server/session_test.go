@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"fmt"
@@ -13,33 +13,36 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
 func TestOnDemand(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
-	c.subscribe(kindCluster, nil, webName)
-	c.expect(kindCluster, []string{webName}, nil)
-	c.subscribe(kindEndpoints, nil, webName)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindCluster, nil, webName)
+	c.expect(xds.KindCluster, []string{webName}, nil)
+	c.subscribe(xds.KindEndpoints, nil, webName)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	if diff := cmp.Diff([]string{webName}, s.Status().InUse); diff != "" {
 		t.Errorf("in use (-want +got):\n%s", diff)
 	}
 	// Another name does not bring the first again.
-	c.subscribe(kindCluster, nil, "10.96.0.99:80")
-	c.expect(kindCluster, nil, []string{"10.96.0.99:80"})
+	c.subscribe(xds.KindCluster, nil, "10.96.0.99:80")
+	c.expect(xds.KindCluster, nil, []string{"10.96.0.99:80"})
 	// Asked for once more, it is answered once more.
-	c.subscribe(kindCluster, nil, webName)
-	c.expect(kindCluster, []string{webName}, nil)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindCluster, nil, webName)
+	c.expect(xds.KindCluster, []string{webName}, nil)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	// The same published again says nothing.
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c.silent()
 	// A change is sent alone.
-	s.Publish(testNode(web("10.244.1.1", "10.244.1.2")), nil)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1", "10.244.1.2")), nil)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	c.silent()
 	if diff := cmp.Diff([]string{webName}, s.Status().InUse); diff != "" {
 		t.Errorf("in use (-want +got):\n%s", diff)
@@ -48,36 +51,36 @@ func TestOnDemand(t *testing.T) {
 
 func TestUnknownNamesComeAndGo(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
-	for k, names := range map[kind][]string{
-		kindCluster: {"10.96.0.10:80", "none"}, kindEndpoints: {"10.96.0.10:80"}, kindRoute: {"other"}, kindListener: {"other"},
+	for k, names := range map[xds.Kind][]string{
+		xds.KindCluster: {"10.96.0.10:80", "none"}, xds.KindEndpoints: {"10.96.0.10:80"}, xds.KindRoute: {"other"}, xds.KindListener: {"other"},
 	} {
 		c.subscribe(k, nil, names...)
 		c.expect(k, nil, names)
 	}
 	c.silent() // By now all answers are in, so that all kinds are pushed.
 	for range 3 {
-		s.Publish(testNode(web("10.244.1.1")), nil)
-		c.expect(kindCluster, []string{webName}, nil)
-		c.expect(kindEndpoints, []string{webName}, nil)
+		s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
+		c.expect(xds.KindCluster, []string{webName}, nil)
+		c.expect(xds.KindEndpoints, []string{webName}, nil)
 		c.silent()
-		s.Publish(testNode(), nil)
-		c.expect(kindCluster, nil, []string{webName})
-		c.expect(kindEndpoints, nil, []string{webName})
+		s.Publish(xdstest.Node(), nil)
+		c.expect(xds.KindCluster, nil, []string{webName})
+		c.expect(xds.KindEndpoints, nil, []string{webName})
 		c.silent()
 	}
 }
 
 func TestReconnect(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c := connect(t, s)
-	held := map[kind]map[string]string{}
+	held := map[xds.Kind]map[string]string{}
 	for _, ask := range []struct {
-		k     kind
+		k     xds.Kind
 		names []string
-	}{{kindListener, nil}, {kindRoute, []string{routeName}}, {kindCluster, []string{webName}}, {kindEndpoints, []string{webName}}} {
+	}{{xds.KindListener, nil}, {xds.KindRoute, []string{xds.RouteName}}, {xds.KindCluster, []string{webName}}, {xds.KindEndpoints, []string{webName}}} {
 		c.subscribe(ask.k, nil, ask.names...)
 		resp := c.next()
 		c.ack(resp, "")
@@ -88,10 +91,10 @@ func TestReconnect(t *testing.T) {
 	}
 	c.close()
 	again := connect(t, s)
-	again.subscribe(kindListener, held[kindListener])
-	again.subscribe(kindRoute, held[kindRoute], routeName)
-	again.subscribe(kindCluster, held[kindCluster], webName)
-	again.subscribe(kindEndpoints, held[kindEndpoints], webName)
+	again.subscribe(xds.KindListener, held[xds.KindListener])
+	again.subscribe(xds.KindRoute, held[xds.KindRoute], xds.RouteName)
+	again.subscribe(xds.KindCluster, held[xds.KindCluster], webName)
+	again.subscribe(xds.KindEndpoints, held[xds.KindEndpoints], webName)
 	again.silent()
 	eventually(t, func() error {
 		if st := s.Status(); !st.Settled || !st.ListenersAcked || len(st.InUse) != 1 {
@@ -103,16 +106,16 @@ func TestReconnect(t *testing.T) {
 	// something else gets what there is.
 	again.close()
 	third := connect(t, s)
-	third.subscribe(kindCluster, map[string]string{webName: "old", "10.96.0.99:80": "v"}, webName, "10.96.0.99:80")
-	third.expect(kindCluster, []string{webName}, []string{"10.96.0.99:80"})
+	third.subscribe(xds.KindCluster, map[string]string{webName: "old", "10.96.0.99:80": "v"}, webName, "10.96.0.99:80")
+	third.expect(xds.KindCluster, []string{webName}, []string{"10.96.0.99:80"})
 }
 
 func TestRefusal(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c := connect(t, s)
 	c.ready(s)
-	c.subscribe(kindCluster, nil, webName)
+	c.subscribe(xds.KindCluster, nil, webName)
 	resp := c.next()
 	if st := s.Status(); st.Settled || st.Pending != 1 || st.Oldest.IsZero() {
 		t.Errorf("with a response not answered: %+v", st)
@@ -130,19 +133,19 @@ func TestRefusal(t *testing.T) {
 		t.Errorf("refusals (-want +got):\n%s", diff)
 	}
 	for range 5 {
-		s.Publish(testNode(web("10.244.1.1")), nil)
+		s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 		c.silent()
 	}
 	// Another kind goes on, and so does this one when it changes.
-	c.subscribe(kindEndpoints, nil, webName)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindEndpoints, nil, webName)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	c.silent()
-	s.Publish(testNode(), nil)
-	c.expect(kindCluster, nil, []string{webName})
-	c.expect(kindEndpoints, nil, []string{webName})
+	s.Publish(xdstest.Node(), nil)
+	c.expect(xds.KindCluster, nil, []string{webName})
+	c.expect(xds.KindEndpoints, nil, []string{webName})
 	eventually(t, func() error {
 		want := KindStatus{Type: "cluster", Responses: 2, Acks: 1, Nacks: 1}
-		if got := s.Status().Kinds[kindCluster]; got != want {
+		if got := s.Status().Kinds[xds.KindCluster]; got != want {
 			return fmt.Errorf("figures %+v, want %+v", got, want)
 		}
 		return nil
@@ -151,13 +154,13 @@ func TestRefusal(t *testing.T) {
 
 func TestRefusalsAreBounded(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
-	c.subscribe(kindListener, nil)
+	c.subscribe(xds.KindListener, nil)
 	c.next()
 	for i := range maxNacks + 10 {
 		name := fmt.Sprintf("x%d", i)
-		c.subscribe(kindCluster, nil, name)
+		c.subscribe(xds.KindCluster, nil, name)
 		c.ack(c.next(), name)
 	}
 	eventually(t, func() error {
@@ -184,31 +187,31 @@ func TestAssignmentAfterCluster(t *testing.T) {
 			c.ConnectTimeout = durationpb.New(time.Second + time.Duration(timeout.Load()))
 		}
 	}))
-	node := testNode(web("10.244.1.1"))
+	node := xdstest.Node(xdstest.Web("10.244.1.1"))
 	s.Publish(node, nil)
 	c := connect(t, s)
 	// As on a new stream: the assignment may be asked for first.
-	c.subscribe(kindEndpoints, map[string]string{webName: "old"}, webName)
-	c.expect(kindEndpoints, []string{webName}, nil)
-	c.subscribe(kindCluster, map[string]string{webName: "old"}, webName)
-	c.expect(kindCluster, []string{webName}, nil)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindEndpoints, map[string]string{webName: "old"}, webName)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindCluster, map[string]string{webName: "old"}, webName)
+	c.expect(xds.KindCluster, []string{webName}, nil)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	c.silent()
 	// Changed while the cluster before has not been answered.
 	timeout.Add(1)
 	s.Publish(node, nil)
 	cluster, assignment := c.next(), c.next()
-	c.check(cluster, kindCluster, []string{webName}, nil)
-	c.check(assignment, kindEndpoints, []string{webName}, nil)
+	c.check(cluster, xds.KindCluster, []string{webName}, nil)
+	c.check(assignment, xds.KindEndpoints, []string{webName}, nil)
 	timeout.Add(1)
 	s.Publish(node, nil)
 	c.ack(assignment, "")
 	third := c.next()
-	c.check(third, kindEndpoints, []string{webName}, nil)
+	c.check(third, xds.KindEndpoints, []string{webName}, nil)
 	c.ack(third, "")
 	c.ack(cluster, "")
-	c.expect(kindCluster, []string{webName}, nil)
-	c.expect(kindEndpoints, []string{webName}, nil)
+	c.expect(xds.KindCluster, []string{webName}, nil)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	c.silent()
 }
 
@@ -216,39 +219,39 @@ func TestAssignmentAfterCluster(t *testing.T) {
 // use no more; wanted again, it is sent again.
 func TestUnsubscribe(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(web("10.244.1.1")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), nil)
 	c := connect(t, s)
-	c.subscribe(kindEndpoints, nil, webName)
-	c.expect(kindEndpoints, []string{webName}, nil)
-	c.subscribe(kindCluster, nil, webName)
-	c.expect(kindCluster, []string{webName}, nil)
-	c.expect(kindEndpoints, []string{webName}, nil)
-	for _, k := range []kind{kindCluster, kindEndpoints} {
-		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.typeURL(), ResourceNamesUnsubscribe: []string{webName}})
+	c.subscribe(xds.KindEndpoints, nil, webName)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
+	c.subscribe(xds.KindCluster, nil, webName)
+	c.expect(xds.KindCluster, []string{webName}, nil)
+	c.expect(xds.KindEndpoints, []string{webName}, nil)
+	for _, k := range []xds.Kind{xds.KindCluster, xds.KindEndpoints} {
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.TypeURL(), ResourceNamesUnsubscribe: []string{webName}})
 	}
 	c.silent()
-	s.Publish(testNode(web("10.244.1.2")), nil)
+	s.Publish(xdstest.Node(xdstest.Web("10.244.1.2")), nil)
 	c.silent()
 	if got := s.Status().InUse; len(got) != 0 {
 		t.Errorf("in use: %v", got)
 	}
-	c.subscribe(kindCluster, nil, webName)
-	c.expect(kindCluster, []string{webName}, nil)
+	c.subscribe(xds.KindCluster, nil, webName)
+	c.expect(xds.KindCluster, []string{webName}, nil)
 }
 
 // TestEverything: listeners come without being named, by either way to say so.
 func TestEverything(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	all := []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}
 	for _, names := range [][]string{nil, {everything}} {
 		c := connect(t, s)
-		c.subscribe(kindListener, nil, names...)
-		c.expect(kindListener, all, nil)
+		c.subscribe(xds.KindListener, nil, names...)
+		c.expect(xds.KindListener, all, nil)
 		c.close()
 	}
 	// What a client holds beyond that is removed.
 	c := connect(t, s)
-	c.subscribe(kindListener, map[string]string{"old": "v"})
-	c.expect(kindListener, all, []string{"old"})
+	c.subscribe(xds.KindListener, map[string]string{"old": "v"})
+	c.expect(xds.KindListener, all, []string{"old"})
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"fmt"
@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
 func TestBlame(t *testing.T) {
@@ -86,39 +88,39 @@ func settled(st Status) bool { return st.Settled && st.ListenersAcked }
 // what went.
 func TestPodsComeAndGo(t *testing.T) {
 	s, _ := startPods(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
-	c.subscribe(kindListener, nil)
-	c.expect(kindListener, nil, nil) // There are none: that is an answer, too.
+	c.subscribe(xds.KindListener, nil)
+	c.expect(xds.KindListener, nil, nil) // There are none: that is an answer, too.
 	await(t, s, "settled without a pod", settled)
-	one, two := testPlace("one"), testPlace("two")
-	s.Publish(testNode(), []model.PodTarget{one})
-	c.expect(kindListener, names("one"), nil)
+	one, two := xdstest.Target("one"), xdstest.Target("two")
+	s.Publish(xdstest.Node(), []model.PodTarget{one})
+	c.expect(xds.KindListener, names("one"), nil)
 	await(t, s, "not settled before routes are asked for", func(st Status) bool { return st.Pending == 0 && !st.Settled })
-	c.subscribe(kindRoute, nil, routeName)
-	c.expect(kindRoute, []string{routeName}, nil)
+	c.subscribe(xds.KindRoute, nil, xds.RouteName)
+	c.expect(xds.KindRoute, []string{xds.RouteName}, nil)
 	await(t, s, "settled with a pod", settled)
 	for range 3 {
-		s.Publish(testNode(web("10.244.1.1")), []model.PodTarget{one})
+		s.Publish(xdstest.Node(xdstest.Web("10.244.1.1")), []model.PodTarget{one})
 		c.silent()
-		s.Publish(testNode(), []model.PodTarget{one, two})
-		c.expect(kindListener, names("two"), nil)
-		s.Publish(testNode(), []model.PodTarget{one})
-		c.expect(kindListener, nil, names("two"))
+		s.Publish(xdstest.Node(), []model.PodTarget{one, two})
+		c.expect(xds.KindListener, names("two"), nil)
+		s.Publish(xdstest.Node(), []model.PodTarget{one})
+		c.expect(xds.KindListener, nil, names("two"))
 	}
 	two.Pod = "one"
-	s.Publish(testNode(), []model.PodTarget{one, two}) // As another pod of the same name.
-	c.expect(kindListener, []string{"detect/shop/one/uid-two", "http/shop/one/uid-two", "tcp/shop/one/uid-two"}, nil)
-	s.Publish(testNode(), nil)
-	c.expect(kindListener, nil, []string{
+	s.Publish(xdstest.Node(), []model.PodTarget{one, two}) // As another pod of the same name.
+	c.expect(xds.KindListener, []string{"detect/shop/one/uid-two", "http/shop/one/uid-two", "tcp/shop/one/uid-two"}, nil)
+	s.Publish(xdstest.Node(), nil)
+	c.expect(xds.KindListener, nil, []string{
 		"detect/shop/one/uid-one", "detect/shop/one/uid-two", "http/shop/one/uid-one", "http/shop/one/uid-two", "tcp/shop/one/uid-one", "tcp/shop/one/uid-two",
 	})
 	await(t, s, "settled without a pod again", settled)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sess := range s.sessions {
-		if l := &sess.subs[kindListener]; len(l.told)+len(l.acked)+len(l.refused)+len(l.owed) != 0 {
-			t.Errorf("remembered of pods that went: %v, %v, %v, %v", l.told, l.acked, l.refused, l.owed)
+		if l := &sess.subs[xds.KindListener]; len(l.sent)+len(l.acked)+len(l.refused)+len(l.due) != 0 {
+			t.Errorf("remembered of pods that went: %v, %v, %v, %v", l.sent, l.acked, l.refused, l.due)
 		}
 	}
 }
@@ -127,54 +129,54 @@ func TestPodsComeAndGo(t *testing.T) {
 // seconds later; the others are not concerned.
 func TestRefusedPod(t *testing.T) {
 	s, forward := startPods(t)
-	both := []model.PodTarget{testPlace("one"), testPlace("two")}
-	s.Publish(testNode(), both)
+	both := []model.PodTarget{xdstest.Target("one"), xdstest.Target("two")}
+	s.Publish(xdstest.Node(), both)
 	c := connect(t, s)
-	c.subscribe(kindListener, nil)
+	c.subscribe(xds.KindListener, nil)
 	resp := c.next()
-	c.check(resp, kindListener, names("one", "two"), nil)
+	c.check(resp, xds.KindListener, names("one", "two"), nil)
 	const bad = "tcp/shop/two/uid-two"
 	c.ack(resp, "Error adding/updating listener(s) "+bad+": port taken\n")
-	c.subscribe(kindRoute, nil, routeName)
-	c.expect(kindRoute, []string{routeName}, nil)
+	c.subscribe(xds.KindRoute, nil, xds.RouteName)
+	c.expect(xds.KindRoute, []string{xds.RouteName}, nil)
 	refused := map[string]string{bad: "port taken"}
 	await(t, s, "one refused", func(st Status) bool { return settled(st) && cmp.Equal(st.Refused, refused) && st.NackCount == 1 })
 	forward(retryAfter - time.Second)
-	s.Publish(testNode(), both)
+	s.Publish(xdstest.Node(), both)
 	c.silent()
 	forward(time.Second)
-	s.Publish(testNode(), both)
-	s.Publish(testNode(), both)
+	s.Publish(xdstest.Node(), both)
+	s.Publish(xdstest.Node(), both)
 	resp = c.next()
-	c.check(resp, kindListener, []string{bad}, nil)
+	c.check(resp, xds.KindListener, []string{bad}, nil)
 	await(t, s, "not settled, and refused as before", func(st Status) bool { return !st.Settled && st.ListenersAcked && cmp.Equal(st.Refused, refused) })
 	c.ack(resp, "still no good")
 	refused[bad] = "still no good"
 	await(t, s, "refused again", func(st Status) bool { return settled(st) && cmp.Equal(st.Refused, refused) && st.NackCount == 2 })
 	// A change is sent at once, and what went is refused no more.
 	both[1].V6 = false
-	s.Publish(testNode(), both)
-	c.expect(kindListener, names("two"), nil)
+	s.Publish(xdstest.Node(), both)
+	c.expect(xds.KindListener, names("two"), nil)
 	await(t, s, "accepted", func(st Status) bool { return settled(st) && len(st.Refused) == 0 })
 	forward(time.Hour)
-	s.Publish(testNode(), both)
+	s.Publish(xdstest.Node(), both)
 	c.silent()
 	both[1].V6 = true
-	s.Publish(testNode(), both)
+	s.Publish(xdstest.Node(), both)
 	resp = c.next()
 	c.ack(resp, bad+": port taken")
 	await(t, s, "refused", func(st Status) bool { return settled(st) && len(st.Refused) == 1 })
-	s.Publish(testNode(), both[:1])
-	c.expect(kindListener, nil, names("two"))
+	s.Publish(xdstest.Node(), both[:1])
+	c.expect(xds.KindListener, nil, names("two"))
 	await(t, s, "gone", func(st Status) bool { return settled(st) && len(st.Refused) == 0 })
 }
 
 // TestAllRefused: without a listener that needs them, nobody asks for routes.
 func TestAllRefused(t *testing.T) {
 	s, _ := startPods(t)
-	s.Publish(testNode(), []model.PodTarget{testPlace("one")})
+	s.Publish(xdstest.Node(), []model.PodTarget{xdstest.Target("one")})
 	c := connect(t, s)
-	c.subscribe(kindListener, nil)
+	c.subscribe(xds.KindListener, nil)
 	c.ack(c.next(), "no such namespace")
 	await(t, s, "all refused", func(st Status) bool { return settled(st) && cmp.Equal(sortedKeys(st.Refused), names("one")) })
 }
@@ -182,12 +184,12 @@ func TestAllRefused(t *testing.T) {
 // TestRefusedInHostMode: there a refused listener concerns every pod.
 func TestRefusedInHostMode(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
-	c.subscribe(kindListener, nil)
+	c.subscribe(xds.KindListener, nil)
 	c.ack(c.next(), "tcp-v4: port taken")
-	c.subscribe(kindRoute, nil, routeName)
-	c.expect(kindRoute, []string{routeName}, nil)
+	c.subscribe(xds.KindRoute, nil, xds.RouteName)
+	c.expect(xds.KindRoute, []string{xds.RouteName}, nil)
 	await(t, s, "one refused", func(st Status) bool {
 		return st.Settled && !st.ListenersAcked && cmp.Equal(st.Refused, map[string]string{"tcp-v4": "port taken"})
 	})
@@ -196,9 +198,9 @@ func TestRefusedInHostMode(t *testing.T) {
 // TestEnvoyVersion: the lowest of those that are connected.
 func TestEnvoyVersion(t *testing.T) {
 	s, _ := startServer(t)
-	s.Publish(testNode(), nil)
+	s.Publish(xdstest.Node(), nil)
 	say := func(c *client, version *typev3.SemanticVersion) {
-		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: kindRoute.typeURL(), ResourceNamesSubscribe: []string{"x"}, Node: &corev3.Node{
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.KindRoute.TypeURL(), ResourceNamesSubscribe: []string{"x"}, Node: &corev3.Node{
 			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: version}},
 		}})
 	}

@@ -25,7 +25,9 @@ import (
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -42,7 +44,7 @@ type Agent struct {
 	log    *zap.Logger
 	kernel *handover.Fence
 	// pods is nil in host mode.
-	pods    *redirect.Pods
+	pods    *pods.Pods
 	refused *refusals
 	envoy   *drain.Envoy
 	state   *atomic.Pointer[State]
@@ -58,7 +60,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	findings, err := redirect.Probe(ctx, cfg.Redirect, cfg.Netns)
+	findings, err := probe.Run(ctx, cfg.Redirect, cfg.Netns)
 	if err != nil {
 		return nil, fmt.Errorf("this node can't redirect: %w", err)
 	}
@@ -90,14 +92,14 @@ func acquire(ctx context.Context, cfg Config) (*handover.Lease, error) {
 	lease, err := handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
 		return portsFree(ctx, cfg.inSlot(slot))
 	})
-	if errors.Is(err, handover.ErrFull) && mode == redirect.PodMode {
+	if errors.Is(err, handover.ErrFull) && mode == plan.PodMode {
 		return handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
 	}
 	return lease, err
 }
 
 // wire makes the parts that run.
-func (a *Agent) wire(findings redirect.Findings) error {
+func (a *Agent) wire(findings probe.Findings) error {
 	src, tell, err := a.newSource()
 	if err != nil {
 		return err
@@ -208,7 +210,7 @@ func (a *Agent) narrow(ctx context.Context, last *State) error {
 	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f model.Frontend) bool {
 		return !known[f.Address.String()]
 	})
-	return a.kernel.Withdraw(ctx, redirect.Compile(&node, a.cfg.Redirect))
+	return a.kernel.Withdraw(ctx, plan.Compile(&node, a.cfg.Redirect))
 }
 
 // yield gives new connections back to kube-proxy, and those that Envoy has time

@@ -23,30 +23,32 @@ import (
 	"github.com/nodevoy/nodevoy/agent/drain"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/route"
 )
 
 // machine is a node's kernel and the directory its agents share.
 type machine struct {
-	cfg     redirect.Config
-	kernel  redirect.Kernel
+	cfg     plan.Config
+	kernel  apply.Kernel
 	network *route.Fake
 	shared  string
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{cfg: redirect.Default(), network: route.NewFake(), shared: t.TempDir()}
-	m.cfg.Mechanism, m.cfg.Backend = redirect.DNAT, iptables.NFT
+	m := &machine{cfg: plan.DefaultConfig(), network: route.NewFake(), shared: t.TempDir()}
+	m.cfg.Mechanism, m.cfg.Backend = plan.DNAT, netfilter.NFT
 	sets := ipset.NewFake(time.Now)
-	m.kernel = redirect.Kernel{Sets: sets, Urgent: sets, Network: m.network}
+	m.kernel = apply.Kernel{Sets: sets, Urgent: sets, Network: m.network}
 	var tables []*iptables.Fake
 	for _, f := range family.All() {
-		fake := iptables.NewFake(iptables.NFT, f)
+		fake := iptables.NewFake(netfilter.NFT, f)
 		fake.SetExists = sets.Exists
 		tables = append(tables, fake)
 		m.kernel.Tables = append(m.kernel.Tables, fake)
@@ -62,8 +64,8 @@ func newMachine(t *testing.T) *machine {
 }
 
 // plan is of a node with one enrolled pod and one Service.
-func (m *machine) plan() *redirect.Plan {
-	return redirect.Compile(model.Build(oneService(), model.DefaultOptions()), m.cfg)
+func (m *machine) plan() *plan.Plan {
+	return plan.Compile(model.Build(oneService(), model.DefaultOptions()), m.cfg)
 }
 
 func nothing(context.Context) error { return nil }
@@ -81,7 +83,7 @@ func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	a := &Agent{
 		state: &atomic.Pointer[State]{},
 		cfg:   cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
-		kernel: handover.NewFence(redirect.NewFor(m.cfg, m.kernel, zap.NewNop()), lease,
+		kernel: handover.NewFence(apply.NewWith(m.cfg, m.kernel, zap.NewNop()), lease,
 			handover.NewSweeper(handover.OtherMode{Stop: nothing, Clean: nothing}, time.Now, zap.NewNop())),
 	}
 	if redirecting {
@@ -181,7 +183,7 @@ func TestLeave(t *testing.T) {
 		if len(m.redirected(t)) > 0 || m.clean(t) {
 			t.Error("while Envoy drains, pods are redirected or rules removed")
 		}
-		if err := a.kernel.Apply(t.Context(), m.plan()); !errors.Is(err, redirect.ErrReleased) || a.kernel.Engaged() {
+		if err := a.kernel.Apply(t.Context(), m.plan()); !errors.Is(err, apply.ErrDisengaged) || a.kernel.Engaged() {
 			t.Errorf("an agent that leaves redirected again: %v", err)
 		}
 	}
@@ -305,7 +307,7 @@ func TestOlderTakesAddressAlong(t *testing.T) {
 }
 
 func TestProberAddress(t *testing.T) {
-	cfg := redirect.Default()
+	cfg := plan.DefaultConfig()
 	if got := proberAddress(cfg); got != "169.254.64.15:15002" {
 		t.Errorf("with both families: %s", got)
 	}

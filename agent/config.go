@@ -15,9 +15,9 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -51,7 +51,7 @@ type Config struct {
 	// Model, XDS and Redirect configure the three steps of a round.
 	Model    model.Options
 	XDS      xds.Config
-	Redirect redirect.Config
+	Redirect plan.Config
 	// Netns says where pods' network namespaces are found, for pod mode.
 	Netns netns.Config
 }
@@ -65,7 +65,7 @@ func DefaultConfig() Config {
 		StuckAfter:     time.Minute,
 		Model:          model.DefaultOptions(),
 		XDS:            xds.Default(),
-		Redirect:       redirect.Default(),
+		Redirect:       plan.DefaultConfig(),
 		Netns:          netns.DefaultConfig(),
 	}
 }
@@ -103,8 +103,8 @@ func (c Config) Resolved() Config {
 	c.XDS.NodeID = c.NodeName
 	c.XDS.Socket = filepath.Join(c.RunDir, xdsSocket)
 	c.XDS.AdminSocket = filepath.Join(c.RunDir, adminSocket)
-	c.XDS.PodMode = c.Redirect.Mode == redirect.PodMode
-	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == redirect.TPROXY
+	c.XDS.PodMode = c.Redirect.Mode == plan.PodMode
+	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == plan.TPROXY
 	c.XDS.UpstreamMark = c.Redirect.Mark
 	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
@@ -117,7 +117,7 @@ func (c Config) listenerAddress(f family.Family) netip.Addr {
 	switch {
 	case !slices.Contains(c.Redirect.Families, f):
 		return netip.Addr{}
-	case c.Redirect.Mode == redirect.PodMode:
+	case c.Redirect.Mode == plan.PodMode:
 		return f.Loopback()
 	case f == family.V6:
 		return c.Redirect.Address6

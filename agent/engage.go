@@ -53,7 +53,7 @@ func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 // for the stream's goroutine, so that nothing the loop does delays it.
 func (l *loop) envoyGone() {
 	was := l.kernel.Engaged()
-	if err := handover.Fault(l.kernel.Release()); err != nil {
+	if err := handover.Fault(l.kernel.Disengage()); err != nil {
 		l.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
 	}
 	if was {
@@ -65,7 +65,7 @@ func (l *loop) envoyGone() {
 // release stops redirecting new connections, for the reason given.
 func (l *loop) release(why string) {
 	was := l.kernel.Engaged()
-	if err := handover.Fault(l.kernel.Release()); err != nil {
+	if err := handover.Fault(l.kernel.Disengage()); err != nil {
 		l.log.Error("pods not released", zap.Error(err), zap.String("why", why))
 		return
 	}

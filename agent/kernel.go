@@ -14,30 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
 // openKernel opens what the mode redirects with, behind the fence of the lease.
 // pods is nil in host mode, and refused says there where Envoy can't listen.
-func openKernel(cfg Config, lease *handover.Lease, refused *refusals, log *zap.Logger) (*handover.Fence, *redirect.Pods, error) {
+func openKernel(cfg Config, lease *handover.Lease, refused *refusals, log *zap.Logger) (*handover.Fence, *pods.Pods, error) {
 	sweeper := func(other handover.OtherMode) *handover.Sweeper {
 		return handover.NewSweeper(other, time.Now, log.Named("sweep"))
 	}
-	if cfg.Redirect.Mode == redirect.PodMode {
+	if cfg.Redirect.Mode == plan.PodMode {
 		ask := func(ctx context.Context, space *netns.Space, at netip.AddrPort) error {
 			if err := refused.in(space.Path()); err != nil {
 				return err
 			}
 			return askInPod(ctx, space, at)
 		}
-		pods, err := redirect.NewPods(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
+		all, err := pods.New(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the pods' network namespaces: %w", err)
 		}
-		return handover.NewFence(pods, lease, sweeper(hostRules(cfg, log))), pods, nil
+		return handover.NewFence(all, lease, sweeper(hostRules(cfg, log))), all, nil
 	}
-	applier, err := redirect.New(cfg.Redirect, log.Named("redirect"))
+	applier, err := apply.New(cfg.Redirect, log.Named("redirect"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the kernel's tables: %w", err)
 	}
@@ -47,9 +49,9 @@ func openKernel(cfg Config, lease *handover.Lease, refused *refusals, log *zap.L
 // hostRules are host mode's rules, for an agent in pod mode to remove. It looks
 // for them in any case: that is in its own network namespace, and cheap.
 func hostRules(cfg Config, log *zap.Logger) handover.OtherMode {
-	cfg.Redirect.Mode = redirect.HostMode
-	do := func(what func(*redirect.Applier) error) error {
-		applier, err := redirect.New(cfg.Redirect, log)
+	cfg.Redirect.Mode = plan.HostMode
+	do := func(what func(*apply.Applier) error) error {
+		applier, err := apply.New(cfg.Redirect, log)
 		if err != nil {
 			return err
 		}
@@ -57,8 +59,8 @@ func hostRules(cfg Config, log *zap.Logger) handover.OtherMode {
 	}
 	return handover.OtherMode{
 		Always: true,
-		Stop:   func(context.Context) error { return do((*redirect.Applier).Release) },
-		Clean:  func(ctx context.Context) error { return do(func(a *redirect.Applier) error { return a.Cleanup(ctx) }) },
+		Stop:   func(context.Context) error { return do((*apply.Applier).Disengage) },
+		Clean:  func(ctx context.Context) error { return do(func(a *apply.Applier) error { return a.Cleanup(ctx) }) },
 	}
 }
 
@@ -66,7 +68,7 @@ func hostRules(cfg Config, log *zap.Logger) handover.OtherMode {
 func podRules(cfg Config, log *zap.Logger) handover.OtherMode {
 	return handover.OtherMode{
 		Stop: func(ctx context.Context) error {
-			return withPods(cfg, log, func(p *redirect.Pods) error { return p.Rest(ctx) })
+			return withPods(cfg, log, func(p *pods.Pods) error { return p.Drain(ctx) })
 		},
 		Clean: func(ctx context.Context) error { return CleanPods(ctx, cfg, log) },
 	}
@@ -75,19 +77,19 @@ func podRules(cfg Config, log *zap.Logger) handover.OtherMode {
 // CleanPods removes everything of nodevoy's from the network namespaces of all
 // pods, of whatever agent it is.
 func CleanPods(ctx context.Context, cfg Config, log *zap.Logger) error {
-	return withPods(cfg, log, func(p *redirect.Pods) error { return p.Cleanup(ctx) })
+	return withPods(cfg, log, func(p *pods.Pods) error { return p.Cleanup(ctx) })
 }
 
 // withPods opens pod mode's part of the kernel for something to do there.
-func withPods(cfg Config, log *zap.Logger, do func(*redirect.Pods) error) error {
-	cfg.Redirect.Mode = redirect.PodMode
+func withPods(cfg Config, log *zap.Logger, do func(*pods.Pods) error) error {
+	cfg.Redirect.Mode = plan.PodMode
 	finder := netns.New(cfg.Netns, time.Now, log)
 	defer finder.Close()
-	pods, err := redirect.NewPods(cfg.Redirect, finder, askInPod, log)
+	all, err := pods.New(cfg.Redirect, finder, askInPod, log)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(pods), pods.Close())
+	return errors.Join(do(all), all.Close())
 }
 
 // askInPod asks Envoy's listener at an address inside a pod.

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -30,12 +31,12 @@ type configurator interface {
 // redirector is what the loop redirects with: the kernel, as far as this
 // generation of the agent may touch it. See handover.Fence.
 type redirector interface {
-	Prepare(ctx context.Context, plan *redirect.Plan) error
-	Withdraw(ctx context.Context, plan *redirect.Plan) error
-	Apply(ctx context.Context, plan *redirect.Plan) error
-	Release() error
+	Prepare(ctx context.Context, desired *plan.Plan) error
+	Withdraw(ctx context.Context, desired *plan.Plan) error
+	Apply(ctx context.Context, desired *plan.Plan) error
+	Disengage() error
 	Refresh(ctx context.Context) error
-	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
+	Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error)
 	Engaged() bool
 	// Superseded says whether a newer agent on this node owns the rules;
 	// OwnershipErr is why that can't be told, nil when it can.

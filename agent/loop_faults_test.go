@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -197,7 +197,7 @@ func TestOneFamilyUnreadable(t *testing.T) {
 	onBench(t, func(t *testing.T, b *bench) {
 		b.redirecting(t)
 		b.mu.Lock()
-		b.drift = []redirect.Drift{{Kind: redirect.DriftJump, Name: "IPv4 nat PREROUTING"}}
+		b.drift = []apply.Drift{{Kind: apply.DriftJump, Name: "IPv4 nat PREROUTING"}}
 		b.driftErr = errors.New("list IPv6 nat PREROUTING: broken")
 		b.mu.Unlock()
 		pass(10 * driftInterval)

@@ -23,7 +23,9 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -39,7 +41,7 @@ type bench struct {
 	// prepareErr and withdrawErr are what becomes of these steps.
 	prepareErr, withdrawErr error
 	refresh                 error
-	drift                   []redirect.Drift
+	drift                   []apply.Drift
 	driftErr                error
 	probeErr                error
 	changed                 chan struct{}
@@ -98,29 +100,29 @@ func (e fakeEnvoy) Status() server.Status {
 
 type fakeKernel struct{ *bench }
 
-func (k fakeKernel) Prepare(context.Context, *redirect.Plan) error {
+func (k fakeKernel) Prepare(context.Context, *plan.Plan) error {
 	k.note("prepare")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.prepareErr
 }
 
-func (k fakeKernel) Withdraw(context.Context, *redirect.Plan) error {
+func (k fakeKernel) Withdraw(context.Context, *plan.Plan) error {
 	k.note("withdraw")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.withdrawErr
 }
 
-func (k fakeKernel) Apply(context.Context, *redirect.Plan) error {
+func (k fakeKernel) Apply(context.Context, *plan.Plan) error {
 	k.note("apply")
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.engaged = k.applyErr == nil || errors.Is(k.applyErr, redirect.ErrPartial)
+	k.engaged = k.applyErr == nil || errors.Is(k.applyErr, pods.ErrPartial)
 	return k.applyErr
 }
 
-func (k fakeKernel) Release() error {
+func (k fakeKernel) Disengage() error {
 	k.note("release")
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -130,7 +132,7 @@ func (k fakeKernel) Release() error {
 
 func (k fakeKernel) Refresh(context.Context) error { k.note("refresh"); return k.refresh }
 
-func (k fakeKernel) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, error) {
+func (k fakeKernel) Drift(context.Context, *plan.Plan) ([]apply.Drift, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.drift
@@ -356,7 +358,7 @@ func TestDriftIsRepaired(t *testing.T) {
 	onBench(t, func(t *testing.T, b *bench) {
 		b.redirecting(t)
 		b.mu.Lock()
-		b.drift = []redirect.Drift{{Kind: "chain", Name: "NODEVOY-PREROUTING"}}
+		b.drift = []apply.Drift{{Kind: "chain", Name: "NODEVOY-PREROUTING"}}
 		b.mu.Unlock()
 		time.Sleep(driftInterval + time.Second)
 		if got := b.took(); !slices.Contains(got, "apply") {

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 // metrics are the agent's own. Label values come from closed sets only: no
@@ -139,7 +139,7 @@ func (m *metrics) observeState(s *State) {
 	m.connected.Set(boolGauge(s.Envoy.Connected))
 	m.redirecting.Set(boolGauge(s.Phase == PhaseRedirecting))
 	m.inUse.Set(float64(len(s.Envoy.InUse)))
-	for _, mode := range []redirect.Mode{redirect.PodMode, redirect.HostMode} {
+	for _, mode := range []plan.Mode{plan.PodMode, plan.HostMode} {
 		m.mode.WithLabelValues(mode.String()).Set(boolGauge(s.Mode == mode))
 	}
 	redirected, others := s.enrolled()

@@ -16,7 +16,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/drain"
 	"github.com/nodevoy/nodevoy/agent/handover"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 // fakeFleet is what is in the pods of a node, whoever put it there. It is the
@@ -43,18 +44,18 @@ func (f *fakeFleet) has() (rules, redirecting bool) {
 	return f.rules, f.redirecting
 }
 
-func (f *fakeFleet) Prepare(context.Context, *redirect.Plan) error  { return nil }
-func (f *fakeFleet) Withdraw(context.Context, *redirect.Plan) error { return nil }
-func (f *fakeFleet) Apply(context.Context, *redirect.Plan) error    { return f.set(true, true) }
-func (f *fakeFleet) Refresh(context.Context) error                  { return nil }
-func (f *fakeFleet) Forget()                                        {}
+func (f *fakeFleet) Prepare(context.Context, *plan.Plan) error  { return nil }
+func (f *fakeFleet) Withdraw(context.Context, *plan.Plan) error { return nil }
+func (f *fakeFleet) Apply(context.Context, *plan.Plan) error    { return f.set(true, true) }
+func (f *fakeFleet) Refresh(context.Context) error              { return nil }
+func (f *fakeFleet) Forget()                                    {}
 
-func (f *fakeFleet) Release() error {
+func (f *fakeFleet) Disengage() error {
 	rules, _ := f.has()
 	return f.set(rules, false)
 }
 
-func (f *fakeFleet) Drift(context.Context, *redirect.Plan) ([]redirect.Drift, error) {
+func (f *fakeFleet) Drift(context.Context, *plan.Plan) ([]apply.Drift, error) {
 	return nil, nil
 }
 
@@ -75,21 +76,21 @@ func (f *fakeFleet) Cleanup(context.Context) error {
 }
 
 // inMode starts a generation on the machine, whose pods are the fleet.
-func (m *machine) inMode(t *testing.T, mode redirect.Mode, fleet *fakeFleet, log *zap.Logger) *Agent {
+func (m *machine) inMode(t *testing.T, mode plan.Mode, fleet *fakeFleet, log *zap.Logger) *Agent {
 	t.Helper()
 	lease, err := handover.Acquire(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := func() *redirect.Applier { return redirect.NewFor(m.cfg, m.kernel, zap.NewNop()) }
+	host := func() *apply.Applier { return apply.NewWith(m.cfg, m.kernel, zap.NewNop()) }
 	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: drain.New("/nonexistent")}
 	a.cfg.CleanupOnExit = true
 	other, kernel := handover.OtherMode{Stop: fleet.Cleanup, Clean: fleet.Cleanup}, handover.Kernel(host())
-	if mode == redirect.PodMode {
+	if mode == plan.PodMode {
 		kernel = fleet
 		other = handover.OtherMode{
 			Always: true,
-			Stop:   func(context.Context) error { return host().Release() },
+			Stop:   func(context.Context) error { return host().Disengage() },
 			Clean:  func(ctx context.Context) error { return host().Cleanup(ctx) },
 		}
 	}
@@ -127,9 +128,9 @@ func crash(t *testing.T, a *Agent) {
 // which removes it, and nothing of the newer one's.
 func TestPodModeTakesOverFromHostMode(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	if err := newer.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) == 0 {
 		t.Fatalf("the older one is stopped before the newer one redirects: %v", err)
 	}
@@ -153,9 +154,9 @@ func TestPodModeTakesOverFromHostMode(t *testing.T) {
 // TestHostModeTakesOverFromPodMode is the other way about.
 func TestHostModeTakesOverFromPodMode(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, newer)
 	if _, redirecting := fleet.has(); redirecting || len(m.redirected(t)) == 0 {
 		t.Errorf("pods are redirected inside: %v, on the host: %v", redirecting, m.redirected(t))
@@ -177,10 +178,10 @@ func TestHostModeTakesOverFromPodMode(t *testing.T) {
 // first Apply, and its redirection ends before Envoy is told anything.
 func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
-	first := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	first := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, first)
 	crash(t, first)
-	second := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	second := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	if err := second.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) > 0 || m.clean(t) {
 		t.Errorf("before the first Apply: error %v, redirected %v, nothing left: %v", err, m.redirected(t), m.clean(t))
 	}
@@ -189,7 +190,7 @@ func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 		t.Error("something is left on the host")
 	}
 	crash(t, second)
-	third := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	third := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, third)
 	if rules, _ := fleet.has(); rules {
 		t.Error("something is left in pods")
@@ -200,7 +201,7 @@ func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 		t.Error("pods are looked into with each Apply")
 	}
 	crash(t, third)
-	fourth := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	fourth := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, fourth)
 	if fleet.sweeps != swept {
 		t.Error("pods are looked into after an agent of the same mode")
@@ -212,9 +213,9 @@ func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 // at a later check.
 func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	m.apply(t, newer)
 	crash(t, older)
 	if _, err := newer.kernel.Drift(t.Context(), m.plan()); err != nil || !m.clean(t) {
@@ -228,10 +229,10 @@ func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
 func TestSweepThatIsDenied(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
 	core, logs := observer.New(zap.WarnLevel)
-	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	m.apply(t, older)
 	crash(t, older)
-	newer := m.inMode(t, redirect.HostMode, fleet, zap.New(core))
+	newer := m.inMode(t, plan.HostMode, fleet, zap.New(core))
 	fleet.denied = errors.New("not permitted")
 	synctest.Test(t, func(t *testing.T) {
 		m.apply(t, newer)
@@ -259,10 +260,10 @@ func TestSweepThatIsDenied(t *testing.T) {
 // TestEndBeforeTheSweep: an agent that ends before it has swept does so then.
 func TestEndBeforeTheSweep(t *testing.T) {
 	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, redirect.PodMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
 	m.apply(t, older)
 	crash(t, older)
-	newer := m.inMode(t, redirect.HostMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
 	fleet.denied = errors.New("busy")
 	m.apply(t, newer)
 	fleet.denied = nil

@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-// inPods is what a redirector of pod mode tells besides. See redirect.Pods.
+// inPods is what a redirector of pod mode tells besides. See pods.Pods.
 type inPods interface {
-	Places() []model.PodTarget
-	Relocate(ctx context.Context, plan *redirect.Plan) (changed bool)
+	Targets() []model.PodTarget
+	Relocate(ctx context.Context, desired *plan.Plan) (changed bool)
 	Pending() bool
-	Report() map[string]redirect.PodState
+	Report() map[string]pods.State
 }
 
 // The clocks of pod mode.
@@ -56,8 +57,8 @@ func (l *loop) relocate(ctx context.Context) bool {
 // podsLack says whether any enrolled pod lacks anything.
 func (l *loop) podsLack() bool {
 	report := l.pods.Report()
-	for i := range l.round.plan.Places {
-		if s := report[l.round.plan.Places[i].UID]; !s.Redirecting || s.Reason != "" {
+	for i := range l.round.plan.Pods {
+		if s := report[l.round.plan.Pods[i].UID]; !s.Redirecting || s.Reason != "" {
 			return true
 		}
 	}
@@ -69,7 +70,7 @@ func (l *loop) targets() []model.PodTarget {
 	if l.pods == nil {
 		return nil
 	}
-	return l.pods.Places()
+	return l.pods.Targets()
 }
 
 // retryRefused sends listeners again that Envoy refused a while ago: what was in
@@ -83,7 +84,7 @@ func (l *loop) retryRefused() {
 }
 
 // podReport says what became of each pod. Nil in host mode.
-func (l *loop) podReport() map[string]redirect.PodState {
+func (l *loop) podReport() map[string]pods.State {
 	if l.pods == nil {
 		return nil
 	}
@@ -104,7 +105,7 @@ func (r *refusals) in(path string) error {
 		return nil
 	}
 	if detail, ok := (*all)[path]; ok {
-		return fmt.Errorf("%w: %s", redirect.ErrNoListener, detail)
+		return fmt.Errorf("%w: %s", pods.ErrNoListener, detail)
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (l *loop) noteRefusals() {
 	}
 	refused := l.envoy.Status().Refused
 	byPath := map[string]string{}
-	for _, p := range l.pods.Places() {
+	for _, p := range l.pods.Targets() {
 		for _, class := range model.Classes() {
 			if detail, ok := refused[xds.PodListener(class, p)]; ok {
 				byPath[p.Netns] = detail

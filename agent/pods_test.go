@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -34,7 +36,7 @@ type fakePods struct {
 	looks int
 }
 
-func (p *fakePods) Places() []model.PodTarget {
+func (p *fakePods) Targets() []model.PodTarget {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.path == "" {
@@ -43,7 +45,7 @@ func (p *fakePods) Places() []model.PodTarget {
 	return []model.PodTarget{{Namespace: "demo", Pod: "client", UID: clientUID, Netns: p.path, V4: true}}
 }
 
-func (p *fakePods) Relocate(context.Context, *redirect.Plan) bool {
+func (p *fakePods) Relocate(context.Context, *plan.Plan) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.looks++
@@ -58,15 +60,15 @@ func (p *fakePods) Pending() bool {
 	return p.path != "" && (p.fault != "" || !p.engaged)
 }
 
-func (p *fakePods) Report() map[string]redirect.PodState {
+func (p *fakePods) Report() map[string]pods.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := redirect.PodState{Netns: p.path, Reason: p.fault}
+	s := pods.State{Netns: p.path, Reason: p.fault}
 	if p.path == "" {
 		s.Reason = "not found"
 	}
 	s.Redirecting = p.engaged && s.Reason == ""
-	return map[string]redirect.PodState{clientUID: s}
+	return map[string]pods.State{clientUID: s}
 }
 
 // becomes sets what the pod is like from now on.
@@ -75,7 +77,7 @@ func (p *fakePods) becomes(soon, fault string) {
 	defer p.mu.Unlock()
 	p.soon, p.fault, p.applyErr = soon, fault, nil
 	if fault != "" {
-		p.applyErr = fmt.Errorf("%w: %s", redirect.ErrPartial, fault)
+		p.applyErr = fmt.Errorf("%w: %s", pods.ErrPartial, fault)
 	}
 }
 
@@ -95,7 +97,7 @@ func onPodBench(t *testing.T, f func(t *testing.T, p *fakePods)) {
 	prepare := func(b *bench) {
 		p = &fakePods{bench: b, path: "/run/netns/a", soon: "/run/netns/a"}
 		b.loop.pods, b.loop.refused = p, &refusals{}
-		b.loop.cfg.Redirect.Mode = redirect.PodMode
+		b.loop.cfg.Redirect.Mode = plan.PodMode
 		b.loop.cfg = b.loop.cfg.Resolved()
 	}
 	onPreparedBench(t, prepare, func(t *testing.T, _ *bench) { f(t, p) })
@@ -177,7 +179,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 			t.Errorf("%v failures and %v pods not redirected are counted, want 0 and 1", failed, lost)
 		}
 		p.mu.Lock()
-		p.drift = []redirect.Drift{{Kind: redirect.DriftJump, Name: "demo/other"}}
+		p.drift = []apply.Drift{{Kind: apply.DriftJump, Name: "demo/other"}}
 		p.mu.Unlock()
 		pass(2 * driftInterval)
 		if n := p.state().DriftRepaired; n != 1 {
@@ -208,7 +210,7 @@ func TestRefusedListenerIsSentAgain(t *testing.T) {
 		if n := counted(p.took())["publish"]; n < 10 || n > 12 {
 			t.Errorf("published %d times in a minute, want every 5 s", n)
 		}
-		if err := p.loop.refused.in("/run/netns/a"); !errors.Is(err, redirect.ErrNoListener) || !strings.Contains(err.Error(), "cannot bind") {
+		if err := p.loop.refused.in("/run/netns/a"); !errors.Is(err, pods.ErrNoListener) || !strings.Contains(err.Error(), "cannot bind") {
 			t.Errorf("who asks there is told %v", err)
 		}
 		if err := p.loop.refused.in("/run/netns/b"); err != nil {

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -127,7 +127,7 @@ func ask(ctx context.Context, client *http.Client, address string) (err error) {
 
 // proberAddress is the host:port of Envoy's HTTP listener, of IPv6 only where
 // there is no other.
-func proberAddress(cfg redirect.Config) string {
+func proberAddress(cfg plan.Config) string {
 	if !slices.Contains(cfg.Families, family.V4) {
 		return netip.AddrPortFrom(cfg.Address6, cfg.Ports.HTTP).String()
 	}
@@ -136,7 +136,7 @@ func proberAddress(cfg redirect.Config) string {
 
 // portsFree says whether nobody listens on any of the listeners' ports.
 func portsFree(ctx context.Context, cfg Config) bool {
-	if cfg.Redirect.Mode == redirect.PodMode {
+	if cfg.Redirect.Mode == plan.PodMode {
 		return podPortsFree(cfg)
 	}
 	return hostPortsFree(ctx, cfg.Redirect)
@@ -144,7 +144,7 @@ func portsFree(ctx context.Context, cfg Config) bool {
 
 // hostPortsFree is portsFree for host mode. The address need not be on the node
 // yet (IP_FREEBIND, ip(7)).
-func hostPortsFree(ctx context.Context, cfg redirect.Config) bool {
+func hostPortsFree(ctx context.Context, cfg plan.Config) bool {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })

@@ -11,14 +11,17 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // reporter lets everybody know what the loop sees: by log, metrics, Events, and
 // the published State. What is no news is not logged again.
 type reporter struct {
-	findings redirect.Findings
+	findings probe.Findings
 	metrics  *metrics
 	log      *zap.Logger
 	state    *atomic.Pointer[State]
@@ -31,7 +34,7 @@ type reporter struct {
 	checkErr error
 	// nacks are those that were logged, podStates what was last logged of pods.
 	nacks     int
-	podStates map[string]redirect.PodState
+	podStates map[string]pods.State
 }
 
 // tellProblems passes on the problems that the last round did not have.
@@ -61,7 +64,7 @@ func (r *reporter) noteCheckError(err error) {
 }
 
 // noteDrift logs and counts foreign edits.
-func (r *reporter) noteDrift(found []redirect.Drift) {
+func (r *reporter) noteDrift(found []apply.Drift) {
 	for _, d := range found {
 		r.log.Warn("drift found, repairing", zap.String("kind", d.Kind), zap.String("name", d.Name), zap.String("detail", d.Detail))
 	}
@@ -81,9 +84,9 @@ func (r *reporter) noteNacks(st server.Status) {
 }
 
 // notePods logs what became of the plan's pods, when it is news.
-func (r *reporter) notePods(plan *redirect.Plan, report map[string]redirect.PodState) {
-	for i := range plan.Places {
-		p := &plan.Places[i]
+func (r *reporter) notePods(desired *plan.Plan, report map[string]pods.State) {
+	for i := range desired.Pods {
+		p := &desired.Pods[i]
 		now, before := report[p.UID], r.podStates[p.UID]
 		if now == before {
 			continue

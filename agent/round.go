@@ -11,7 +11,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
 // round is how far the loop has come with the changes it has seen: what it has
@@ -19,7 +20,7 @@ import (
 type round struct {
 	// node and plan are nil until every object was read once.
 	node *model.Node
-	plan *redirect.Plan
+	plan *plan.Plan
 	// served is what Envoy was last given: node, and what the kernel may still
 	// redirect to although node has it no more.
 	served *model.Node
@@ -82,7 +83,7 @@ func (l *loop) rebuild(ctx context.Context) {
 	}
 	done := l.metrics.stage("build")
 	l.round.node = model.Build(l.source.Inputs(), l.cfg.Model)
-	l.round.plan = redirect.Compile(l.round.node, l.cfg.Redirect)
+	l.round.plan = plan.Compile(l.round.node, l.cfg.Redirect)
 	done(nil)
 	l.tellProblems(l.round.node)
 	l.round.due()
@@ -179,7 +180,7 @@ func (l *loop) advance(ctx context.Context) {
 	if err != nil {
 		r.retryAt = time.Now().Add(retryInterval)
 	}
-	if err != nil && !errors.Is(err, redirect.ErrPartial) {
+	if err != nil && !errors.Is(err, pods.ErrPartial) {
 		l.noteError("plan not applied", err)
 		r.pending(time.Now())
 		return
@@ -206,10 +207,10 @@ func (l *loop) blocked() string {
 }
 
 // timed runs one step on the plan and records it under the stage's name.
-func (l *loop) timed(ctx context.Context, stage string, step func(context.Context, *redirect.Plan) error) error {
+func (l *loop) timed(ctx context.Context, stage string, step func(context.Context, *plan.Plan) error) error {
 	done := l.metrics.stage(stage)
 	err := step(ctx, l.round.plan)
-	if fault := handover.Fault(err); errors.Is(fault, redirect.ErrPartial) {
+	if fault := handover.Fault(err); errors.Is(fault, pods.ErrPartial) {
 		done(nil) // The pods that it is about are told of, and counted, one by one.
 	} else {
 		done(fault)

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -39,12 +41,12 @@ type State struct {
 	Reason string
 	// Node and Plan are nil while the phase is PhaseStarting.
 	Node     *model.Node
-	Plan     *redirect.Plan
-	Findings redirect.Findings
+	Plan     *plan.Plan
+	Findings probe.Findings
 	// Mode is where redirection happens, and Pods what became of each enrolled
 	// pod, by UID, in pod mode; nil in host mode.
-	Mode redirect.Mode
-	Pods map[string]redirect.PodState
+	Mode plan.Mode
+	Pods map[string]pods.State
 	// Leftover is why something of an agent of the other mode is still there;
 	// empty when nothing is.
 	Leftover string

@@ -9,7 +9,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
 // view is the state as the debug endpoint shows it; all asks for every
@@ -69,10 +70,10 @@ func viewPods(v *debug.View, s *State) {
 
 // pod is what became of a pod: told by the redirector in pod mode; in host mode
 // all enrolled pods share one fate.
-func (s *State) pod(p *model.Pod) redirect.PodState {
+func (s *State) pod(p *model.Pod) pods.State {
 	state := s.Pods[cmp.Or(p.UID, p.Namespace+"/"+p.Name)]
-	if s.Mode != redirect.PodMode {
-		state = redirect.PodState{Redirecting: p.Enrolled}
+	if s.Mode != plan.PodMode {
+		state = pods.State{Redirecting: p.Enrolled}
 	}
 	if p.Enrolled && s.Phase != PhaseRedirecting {
 		state.Redirecting, state.Reason = false, string(s.Phase)

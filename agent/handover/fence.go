@@ -8,18 +8,20 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
-// Kernel is what plans are applied to: a redirect.Applier in host mode, a
-// redirect.Pods in pod mode.
+// Kernel is what plans are applied to: an apply.Applier in host mode, a
+// pods.Pods in pod mode.
 type Kernel interface {
-	Prepare(ctx context.Context, plan *redirect.Plan) error
-	Withdraw(ctx context.Context, plan *redirect.Plan) error
-	Apply(ctx context.Context, plan *redirect.Plan) error
-	Release() error
+	Prepare(ctx context.Context, desired *plan.Plan) error
+	Withdraw(ctx context.Context, desired *plan.Plan) error
+	Apply(ctx context.Context, desired *plan.Plan) error
+	Disengage() error
 	Refresh(ctx context.Context) error
-	Drift(ctx context.Context, plan *redirect.Plan) ([]redirect.Drift, error)
+	Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error)
 	Engaged() bool
 	Forget()
 	Cleanup(ctx context.Context) error
@@ -50,7 +52,7 @@ func NewFence(k Kernel, l *Lease, sweeper *Sweeper) *Fence {
 // Benign says whether an error is no fault: redirection was stopped while the step
 // ran, and the next step starts it again, or another generation owns the kernel.
 func Benign(err error) bool {
-	return errors.Is(err, redirect.ErrReleased) || errors.Is(err, ErrSuperseded)
+	return errors.Is(err, apply.ErrDisengaged) || errors.Is(err, ErrSuperseded)
 }
 
 // Fault is err, or nil if it is a benign one.
@@ -69,54 +71,54 @@ var ErrOtherMode = errors.New("redirection of the other mode is not stopped")
 // agent of the other mode that has ended is stopped first: Envoy may be the same
 // one, and lose that agent's listeners with the first configuration. The error
 // wraps ErrOtherMode when that failed; the next call tries it again.
-func (f *Fence) Prepare(ctx context.Context, plan *redirect.Plan) error {
+func (f *Fence) Prepare(ctx context.Context, desired *plan.Plan) error {
 	err := f.sweeper.begin(ctx, f.lease)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrOtherMode, err)
 	}
-	return errors.Join(err, f.kernel.Prepare(ctx, plan))
+	return errors.Join(err, f.kernel.Prepare(ctx, desired))
 }
 
 // Withdraw removes what the plan has no more, if this generation owns the rules
 // or nobody alive does.
-func (f *Fence) Withdraw(ctx context.Context, plan *redirect.Plan) error {
-	return f.lease.IfNoOtherOwner(func() error { return f.kernel.Withdraw(ctx, plan) })
+func (f *Fence) Withdraw(ctx context.Context, desired *plan.Plan) error {
+	return f.lease.IfNoOtherOwner(func() error { return f.kernel.Withdraw(ctx, desired) })
 }
 
 // Apply takes the rules over from an older generation, or from one that died, and
 // makes the plan hold. What one of another mode left is removed afterwards: a
 // connection that both would redirect goes to Envoy once.
-func (f *Fence) Apply(ctx context.Context, plan *redirect.Plan) error {
+func (f *Fence) Apply(ctx context.Context, desired *plan.Plan) error {
 	if !f.ownership().Owner {
 		f.kernel.Forget()
 		f.sweeper.restart()
 	}
 	err := f.lease.TakeOver(func() error {
 		if f.leaving.Load() {
-			return redirect.ErrReleased
+			return apply.ErrDisengaged
 		}
-		err := f.kernel.Apply(ctx, plan)
+		err := f.kernel.Apply(ctx, desired)
 		if f.leaving.Load() {
 			// Leave may have come before Apply began.
-			return errors.Join(redirect.ErrReleased, f.kernel.Release())
+			return errors.Join(apply.ErrDisengaged, f.kernel.Disengage())
 		}
 		return err
 	})
-	if err == nil || errors.Is(err, redirect.ErrPartial) {
+	if err == nil || errors.Is(err, pods.ErrPartial) {
 		f.sweeper.sweep(ctx, f.lease)
 	}
 	return err
 }
 
-// Release stops redirecting, unless another generation redirects. It does not
+// Disengage stops redirecting, unless another generation redirects. It does not
 // wait for an Apply under way. Should a newer generation take over in the same
 // instant, it finds the pods missing at its next check and puts them back.
-func (f *Fence) Release() error { return f.lease.IfNoOtherOwnerNow(f.kernel.Release) }
+func (f *Fence) Disengage() error { return f.lease.IfNoOtherOwnerNow(f.kernel.Disengage) }
 
 // Leave stops redirecting for good: no Apply redirects again.
 func (f *Fence) Leave() error {
 	f.leaving.Store(true)
-	return f.Release()
+	return f.Disengage()
 }
 
 // Engaged says whether this generation's rules redirect.
@@ -156,9 +158,9 @@ func (f *Fence) Refresh(ctx context.Context) error {
 }
 
 // Drift compares the kernel with the plan, if this generation owns the rules.
-func (f *Fence) Drift(ctx context.Context, plan *redirect.Plan) (found []redirect.Drift, err error) {
+func (f *Fence) Drift(ctx context.Context, desired *plan.Plan) (found []apply.Drift, err error) {
 	err = f.lease.IfOwner(func() error {
-		found, err = f.kernel.Drift(ctx, plan)
+		found, err = f.kernel.Drift(ctx, desired)
 		return err
 	})
 	if err == nil {

@@ -20,8 +20,9 @@ import (
 	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -128,8 +129,8 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	for _, p := range faults {
 		cmd.PrintErrln("nodevoy:", agent.ProblemLine(p))
 	}
-	plan := redirect.Compile(node, cfg.Redirect)
-	text, err := xds.Render(cfg.XDS, node, placeholders(plan))
+	desired := plan.Compile(node, cfg.Redirect)
+	text, err := xds.Render(cfg.XDS, node, placeholders(desired))
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	for _, line := range agent.Explain(node) {
 		fmt.Fprintln(&why, "#", line)
 	}
-	if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s%s---\n%s", &why, text, plan.Render()); err != nil {
+	if _, err = fmt.Fprintf(cmd.OutOrStdout(), "%s%s---\n%s", &why, text, desired.Render()); err != nil {
 		return err
 	}
 	if len(faults) > 0 {
@@ -148,9 +149,9 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 
 // placeholders are the places of a plan of pod mode, with paths that only name
 // the pod: no node is looked at.
-func placeholders(plan *redirect.Plan) []model.PodTarget {
+func placeholders(desired *plan.Plan) []model.PodTarget {
 	var places []model.PodTarget
-	for _, p := range plan.Places {
+	for _, p := range desired.Pods {
 		places = append(places, model.PodTarget{
 			Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Namespace + "_" + p.Pod,
 			V4: slices.ContainsFunc(p.IPs, netip.Addr.Is4), V6: slices.ContainsFunc(p.IPs, netip.Addr.Is6),
@@ -178,8 +179,8 @@ func newCleanup() *cobra.Command {
 }
 
 func cleanHost(ctx context.Context, cfg agent.Config) error {
-	cfg.Redirect.Mode = redirect.HostMode
-	applier, err := redirect.New(cfg.Redirect, zap.NewNop())
+	cfg.Redirect.Mode = plan.HostMode
+	applier, err := apply.New(cfg.Redirect, zap.NewNop())
 	if err != nil {
 		return err
 	}

@@ -11,10 +11,8 @@ package ipset
 
 import (
 	"errors"
-	"net/netip"
-	"time"
 
-	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Errors that callers branch on.
@@ -31,28 +29,21 @@ var (
 	ErrFull = errors.New("the set is full")
 )
 
-// Type is what the members of a set are.
-type Type string
+// The values that plans are made of, too.
+type (
+	// Type is what the members of a set are.
+	Type = netfilter.SetType
+	// Spec is a set without its members.
+	Spec = netfilter.SetSpec
+	// Member is an address, with a TCP port where the set's type has one.
+	Member = netfilter.Member
+)
 
 // The types in use.
 const (
-	// HashIP has addresses; a member's port is 0.
-	HashIP Type = "hash:ip"
-	// HashIPPort has addresses with a TCP port.
-	HashIPPort Type = "hash:ip,port"
+	HashIP     = netfilter.HashIP
+	HashIPPort = netfilter.HashIPPort
 )
-
-// Spec is a set without its members.
-type Spec struct {
-	Name   string
-	Type   Type
-	Family family.Family
-	// Timeout is after how long a member leaves by itself; 0 for never. The
-	// kernel counts whole seconds.
-	Timeout time.Duration
-	// MaxElements bounds the number of members.
-	MaxElements uint32
-}
 
 // Header is a set as the kernel has it.
 type Header struct {
@@ -61,6 +52,3 @@ type Header struct {
 	// number of rules that use the set.
 	Count, References int
 }
-
-// Member is an address, with a TCP port where the set's type has one.
-type Member = netip.AddrPort

@@ -14,16 +14,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
 
 // kernel is what redirection needs of this room, and the contract is about.
-type kernel = redirect.Sets
+type kernel = apply.Sets
 
 // on runs a contract on the fake and on the real kernel.
 func on(t *testing.T, contract func(t *testing.T, k kernel)) {
@@ -50,16 +51,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func pods(f family.Family, timeout time.Duration) ipset.Spec {
-	return ipset.Spec{Name: "pods" + f.Digit(), Type: ipset.HashIP, Family: f, Timeout: timeout, MaxElements: 1000}
+func pods(f family.Family, timeout time.Duration) netfilter.SetSpec {
+	return netfilter.SetSpec{Name: "pods" + f.Digit(), Type: netfilter.HashIP, Family: f, Timeout: timeout, MaxElements: 1000}
 }
 
-func frontends(f family.Family, room uint32) ipset.Spec {
-	return ipset.Spec{Name: "frontends" + f.Digit(), Type: ipset.HashIPPort, Family: f, MaxElements: room}
+func frontends(f family.Family, room uint32) netfilter.SetSpec {
+	return netfilter.SetSpec{Name: "frontends" + f.Digit(), Type: netfilter.HashIPPort, Family: f, MaxElements: room}
 }
 
-func members(texts ...string) []ipset.Member {
-	var m []ipset.Member
+func members(texts ...string) []netfilter.Member {
+	var m []netfilter.Member
 	for _, s := range texts {
 		if a, err := netip.ParseAddr(s); err == nil {
 			m = append(m, netip.AddrPortFrom(a, 0))
@@ -70,7 +71,7 @@ func members(texts ...string) []ipset.Member {
 	return m
 }
 
-func same(t *testing.T, k kernel, set string, want []ipset.Member) {
+func same(t *testing.T, k kernel, set string, want []netfilter.Member) {
 	t.Helper()
 	got, err := k.Members(set)
 	must(t, err)
@@ -82,8 +83,8 @@ func same(t *testing.T, k kernel, set string, want []ipset.Member) {
 func TestMembers(t *testing.T) {
 	on(t, func(t *testing.T, k kernel) {
 		for _, tc := range []struct {
-			spec ipset.Spec
-			in   []ipset.Member
+			spec netfilter.SetSpec
+			in   []netfilter.Member
 		}{
 			{pods(family.V4, 30*time.Second), members("10.0.0.1", "10.0.0.2", "10.0.0.3")},
 			{pods(family.V6, 30*time.Second), members("fd00::1", "fd00::2", "fd00::3")},
@@ -146,7 +147,7 @@ func TestFull(t *testing.T) {
 	on(t, func(t *testing.T, k kernel) {
 		spec := frontends(family.V4, 64)
 		must(t, k.Create(spec))
-		var many []ipset.Member
+		var many []netfilter.Member
 		for i := range 2000 {
 			many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
 		}
@@ -307,8 +308,8 @@ func BenchmarkMembers10000(b *testing.B) {
 	}
 }
 
-func tenThousand() []ipset.Member {
-	var many []ipset.Member
+func tenThousand() []netfilter.Member {
+	var many []netfilter.Member
 	for i := range 10000 {
 		many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
 	}

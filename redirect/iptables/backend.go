@@ -14,8 +14,8 @@ import (
 
 	"github.com/coreos/go-iptables/iptables"
 
-	"github.com/nodevoy/nodevoy/agent/model/enum"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Errors that callers branch on.
@@ -29,31 +29,17 @@ var (
 )
 
 // Backend is the part of the kernel that iptables commands write to.
-type Backend string
+type Backend = netfilter.Backend
 
 // The backends.
 const (
-	// AutoBackend lets the probe of the node choose.
-	AutoBackend Backend = "auto"
-	// NFT is nf_tables.
-	NFT Backend = "nft"
-	// Legacy is x_tables.
-	Legacy Backend = "legacy"
+	AutoBackend = netfilter.AutoBackend
+	NFT         = netfilter.NFT
+	Legacy      = netfilter.Legacy
 )
 
-// String is the backend as flags and logs write it.
-func (b Backend) String() string { return string(b) }
-
-// MarshalText writes the backend as flags do.
-func (b Backend) MarshalText() ([]byte, error) { return []byte(b), nil }
-
-// UnmarshalText reads a backend's name.
-func (b *Backend) UnmarshalText(text []byte) error {
-	return enum.Read(b, text, "iptables backend", AutoBackend, NFT, Legacy)
-}
-
-// mode is the backend as "iptables --version" shows it, in parentheses.
-func (b Backend) mode() string {
+// versionWord is the backend as "iptables --version" shows it, in parentheses.
+func versionWord(b Backend) string {
 	if b == Legacy {
 		return "legacy"
 	}
@@ -104,7 +90,7 @@ func find(b Backend, f family.Family) (string, error) {
 		return named, nil
 	}
 	out, err := exec.Command(plain, "--version").Output()
-	if err == nil && strings.Contains(string(out), "("+b.mode()) {
+	if err == nil && strings.Contains(string(out), "("+versionWord(b)) {
 		return plain, nil
 	}
 	return "", fmt.Errorf("%s: %w", named, ErrNoCommand)

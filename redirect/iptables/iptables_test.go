@@ -18,6 +18,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -30,25 +31,25 @@ type kernel interface {
 	Test(ctx context.Context, text string) error
 	Generation() (uint32, error)
 	DropEmpty(table string) error
-	Backend() iptables.Backend
+	Backend() netfilter.Backend
 }
 
 // on runs a contract on the fake, and on both real backends and families.
 func on(t *testing.T, contract func(t *testing.T, k kernel)) {
 	t.Helper()
 	t.Run("fake", func(t *testing.T) {
-		f := iptables.NewFake(iptables.NFT, family.V4)
+		f := iptables.NewFake(netfilter.NFT, family.V4)
 		f.SetExists = func(string) bool { return false }
 		contract(t, f)
 	})
-	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		for _, f := range family.All() {
 			t.Run(string(b)+"-"+f.String(), func(t *testing.T) { contract(t, open(t, b, f)) })
 		}
 	}
 }
 
-func open(t *testing.T, b iptables.Backend, f family.Family) *iptables.Tables {
+func open(t *testing.T, b netfilter.Backend, f family.Family) *iptables.Tables {
 	t.Helper()
 	space.New(t)
 	k, err := iptables.Open(b, f)
@@ -132,7 +133,7 @@ func TestGeneration(t *testing.T) {
 			if before != after {
 				t.Errorf("generation %d became %d without a change", before, after)
 			}
-			again := k.Backend() == iptables.Legacy && strings.HasPrefix(line, "-D")
+			again := k.Backend() == netfilter.Legacy && strings.HasPrefix(line, "-D")
 			if before == 0 || seen[before] != again {
 				t.Errorf("after %q: generation %d, seen before: %v", line, before, seen)
 			}
@@ -144,7 +145,7 @@ func TestGeneration(t *testing.T) {
 // TestGenerationOfPackets: counters are no rules.
 func TestGenerationOfPackets(t *testing.T) {
 	for _, f := range family.All() {
-		k := open(t, iptables.Legacy, f)
+		k := open(t, netfilter.Legacy, f)
 		restore(t, k, "*nat", "-A OUTPUT -m conntrack --ctstate NEW -m addrtype --dst-type LOCAL -j ACCEPT", "COMMIT")
 		before, err := k.Generation()
 		if err != nil || before == 0 {
@@ -228,7 +229,7 @@ func TestContext(t *testing.T) {
 // TestListMakesNoTable shows that looking leaves no trace: iptables-legacy sets
 // up any table it is asked about.
 func TestListMakesNoTable(t *testing.T) {
-	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		k := open(t, b, family.V4)
 		holds(t, k, "PREROUTING")
 		absent(t, k, "OWN")
@@ -249,7 +250,7 @@ func TestListMakesNoTable(t *testing.T) {
 // TestUnreadable: a native rule in the kernel's chain hides all others from
 // iptables, which says the same as of a chain that is not there.
 func TestUnreadable(t *testing.T) {
-	k := open(t, iptables.NFT, family.V4)
+	k := open(t, netfilter.NFT, family.V4)
 	restore(t, k, "*nat", ":OWN - [0:0]", "-A PREROUTING -j OWN", "COMMIT")
 	rule := "add rule ip nat PREROUTING tcp dport { 99, 100 } dnat to numgen inc mod 2 map { 0: 192.0.2.1, 1: 192.0.2.2 }"
 	if out, err := exec.Command("nft", strings.Fields(rule)...).CombinedOutput(); err != nil {
@@ -297,7 +298,7 @@ func TestDropEmptyIsComplete(t *testing.T) {
 		"set":    {[]string{"nft", "add", "set", "ip", "raw", "foreign", "{", "type", "ipv4_addr;", "}"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := open(t, iptables.NFT, family.V4)
+			k := open(t, netfilter.NFT, family.V4)
 			restore(t, k, "*raw", ":OWN - [0:0]", "-A PREROUTING -j OWN", "COMMIT", "*raw", "-D PREROUTING -j OWN", "-X OWN", "COMMIT")
 			if c.also != nil {
 				if out, err := exec.Command(c.also[0], c.also[1:]...).CombinedOutput(); err != nil {
@@ -336,7 +337,7 @@ func TestNFTables(t *testing.T) {
 
 func TestOpenWithoutCommands(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		if _, err := iptables.Open(b, family.V6); !errors.Is(err, iptables.ErrNoCommand) {
 			t.Errorf("%s: %v, want ErrNoCommand", b, err)
 		}
@@ -357,10 +358,10 @@ func TestOpenPlain(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir)
-	if _, err := iptables.Open(iptables.NFT, family.V4); err != nil {
+	if _, err := iptables.Open(netfilter.NFT, family.V4); err != nil {
 		t.Errorf("nft: %v", err)
 	}
-	if _, err := iptables.Open(iptables.Legacy, family.V4); !errors.Is(err, iptables.ErrNoCommand) {
+	if _, err := iptables.Open(netfilter.Legacy, family.V4); !errors.Is(err, iptables.ErrNoCommand) {
 		t.Errorf("legacy: %v, want ErrNoCommand", err)
 	}
 }

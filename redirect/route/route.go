@@ -18,15 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Rule sends packets with the bits of Mark to the routing table Table, which
 // delivers all of them to this host.
-type Rule struct {
-	Family          family.Family
-	Mark            uint32
-	Table, Priority int
-}
+type Rule = netfilter.PolicyRule
 
 // Foreign is a policy rule, whoever made it, that looks at the mark.
 type Foreign struct {
@@ -132,13 +129,13 @@ func (n *Network) AddRule(r Rule) error {
 	}
 	// The route first: a rule that leads to an empty table hides nothing, but
 	// there is no reason for the moment in between.
-	if err := n.handle.RouteReplace(r.route()); err != nil {
+	if err := n.handle.RouteReplace(kernelRoute(r)); err != nil {
 		return fmt.Errorf("add %s local route of table %d: %w", r.Family, r.Table, err)
 	}
 	if there {
 		return nil
 	}
-	if err := n.handle.RuleAdd(r.rule()); err != nil && !errors.Is(err, syscall.EEXIST) {
+	if err := n.handle.RuleAdd(kernelRule(r)); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("add %s rule for mark %#x: %w", r.Family, r.Mark, err)
 	}
 	return nil
@@ -146,11 +143,11 @@ func (n *Network) AddRule(r Rule) error {
 
 // DeleteRule removes the rule and the route of its table.
 func (n *Network) DeleteRule(r Rule) error {
-	err := n.handle.RuleDel(r.rule())
+	err := n.handle.RuleDel(kernelRule(r))
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete %s rule for mark %#x: %w", r.Family, r.Mark, err)
 	}
-	err = n.handle.RouteDel(r.route())
+	err = n.handle.RouteDel(kernelRoute(r))
 	// IPv6 says ENOENT when there is not even the table.
 	if err != nil && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete %s local route of table %d: %w", r.Family, r.Table, err)
@@ -205,14 +202,14 @@ func (n *Network) Marks(f family.Family) ([]Foreign, error) {
 	return found, nil
 }
 
-func (r Rule) rule() *netlink.Rule {
+func kernelRule(r Rule) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Table, rule.Priority = int(r.Family), r.Table, r.Priority
 	rule.Mark, rule.Mask = r.Mark, &r.Mark
 	return rule
 }
 
-func (r Rule) route() *netlink.Route {
+func kernelRoute(r Rule) *netlink.Route {
 	any4 := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	any6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 	dst := map[family.Family]*net.IPNet{family.V4: any4, family.V6: any6}[r.Family]

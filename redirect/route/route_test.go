@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/route"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
@@ -19,7 +20,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
 
 // kernel is what redirection needs of this room, and the contract is about.
-type kernel = redirect.Network
+type kernel = apply.Network
 
 // on runs a contract on the fake and on the real kernel.
 func on(t *testing.T, contract func(t *testing.T, k kernel)) {
@@ -73,7 +74,7 @@ func TestAddresses(t *testing.T) {
 func TestRule(t *testing.T) {
 	on(t, func(t *testing.T, k kernel) {
 		for _, f := range family.All() {
-			r := route.Rule{Family: f, Mark: 0x10, Table: 1064, Priority: 1064}
+			r := netfilter.PolicyRule{Family: f, Mark: 0x10, Table: 1064, Priority: 1064}
 			has := func(want bool) {
 				t.Helper()
 				got, err := k.HasRule(r)
@@ -120,7 +121,7 @@ func TestText(t *testing.T) {
 		}
 	}
 	for flag, f := range map[string]family.Family{"-4": family.V4, "-6": family.V6} {
-		r := route.Rule{Family: f, Mark: 0x10, Table: 1064, Priority: 1064}
+		r := netfilter.PolicyRule{Family: f, Mark: 0x10, Table: 1064, Priority: 1064}
 		must(t, k.AddRule(r))
 		if got, want := run(flag+" rule show priority 1064"), "1064:\tfrom all fwmark 0x10/0x10 lookup 1064\n"; got != want {
 			t.Errorf("rule %q, want %q", got, want)

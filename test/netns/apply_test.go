@@ -13,10 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 	"github.com/nodevoy/nodevoy/test/scenario"
 )
@@ -24,8 +25,8 @@ import (
 // ways are both mechanisms on both backends, on unnumbered veths.
 func ways() []setting {
 	var all []setting
-	for _, m := range []redirect.Mechanism{redirect.DNAT, redirect.TPROXY} {
-		for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, m := range []plan.Mechanism{plan.DNAT, plan.TPROXY} {
+		for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 			all = append(all, setting{m, b, space.Unnumbered, false, "iptables"})
 		}
 	}
@@ -109,7 +110,7 @@ func TestScenarios(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range files {
-		for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 			s, err := scenario.Load(path, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
@@ -160,7 +161,7 @@ func TestCleanup(t *testing.T) {
 		}
 		// By a program that knows only the names, as `nodevoy cleanup` does.
 		for range 2 {
-			w.must(newApplier(t, redirect.Default()).Cleanup(t.Context()))
+			w.must(newApplier(t, plan.DefaultConfig()).Cleanup(t.Context()))
 			if d := cmp.Diff(before, w.snapshot()); d != "" {
 				t.Errorf("after Cleanup (-before +after):\n%s", d)
 			}
@@ -173,7 +174,7 @@ func TestCleanup(t *testing.T) {
 func TestCleanupMakesNothing(t *testing.T) {
 	w := &world{Node: space.New(t), t: t}
 	before := w.Run("nft list ruleset") + w.Run("cat /proc/thread-self/net/ip_tables_names")
-	w.must(newApplier(t, redirect.Default()).Cleanup(t.Context()))
+	w.must(newApplier(t, plan.DefaultConfig()).Cleanup(t.Context()))
 	if after := w.Run("nft list ruleset") + w.Run("cat /proc/thread-self/net/ip_tables_names"); after != before {
 		t.Errorf("Cleanup made %q, before %q", after, before)
 	}
@@ -186,7 +187,7 @@ func TestSwitch(t *testing.T) {
 	before := w.snapshot()
 	for _, s := range append(ways(), ways()[0]) {
 		w.cfg = config(s.mechanism, s.backend)
-		w.plan = redirect.Compile(view(), w.cfg)
+		w.plan = plan.Compile(view(), w.cfg)
 		a := newApplier(t, w.cfg)
 		w.must(a.Prepare(t.Context(), w.plan))
 		w.must(a.Apply(t.Context(), w.plan))
@@ -195,7 +196,7 @@ func TestSwitch(t *testing.T) {
 		if len(found) > 0 {
 			t.Errorf("%s: %v", s, found)
 		}
-		other := map[iptables.Backend]iptables.Backend{iptables.NFT: iptables.Legacy, iptables.Legacy: iptables.NFT}[s.backend]
+		other := map[netfilter.Backend]netfilter.Backend{netfilter.NFT: netfilter.Legacy, netfilter.Legacy: netfilter.NFT}[s.backend]
 		for _, f := range family.All() {
 			if left := ours(w.Run(command(other, f) + "-save")); left != "" {
 				t.Errorf("%s: %s has %s", s, command(other, f), left)
@@ -237,7 +238,7 @@ func TestRuleCount(t *testing.T) {
 		}
 		var counts []int
 		for _, services := range []int{10, 10000} {
-			w.must(w.applier.Apply(t.Context(), redirect.Compile(thousands(services), w.cfg)))
+			w.must(w.applier.Apply(t.Context(), plan.Compile(thousands(services), w.cfg)))
 			counts = append(counts, count())
 		}
 		if counts[0] != counts[1] || counts[0] != w.plan.RuleCount() {
@@ -258,13 +259,13 @@ func TestRuleCount(t *testing.T) {
 // TestBridgedTPROXY: where bridged frames pass through iptables tproxy loses
 // packets, so it must refuse.
 func TestBridgedTPROXY(t *testing.T) {
-	s := setting{redirect.TPROXY, iptables.NFT, space.Bridged, true, "iptables"}
+	s := setting{plan.TPROXY, netfilter.NFT, space.Bridged, true, "iptables"}
 	w := newWorld(t, s)
 	err := w.applier.Apply(t.Context(), w.plan)
 	if err == nil || !strings.Contains(err.Error(), "veth2") {
 		t.Errorf("Apply: %v, want a refusal that names a veth", err)
 	}
-	if _, err := redirect.Probe(t.Context(), w.cfg, netns.DefaultConfig()); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
+	if _, err := probe.Run(t.Context(), w.cfg, netns.DefaultConfig()); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
 		t.Errorf("Probe: %v, want a refusal that names the setting", err)
 	}
 	w.checkTruths([]truth{{from: "stranger", to: httpService, want: "pod"}, {from: "node", to: httpService, want: "pod"}})

@@ -5,8 +5,8 @@ package netns
 import (
 	"testing"
 
-	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -22,14 +22,14 @@ func ok(b *testing.B, err error) {
 
 // BenchmarkFirstApply is everything, into a kernel that has nothing of it.
 func BenchmarkFirstApply(b *testing.B) {
-	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, backend := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		b.Run(string(backend), func(b *testing.B) {
 			space.New(b)
-			cfg := config(redirect.DNAT, backend)
-			plan := redirect.Compile(thousands(benchFrontends), cfg)
+			cfg := config(plan.DNAT, backend)
+			desired := plan.Compile(thousands(benchFrontends), cfg)
 			for b.Loop() {
 				a := newApplier(b, cfg)
-				ok(b, a.Apply(b.Context(), plan))
+				ok(b, a.Apply(b.Context(), desired))
 				b.StopTimer()
 				ok(b, a.Cleanup(b.Context()))
 				b.StartTimer()
@@ -41,21 +41,21 @@ func BenchmarkFirstApply(b *testing.B) {
 // BenchmarkTakeOver is the first Apply of a new agent, where all is in place.
 func BenchmarkTakeOver(b *testing.B) {
 	space.New(b)
-	cfg := config(redirect.DNAT, iptables.NFT)
-	plan := redirect.Compile(thousands(benchFrontends), cfg)
-	ok(b, newApplier(b, cfg).Apply(b.Context(), plan))
+	cfg := config(plan.DNAT, netfilter.NFT)
+	desired := plan.Compile(thousands(benchFrontends), cfg)
+	ok(b, newApplier(b, cfg).Apply(b.Context(), desired))
 	for b.Loop() {
 		a := newApplier(b, cfg)
-		ok(b, a.Withdraw(b.Context(), plan))
-		ok(b, a.Apply(b.Context(), plan))
+		ok(b, a.Withdraw(b.Context(), desired))
+		ok(b, a.Apply(b.Context(), desired))
 	}
 }
 
 // BenchmarkOneChange is one frontend that goes or comes.
 func BenchmarkOneChange(b *testing.B) {
 	space.New(b)
-	cfg := config(redirect.DNAT, iptables.NFT)
-	plans := []*redirect.Plan{redirect.Compile(thousands(benchFrontends), cfg), redirect.Compile(thousands(benchFrontends-1), cfg)}
+	cfg := config(plan.DNAT, netfilter.NFT)
+	plans := []*plan.Plan{plan.Compile(thousands(benchFrontends), cfg), plan.Compile(thousands(benchFrontends-1), cfg)}
 	a := newApplier(b, cfg)
 	ok(b, a.Apply(b.Context(), plans[0]))
 	i := 0
@@ -70,22 +70,22 @@ func BenchmarkOneChange(b *testing.B) {
 func BenchmarkCompile(b *testing.B) {
 	n := thousands(benchFrontends)
 	for b.Loop() {
-		redirect.Compile(n, redirect.Default())
+		plan.Compile(n, plan.DefaultConfig())
 	}
 }
 
 // BenchmarkDrift is one check of everything in place.
 func BenchmarkDrift(b *testing.B) {
-	for _, m := range []redirect.Mechanism{redirect.DNAT, redirect.TPROXY} {
-		for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, m := range []plan.Mechanism{plan.DNAT, plan.TPROXY} {
+		for _, backend := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 			b.Run(string(m)+"-"+string(backend), func(b *testing.B) {
 				space.New(b)
 				cfg := config(m, backend)
-				plan := redirect.Compile(thousands(benchFrontends), cfg)
+				desired := plan.Compile(thousands(benchFrontends), cfg)
 				a := newApplier(b, cfg)
-				ok(b, a.Apply(b.Context(), plan))
+				ok(b, a.Apply(b.Context(), desired))
 				for b.Loop() {
-					_, err := a.Drift(b.Context(), plan)
+					_, err := a.Drift(b.Context(), desired)
 					ok(b, err)
 				}
 			})
@@ -96,9 +96,9 @@ func BenchmarkDrift(b *testing.B) {
 // BenchmarkRefresh renews 100 pods.
 func BenchmarkRefresh(b *testing.B) {
 	space.New(b)
-	cfg := config(redirect.DNAT, iptables.NFT)
+	cfg := config(plan.DNAT, netfilter.NFT)
 	a := newApplier(b, cfg)
-	ok(b, a.Apply(b.Context(), redirect.Compile(thousands(benchFrontends), cfg)))
+	ok(b, a.Apply(b.Context(), plan.Compile(thousands(benchFrontends), cfg)))
 	for b.Loop() {
 		ok(b, a.Refresh(b.Context()))
 	}
@@ -107,13 +107,13 @@ func BenchmarkRefresh(b *testing.B) {
 // BenchmarkRelease ends redirection of 100 pods.
 func BenchmarkRelease(b *testing.B) {
 	space.New(b)
-	cfg := config(redirect.DNAT, iptables.NFT)
-	plan := redirect.Compile(thousands(benchFrontends), cfg)
+	cfg := config(plan.DNAT, netfilter.NFT)
+	desired := plan.Compile(thousands(benchFrontends), cfg)
 	a := newApplier(b, cfg)
 	for b.Loop() {
 		b.StopTimer()
-		ok(b, a.Apply(b.Context(), plan))
+		ok(b, a.Apply(b.Context(), desired))
 		b.StartTimer()
-		ok(b, a.Release())
+		ok(b, a.Disengage())
 	}
 }

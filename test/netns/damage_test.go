@@ -9,8 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 // damage is what somebody else does to a node that redirects.
@@ -28,21 +29,21 @@ type damage struct {
 
 func damages() []damage {
 	return []damage{
-		{what: "firewall flushed", commands: []string{"IPT -t TABLE -F", "IPT -t TABLE -X", "IPT -F", "IPT -X"}, want: []string{redirect.DriftChain, redirect.DriftJump}},
-		{what: "IPv6 firewall flushed", commands: []string{"IPT6 -t TABLE -F", "IPT6 -t TABLE -X"}, want: []string{redirect.DriftChain, redirect.DriftJump}},
-		{what: "jump deleted", commands: []string{"IPT -t TABLE -D PREROUTING -p tcp -j NODEVOY-PREROUTING"}, want: []string{redirect.DriftJump}},
-		{what: "jump no longer first", commands: []string{"IPT -t TABLE -I PREROUTING 1 -p tcp -j RETURN"}, want: []string{redirect.DriftJump}},
-		{what: "jump twice", commands: []string{"IPT -t TABLE -A PREROUTING -p tcp -j NODEVOY-PREROUTING"}, want: []string{redirect.DriftJump}},
-		{what: "own chain emptied", commands: []string{"IPT -t TABLE -F NODEVOY-PREROUTING"}, want: []string{redirect.DriftChain}},
-		{what: "rule in own chain", commands: []string{"IPT -t TABLE -I NODEVOY-PREROUTING 1 -j RETURN"}, want: []string{redirect.DriftChain}},
-		{what: "frontends emptied", commands: []string{"ipset flush nodevoy-http4"}, want: []string{redirect.DriftMembers}},
-		{what: "frontend added", commands: []string{"ipset add nodevoy-tcp4 192.0.2.99,tcp:1"}, want: []string{redirect.DriftMembers}},
-		{what: "pods emptied", commands: []string{"ipset flush"}, want: []string{redirect.DriftMembers}},
-		{what: "sets destroyed", commands: []string{"IPT -t TABLE -F", "IPT6 -t TABLE -F", "IPT -t raw -F", "IPT6 -t raw -F", "SETTLE", "ipset destroy"}, want: []string{redirect.DriftSet, redirect.DriftChain, redirect.DriftJump}},
-		{what: "set of other options", commands: []string{"ipset create other hash:ip,port", "ipset swap other nodevoy-http4"}, want: []string{redirect.DriftSet}},
-		{what: "addresses flushed", commands: []string{"ip address flush dev lo"}, want: []string{redirect.DriftAddress}, routing: true},
-		{what: "policy rule deleted", commands: []string{"ip rule del priority 1064"}, want: []string{redirect.DriftRouting}, tproxy: true},
-		{what: "route flushed", commands: []string{"ip -6 route flush table 1064"}, want: []string{redirect.DriftRouting}, tproxy: true},
+		{what: "firewall flushed", commands: []string{"IPT -t TABLE -F", "IPT -t TABLE -X", "IPT -F", "IPT -X"}, want: []string{apply.DriftChain, apply.DriftJump}},
+		{what: "IPv6 firewall flushed", commands: []string{"IPT6 -t TABLE -F", "IPT6 -t TABLE -X"}, want: []string{apply.DriftChain, apply.DriftJump}},
+		{what: "jump deleted", commands: []string{"IPT -t TABLE -D PREROUTING -p tcp -j NODEVOY-PREROUTING"}, want: []string{apply.DriftJump}},
+		{what: "jump no longer first", commands: []string{"IPT -t TABLE -I PREROUTING 1 -p tcp -j RETURN"}, want: []string{apply.DriftJump}},
+		{what: "jump twice", commands: []string{"IPT -t TABLE -A PREROUTING -p tcp -j NODEVOY-PREROUTING"}, want: []string{apply.DriftJump}},
+		{what: "own chain emptied", commands: []string{"IPT -t TABLE -F NODEVOY-PREROUTING"}, want: []string{apply.DriftChain}},
+		{what: "rule in own chain", commands: []string{"IPT -t TABLE -I NODEVOY-PREROUTING 1 -j RETURN"}, want: []string{apply.DriftChain}},
+		{what: "frontends emptied", commands: []string{"ipset flush nodevoy-http4"}, want: []string{apply.DriftMembers}},
+		{what: "frontend added", commands: []string{"ipset add nodevoy-tcp4 192.0.2.99,tcp:1"}, want: []string{apply.DriftMembers}},
+		{what: "pods emptied", commands: []string{"ipset flush"}, want: []string{apply.DriftMembers}},
+		{what: "sets destroyed", commands: []string{"IPT -t TABLE -F", "IPT6 -t TABLE -F", "IPT -t raw -F", "IPT6 -t raw -F", "SETTLE", "ipset destroy"}, want: []string{apply.DriftSet, apply.DriftChain, apply.DriftJump}},
+		{what: "set of other options", commands: []string{"ipset create other hash:ip,port", "ipset swap other nodevoy-http4"}, want: []string{apply.DriftSet}},
+		{what: "addresses flushed", commands: []string{"ip address flush dev lo"}, want: []string{apply.DriftAddress}, routing: true},
+		{what: "policy rule deleted", commands: []string{"ip rule del priority 1064"}, want: []string{apply.DriftRouting}, tproxy: true},
+		{what: "route flushed", commands: []string{"ip -6 route flush table 1064"}, want: []string{apply.DriftRouting}, tproxy: true},
 	}
 }
 
@@ -51,12 +52,12 @@ func damages() []damage {
 func TestRepair(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
 		for _, d := range damages() {
-			if d.tproxy && s.mechanism != redirect.TPROXY {
+			if d.tproxy && s.mechanism != plan.TPROXY {
 				continue
 			}
 			t.Run(d.what, func(t *testing.T) {
 				w := newWorldApplied(t, s)
-				table := map[redirect.Mechanism]string{redirect.DNAT: "nat", redirect.TPROXY: "mangle"}[s.mechanism]
+				table := map[plan.Mechanism]string{plan.DNAT: "nat", plan.TPROXY: "mangle"}[s.mechanism]
 				before := ours(w.snapshot())
 				for _, c := range d.commands {
 					if c == "SETTLE" {
@@ -66,8 +67,8 @@ func TestRepair(t *testing.T) {
 					w.Run(strings.NewReplacer("IPT6", command(s.backend, family.V6), "IPT", command(s.backend, family.V4), "TABLE", table).Replace(c))
 				}
 				want := d.want
-				if d.routing && s.mechanism == redirect.TPROXY {
-					want = append(want, redirect.DriftRouting)
+				if d.routing && s.mechanism == plan.TPROXY {
+					want = append(want, apply.DriftRouting)
 				}
 				w.checkDrift(want)
 				w.must(w.applier.Apply(t.Context(), w.plan))
@@ -93,7 +94,7 @@ func (w *world) checkDrift(want []string) {
 	found, err := w.applier.Drift(w.t.Context(), w.plan)
 	w.must(err)
 	for _, kind := range want {
-		if !slices.ContainsFunc(found, func(d redirect.Drift) bool { return d.Kind == kind }) {
+		if !slices.ContainsFunc(found, func(d apply.Drift) bool { return d.Kind == kind }) {
 			w.t.Errorf("no drift of kind %s in %v", kind, found)
 		}
 	}

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -57,7 +59,7 @@ func TestConnectionsLive(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s)
 		w.must(w.applier.Prepare(t.Context(), w.plan))
-		w.envoy(s.mechanism == redirect.TPROXY)
+		w.envoy(s.mechanism == plan.TPROXY)
 		var begunBefore, redirected []*space.Conn
 		all := func(conns []*space.Conn, want string) {
 			t.Helper()
@@ -78,7 +80,7 @@ func TestConnectionsLive(t *testing.T) {
 			redirected = append(redirected, w.hold(f, httpService, "http"))
 		}
 
-		w.must(w.applier.Release())
+		w.must(w.applier.Disengage())
 		reaches("pod")
 		all(redirected, "http")
 
@@ -88,7 +90,7 @@ func TestConnectionsLive(t *testing.T) {
 		// The frontend leaves its set.
 		none := view()
 		none.Frontends = nil
-		w.must(w.applier.Withdraw(t.Context(), redirect.Compile(none, w.cfg)))
+		w.must(w.applier.Withdraw(t.Context(), plan.Compile(none, w.cfg)))
 		reaches("pod")
 		all(redirected, "http")
 
@@ -119,14 +121,14 @@ func TestPortReuse(t *testing.T) {
 				w.must(c.Close())
 			}
 		}
-		w.must(w.applier.Release())
+		w.must(w.applier.Disengage())
 		for _, f := range family.All() {
 			c, err := w.enrolled.DialFrom(at(f, httpService), 40000)
 			if err != nil {
 				t.Fatalf("%s after Release: %v", f, err)
 			}
 			// By tproxy only the SYN gets by: see the limit in rules.go.
-			if s.mechanism == redirect.DNAT {
+			if s.mechanism == plan.DNAT {
 				w.stays(c, "pod")
 				w.must(c.Goodbye())
 			}
@@ -146,9 +148,9 @@ func TestDeadMansSwitch(t *testing.T) {
 			w := newWorld(t, s)
 			w.cfg.Timeout = 3 * time.Second
 			w.applier = newApplier(t, w.cfg)
-			w.plan = redirect.Compile(view(), w.cfg)
+			w.plan = plan.Compile(view(), w.cfg)
 			w.must(w.applier.Prepare(t.Context(), w.plan))
-			w.envoy(s.mechanism == redirect.TPROXY)
+			w.envoy(s.mechanism == plan.TPROXY)
 			w.must(w.applier.Apply(t.Context(), w.plan))
 			held := w.hold(family.V4, httpService, "http")
 
@@ -191,8 +193,8 @@ func (w *world) switchFalls() {
 // nothing.
 func TestReleaseIsFast(t *testing.T) {
 	w := newWorld(t, ways()[0])
-	big := redirect.Compile(thousands(20000), w.cfg)
-	empty := redirect.Compile(thousands(0), w.cfg)
+	big := plan.Compile(thousands(20000), w.cfg)
+	empty := plan.Compile(thousands(0), w.cfg)
 	var slowest time.Duration
 	for round := range 5 {
 		w.must(w.applier.Apply(t.Context(), empty))
@@ -207,10 +209,10 @@ func TestReleaseIsFast(t *testing.T) {
 			return nil
 		})
 		begin := time.Now()
-		w.must(w.applier.Release())
+		w.must(w.applier.Disengage())
 		slowest = max(slowest, time.Since(begin))
 		err := <-applied
-		if err != nil && !errors.Is(err, redirect.ErrReleased) {
+		if err != nil && !errors.Is(err, apply.ErrDisengaged) {
 			t.Fatal(err)
 		}
 		if err == nil {
@@ -229,7 +231,7 @@ func TestReleaseIsFast(t *testing.T) {
 // TestFirewall: hosts whose INPUT drops let redirected connections in, and
 // nothing else.
 func TestFirewall(t *testing.T) {
-	for _, s := range append(ways(), setting{redirect.TPROXY, iptables.NFT, space.Unnumbered, false, "nftables"}) {
+	for _, s := range append(ways(), setting{plan.TPROXY, netfilter.NFT, space.Unnumbered, false, "nftables"}) {
 		t.Run(s.String(), func(t *testing.T) {
 			w := newWorld(t, s)
 			for _, f := range family.All() {
@@ -240,7 +242,7 @@ func TestFirewall(t *testing.T) {
 				w.Run(c + " -A INPUT -j DROP")
 			}
 			w.must(w.applier.Prepare(t.Context(), w.plan))
-			w.envoy(s.mechanism == redirect.TPROXY)
+			w.envoy(s.mechanism == plan.TPROXY)
 			w.must(w.applier.Apply(t.Context(), w.plan))
 			w.checkTruths(truths())
 			// Once is enough: it is a timeout.
@@ -258,15 +260,15 @@ func TestFirewall(t *testing.T) {
 func TestWithoutIPv6(t *testing.T) {
 	w := newWorld(t, ways()[0])
 	w.Sysctl("net/ipv6/conf/lo/disable_ipv6=1")
-	cfg := redirect.Default()
-	cfg.Mode = redirect.HostMode
-	found, err := redirect.Probe(t.Context(), cfg, netns.DefaultConfig())
+	cfg := plan.DefaultConfig()
+	cfg.Mode = plan.HostMode
+	found, err := probe.Run(t.Context(), cfg, netns.DefaultConfig())
 	w.must(err)
 	if len(found.Families) != 1 || found.Families[0] != family.V4 {
 		t.Fatalf("families %v, want ipv4 only; %q", found.Families, found.Reasons)
 	}
 	w.cfg = found.Resolve(cfg)
-	w.plan = redirect.Compile(view(), w.cfg)
+	w.plan = plan.Compile(view(), w.cfg)
 	w.applier = newApplier(t, w.cfg)
 	w.must(w.applier.Prepare(t.Context(), w.plan))
 	for _, c := range model.Classes() {
@@ -283,12 +285,12 @@ func TestWithoutIPv6(t *testing.T) {
 func TestProbe(t *testing.T) {
 	for _, tc := range []struct {
 		setting
-		mechanism redirect.Mechanism
+		mechanism plan.Mechanism
 		proxy     string
 	}{
-		{setting{"", iptables.NFT, space.Unnumbered, false, "iptables"}, redirect.DNAT, "iptables"},
-		{setting{"", iptables.Legacy, space.Unnumbered, false, "iptables"}, redirect.DNAT, "iptables"},
-		{setting{"", iptables.NFT, space.Unnumbered, false, "nftables"}, redirect.TPROXY, "nftables"},
+		{setting{"", netfilter.NFT, space.Unnumbered, false, "iptables"}, plan.DNAT, "iptables"},
+		{setting{"", netfilter.Legacy, space.Unnumbered, false, "iptables"}, plan.DNAT, "iptables"},
+		{setting{"", netfilter.NFT, space.Unnumbered, false, "nftables"}, plan.TPROXY, "nftables"},
 	} {
 		t.Run(tc.String(), func(t *testing.T) {
 			w := &world{Node: space.New(t), t: t}
@@ -300,9 +302,9 @@ func TestProbe(t *testing.T) {
 			before := w.snapshot()
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			cfg := redirect.Default()
-			cfg.Mode = redirect.HostMode
-			got, err := redirect.Probe(ctx, cfg, netns.DefaultConfig())
+			cfg := plan.DefaultConfig()
+			cfg.Mode = plan.HostMode
+			got, err := probe.Run(ctx, cfg, netns.DefaultConfig())
 			w.must(err)
 			if got.Mechanism != tc.mechanism || got.Backend != tc.backend || got.ProxyMode != tc.proxy || len(got.Families) != 2 {
 				t.Errorf("found %+v", got)

@@ -11,14 +11,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 // eachBackend runs a test in a world of each.
-func eachBackend(t *testing.T, test func(t *testing.T, b iptables.Backend)) {
+func eachBackend(t *testing.T, test func(t *testing.T, b netfilter.Backend)) {
 	t.Helper()
 	for _, b := range backends() {
 		t.Run(string(b), func(t *testing.T) { test(t, b) })
@@ -42,11 +44,11 @@ func (w *podWorld) podSnapshot(pod *space.Pod) string {
 // TestPodReadBack: what the pod's kernel holds is byte for byte what the plan
 // renders.
 func TestPodReadBack(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorldApplied(t, b)
 		var rules, sets string
 		var have string
-		for _, fp := range w.plan.Places[0].Families {
+		for _, fp := range w.plan.Pods[0].Families {
 			rules, sets = rules+fp.RenderRules(), sets+fp.RenderSets()
 			c := command(b, fp.Family)
 			have += ours(rulesOnly(w.enrolled.Run(w.Node, c+"-save")))
@@ -74,7 +76,7 @@ func TestPodReadBack(t *testing.T) {
 
 // TestPodApplyTwice: a new agent finds all in place and changes nothing.
 func TestPodApplyTwice(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorldApplied(t, b)
 		before := w.podSnapshot(w.enrolled)
 		w.must(w.apply())
@@ -98,15 +100,15 @@ func TestPodApplyTwice(t *testing.T) {
 // TestPodCleanup: what a program that knows only the names leaves in pods, after a
 // crash of either backend's agent: nothing.
 func TestPodCleanup(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorld(t, b)
 		w.envoyIn(w.enrolled, family.All()...)
 		before := w.podSnapshot(w.enrolled)
 		stranger := w.stranger.Run(w.Node, "nft list ruleset")
 		w.must(w.apply())
 		for range 2 {
-			_, pods := newPods(t, redirect.Default(), w.dir)
-			w.must(pods.Cleanup(t.Context()))
+			_, p := newPods(t, plan.DefaultConfig(), w.dir)
+			w.must(p.Cleanup(t.Context()))
 			// Empty tables stay; see Cleanup.
 			after := strings.NewReplacer("*nat\n", "", "COMMIT\n", "").Replace(w.podSnapshot(w.enrolled))
 			if d := cmp.Diff(before, after); d != "" {
@@ -123,23 +125,23 @@ func TestPodCleanup(t *testing.T) {
 // podDamages is what a container with NET_ADMIN can do to its own namespace.
 func podDamages() []damage {
 	return []damage{
-		{what: "rules flushed", commands: []string{"IPT -t nat -F", "IPT -t nat -X"}, want: []string{redirect.DriftChain, redirect.DriftJump}},
-		{what: "IPv6 rules flushed", commands: []string{"IPT6 -t nat -F", "IPT6 -t nat -X"}, want: []string{redirect.DriftChain, redirect.DriftJump}},
-		{what: "jump deleted", commands: []string{"IPT -t nat -D OUTPUT -p tcp -j NODEVOY-OUTPUT"}, want: []string{redirect.DriftJump}},
-		{what: "own chain emptied", commands: []string{"IPT -t nat -F NODEVOY-OUTPUT"}, want: []string{redirect.DriftChain}},
-		{what: "rule in own chain", commands: []string{"IPT -t nat -I NODEVOY-OUTPUT 1 -j RETURN"}, want: []string{redirect.DriftChain}},
-		{what: "sets emptied", commands: []string{"ipset flush"}, want: []string{redirect.DriftMembers}},
-		{what: "all gone", commands: []string{"IPT -t nat -F", "IPT6 -t nat -F", "IPT -t nat -X", "IPT6 -t nat -X", "SETTLE", "ipset destroy"}, want: []string{redirect.DriftSet, redirect.DriftChain, redirect.DriftJump}},
+		{what: "rules flushed", commands: []string{"IPT -t nat -F", "IPT -t nat -X"}, want: []string{apply.DriftChain, apply.DriftJump}},
+		{what: "IPv6 rules flushed", commands: []string{"IPT6 -t nat -F", "IPT6 -t nat -X"}, want: []string{apply.DriftChain, apply.DriftJump}},
+		{what: "jump deleted", commands: []string{"IPT -t nat -D OUTPUT -p tcp -j NODEVOY-OUTPUT"}, want: []string{apply.DriftJump}},
+		{what: "own chain emptied", commands: []string{"IPT -t nat -F NODEVOY-OUTPUT"}, want: []string{apply.DriftChain}},
+		{what: "rule in own chain", commands: []string{"IPT -t nat -I NODEVOY-OUTPUT 1 -j RETURN"}, want: []string{apply.DriftChain}},
+		{what: "sets emptied", commands: []string{"ipset flush"}, want: []string{apply.DriftMembers}},
+		{what: "all gone", commands: []string{"IPT -t nat -F", "IPT6 -t nat -F", "IPT -t nat -X", "IPT6 -t nat -X", "SETTLE", "ipset destroy"}, want: []string{apply.DriftSet, apply.DriftChain, apply.DriftJump}},
 	}
 }
 
 // TestPodRepair: it is seen, and mended.
 func TestPodRepair(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorldApplied(t, b)
 		damages := podDamages()
-		if b == iptables.NFT {
-			damages = append(damages, damage{what: "ruleset flushed", commands: []string{"nft flush ruleset"}, want: []string{redirect.DriftChain, redirect.DriftJump}})
+		if b == netfilter.NFT {
+			damages = append(damages, damage{what: "ruleset flushed", commands: []string{"nft flush ruleset"}, want: []string{apply.DriftChain, apply.DriftJump}})
 		}
 		before := w.podSnapshot(w.enrolled)
 		for _, d := range damages {
@@ -179,10 +181,10 @@ func (w *podWorld) settleIn(pod *space.Pod) {
 }
 
 // checkKinds checks that these kinds of drift are found, in the enrolled pod.
-func (w *podWorld) checkKinds(found []redirect.Drift, want []string) {
+func (w *podWorld) checkKinds(found []apply.Drift, want []string) {
 	w.t.Helper()
 	for _, kind := range want {
-		if !slices.ContainsFunc(found, func(d redirect.Drift) bool { return d.Kind == kind }) {
+		if !slices.ContainsFunc(found, func(d apply.Drift) bool { return d.Kind == kind }) {
 			w.t.Errorf("no drift of kind %s in %v", kind, found)
 		}
 	}
@@ -196,7 +198,7 @@ func (w *podWorld) checkKinds(found []redirect.Drift, want []string) {
 // TestPodOwnRules: a pod that translates its own connections, in whatever way, is
 // left alone; its rules stay and it is told why. What makes no rule is no reason.
 func TestPodOwnRules(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		for _, tc := range []struct {
 			make, unmake []string
 			reason       string
@@ -215,7 +217,7 @@ func TestPodOwnRules(t *testing.T) {
 				w.enrolled.Run(w.Node, c)
 			}
 			before := w.podSnapshot(w.enrolled)
-			if err := w.apply(); !errors.Is(err, redirect.ErrPartial) || !errors.Is(err, redirect.ErrForeign) {
+			if err := w.apply(); !errors.Is(err, pods.ErrPartial) || !errors.Is(err, apply.ErrForeignRules) {
 				t.Errorf("Apply: %v, want ErrPartial and ErrForeign", err)
 			}
 			if s := w.pods.Report()["shop/enrolled"]; s.Redirecting || !strings.Contains(s.Reason, tc.reason) {
@@ -236,8 +238,8 @@ func TestPodOwnRules(t *testing.T) {
 			}
 			found, err := w.pods.Drift(t.Context(), w.plan)
 			w.must(err)
-			w.checkKinds(found, []string{redirect.DriftForeign})
-			if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, redirect.ErrForeign) {
+			w.checkKinds(found, []string{apply.DriftForeign})
+			if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, apply.ErrForeignRules) {
 				t.Errorf("Apply: %v, want ErrForeign", err)
 			}
 			w.checkPods("pod")

@@ -14,10 +14,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -25,24 +27,24 @@ import (
 // Envoy always answers.
 type fleet struct {
 	*runtimeDir
-	cfg   redirect.Config
-	pods  *redirect.Pods
+	cfg   plan.Config
+	pods  *pods.Pods
 	paths []string
 }
 
 // newFleet makes the namespaces of the first pods of thousands.
-func newFleet(t testing.TB, b iptables.Backend, pods int) *fleet {
+func newFleet(t testing.TB, b netfilter.Backend, count int) *fleet {
 	t.Helper()
 	f := &fleet{runtimeDir: newRuntimeDir(t), cfg: podConfig(b)}
-	f.grow(0, pods)
+	f.grow(0, count)
 	f.restart()
 	return f
 }
 
 // grow adds pods from this number on.
-func (f *fleet) grow(from, pods int) {
+func (f *fleet) grow(from, count int) {
 	f.t.Helper()
-	for i := range pods {
+	for i := range count {
 		f.paths = append(f.paths, f.add(fmt.Sprintf("cni-%d", from+i), podAddress(from+i).String()))
 	}
 }
@@ -60,21 +62,21 @@ func (f *fleet) shrink() {
 func (f *fleet) restart() {
 	f.t.Helper()
 	finder := netns.New(netns.Config{Dirs: []string{f.path}}, time.Now, zap.NewNop())
-	pods, err := redirect.NewPods(f.cfg, finder, func(context.Context, *netns.Space, netip.AddrPort) error { return nil }, zap.NewNop())
+	p, err := pods.New(f.cfg, finder, func(context.Context, *netns.Space, netip.AddrPort) error { return nil }, zap.NewNop())
 	f.ok(err)
-	f.pods = pods
+	f.pods = p
 	f.t.Cleanup(func() {
-		f.ok(pods.Close())
+		f.ok(p.Close())
 		finder.Close()
 	})
 }
 
 // round is what the agent does after a change.
-func (f *fleet) round(plan *redirect.Plan) {
+func (f *fleet) round(desired *plan.Plan) {
 	f.t.Helper()
-	f.ok(f.pods.Prepare(f.t.Context(), plan))
-	f.ok(f.pods.Withdraw(f.t.Context(), plan))
-	f.ok(f.pods.Apply(f.t.Context(), plan))
+	f.ok(f.pods.Prepare(f.t.Context(), desired))
+	f.ok(f.pods.Withdraw(f.t.Context(), desired))
+	f.ok(f.pods.Apply(f.t.Context(), desired))
 }
 
 func (f *fleet) ok(err error) {
@@ -87,18 +89,18 @@ func (f *fleet) ok(err error) {
 func podAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 2)}) }
 
 // fleetNode is a node with some of thousands' pods.
-func fleetNode(frontends, from, pods int) *model.Node {
+func fleetNode(frontends, from, count int) *model.Node {
 	n := thousands(frontends)
 	n.Pods = nil
-	for i := range pods {
+	for i := range count {
 		name := fmt.Sprintf("pod-%d", from+i)
 		n.Pods = append(n.Pods, model.Pod{Namespace: "a", Name: name, UID: name, Enrolled: true, IPs: []netip.Addr{podAddress(from + i)}})
 	}
 	return n
 }
 
-func (f *fleet) plan(frontends, pods int) *redirect.Plan {
-	return redirect.Compile(fleetNode(frontends, 0, pods), f.cfg)
+func (f *fleet) plan(frontends, count int) *plan.Plan {
+	return plan.Compile(fleetNode(frontends, 0, count), f.cfg)
 }
 
 // redirected counts pods that are in their set, as their kernels have it.
@@ -125,7 +127,7 @@ func (f *fleet) redirected() (count int) {
 // TestPodFleetRelease: however many pods there are, and in the middle of an Apply,
 // which then leaves none redirected.
 func TestPodFleetRelease(t *testing.T) {
-	f := newFleet(t, iptables.NFT, manyPods)
+	f := newFleet(t, netfilter.NFT, manyPods)
 	var slowest time.Duration
 	for round := range 3 {
 		f.round(f.plan(0, manyPods))
@@ -133,7 +135,7 @@ func TestPodFleetRelease(t *testing.T) {
 			t.Fatalf("%d pods redirected, want %d", got, manyPods)
 		}
 		begin := time.Now()
-		f.ok(f.pods.Release())
+		f.ok(f.pods.Disengage())
 		slowest = max(slowest, time.Since(begin))
 		if got := f.redirected(); got != 0 {
 			t.Errorf("%d pods redirected after Release", got)
@@ -148,9 +150,9 @@ func TestPodFleetRelease(t *testing.T) {
 			return nil
 		})
 		begin = time.Now()
-		f.ok(f.pods.Release())
+		f.ok(f.pods.Disengage())
 		slowest = max(slowest, time.Since(begin))
-		if err := <-applied; err != nil && !errors.Is(err, redirect.ErrReleased) {
+		if err := <-applied; err != nil && !errors.Is(err, apply.ErrDisengaged) {
 			t.Fatal(err)
 		} else if err == nil {
 			t.Logf("round %d: Apply had ended", round)
@@ -169,7 +171,7 @@ func TestPodFleetRelease(t *testing.T) {
 // TestPodFleetLeaks: what 200 pods cost in open files while they live, and that
 // nothing of them is left when they are gone.
 func TestPodFleetLeaks(t *testing.T) {
-	f := newFleet(t, iptables.NFT, 0)
+	f := newFleet(t, netfilter.NFT, 0)
 	const batch, perPod = 20, 3
 	f.round(f.plan(10, 0))
 	before := openFiles(t)
@@ -177,7 +179,7 @@ func TestPodFleetLeaks(t *testing.T) {
 	for begin := 0; begin < 200; begin += batch {
 		f.grow(begin, batch)
 		n := fleetNode(10, begin, batch)
-		f.round(redirect.Compile(n, f.cfg))
+		f.round(plan.Compile(n, f.cfg))
 		if got := openFiles(t) - before; got > batch*perPod {
 			t.Fatalf("%d pods hold %d files open, want at most %d each", batch, got, perPod)
 		}
@@ -185,7 +187,7 @@ func TestPodFleetLeaks(t *testing.T) {
 		for i := range n.Pods {
 			n.Pods[i].Enrolled = i%3 == 0
 		}
-		f.round(redirect.Compile(n, f.cfg))
+		f.round(plan.Compile(n, f.cfg))
 		f.shrink()
 		f.round(f.plan(10, 0))
 		if got := openFiles(t); got != before {
@@ -195,8 +197,8 @@ func TestPodFleetLeaks(t *testing.T) {
 	if got := tasks(t); got > threads+20 {
 		t.Errorf("%d threads, before %d", got, threads)
 	}
-	if len(f.pods.Report())+len(f.pods.Places()) > 0 {
-		t.Errorf("report %v, places %v", f.pods.Report(), f.pods.Places())
+	if len(f.pods.Report())+len(f.pods.Targets()) > 0 {
+		t.Errorf("report %v, places %v", f.pods.Report(), f.pods.Targets())
 	}
 }
 
@@ -214,14 +216,14 @@ func BenchmarkPodsCold(b *testing.B) {
 	for _, backend := range backends() {
 		b.Run(string(backend), func(b *testing.B) {
 			f := newFleet(b, backend, 0)
-			plan := f.plan(benchFrontends, manyPods)
+			desired := f.plan(benchFrontends, manyPods)
 			for b.Loop() {
 				b.StopTimer()
 				f.shrink()
 				f.grow(0, manyPods)
 				f.restart()
 				b.StartTimer()
-				f.round(plan)
+				f.round(desired)
 			}
 		})
 	}
@@ -229,36 +231,36 @@ func BenchmarkPodsCold(b *testing.B) {
 
 // BenchmarkPodsTakeOver is the first round of a new agent, where all is in place.
 func BenchmarkPodsTakeOver(b *testing.B) {
-	f := newFleet(b, iptables.NFT, manyPods)
-	plan := f.plan(benchFrontends, manyPods)
-	f.round(plan)
+	f := newFleet(b, netfilter.NFT, manyPods)
+	desired := f.plan(benchFrontends, manyPods)
+	f.round(desired)
 	for b.Loop() {
 		b.StopTimer()
 		f.restart()
 		b.StartTimer()
-		f.round(plan)
+		f.round(desired)
 	}
 }
 
 // BenchmarkPodsOneChange is one frontend that goes or comes, in all pods.
 func BenchmarkPodsOneChange(b *testing.B) {
-	f := newFleet(b, iptables.NFT, manyPods)
+	f := newFleet(b, netfilter.NFT, manyPods)
 	f.round(f.plan(benchFrontends, manyPods))
 	nodes := []*model.Node{fleetNode(benchFrontends-1, 0, manyPods), fleetNode(benchFrontends, 0, manyPods)}
 	i := 0
 	for b.Loop() {
-		f.round(redirect.Compile(nodes[i%2], f.cfg))
+		f.round(plan.Compile(nodes[i%2], f.cfg))
 		i++
 	}
 }
 
 // BenchmarkPodsUnchanged is a round after which all is as before.
 func BenchmarkPodsUnchanged(b *testing.B) {
-	f := newFleet(b, iptables.NFT, manyPods)
+	f := newFleet(b, netfilter.NFT, manyPods)
 	f.round(f.plan(benchFrontends, manyPods))
-	plan := f.plan(benchFrontends, manyPods)
+	desired := f.plan(benchFrontends, manyPods)
 	for b.Loop() {
-		f.round(plan)
+		f.round(desired)
 	}
 }
 
@@ -267,10 +269,10 @@ func BenchmarkPodsDrift(b *testing.B) {
 	for _, backend := range backends() {
 		b.Run(string(backend), func(b *testing.B) {
 			f := newFleet(b, backend, manyPods)
-			plan := f.plan(benchFrontends, manyPods)
-			f.round(plan)
+			desired := f.plan(benchFrontends, manyPods)
+			f.round(desired)
 			for b.Loop() {
-				_, err := f.pods.Drift(b.Context(), plan)
+				_, err := f.pods.Drift(b.Context(), desired)
 				f.ok(err)
 			}
 		})
@@ -279,7 +281,7 @@ func BenchmarkPodsDrift(b *testing.B) {
 
 // BenchmarkPodsRefresh renews all pods.
 func BenchmarkPodsRefresh(b *testing.B) {
-	f := newFleet(b, iptables.NFT, manyPods)
+	f := newFleet(b, netfilter.NFT, manyPods)
 	f.round(f.plan(0, manyPods))
 	for b.Loop() {
 		f.ok(f.pods.Refresh(b.Context()))
@@ -288,12 +290,12 @@ func BenchmarkPodsRefresh(b *testing.B) {
 
 // BenchmarkPodsRelease ends redirection of all pods.
 func BenchmarkPodsRelease(b *testing.B) {
-	f := newFleet(b, iptables.NFT, manyPods)
-	plan := f.plan(0, manyPods)
+	f := newFleet(b, netfilter.NFT, manyPods)
+	desired := f.plan(0, manyPods)
 	for b.Loop() {
 		b.StopTimer()
-		f.round(plan)
+		f.round(desired)
 		b.StartTimer()
-		f.ok(f.pods.Release())
+		f.ok(f.pods.Disengage())
 	}
 }

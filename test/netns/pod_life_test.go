@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -26,7 +27,7 @@ func (w *podWorld) unenrolled() {
 // TestPodConnectionsLive: a connection stays with whom it began with, whatever
 // happens to redirection, and only new ones take the new way.
 func TestPodConnectionsLive(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorld(t, b)
 		w.envoyIn(w.enrolled, family.All()...)
 		var begunBefore, redirected []*space.Conn
@@ -44,7 +45,7 @@ func TestPodConnectionsLive(t *testing.T) {
 		for _, f := range family.All() {
 			redirected = append(redirected, w.hold(f, httpService, "http"))
 		}
-		w.must(w.pods.Release())
+		w.must(w.pods.Disengage())
 		w.checkPods("pod")
 		all(redirected, "http")
 
@@ -67,7 +68,7 @@ func TestPodConnectionsLive(t *testing.T) {
 
 		// The pod is opted out: at once, and then nothing is left.
 		w.unenrolled()
-		w.plan = redirect.Compile(w.node, w.cfg)
+		w.plan = plan.Compile(w.node, w.cfg)
 		w.must(w.pods.Prepare(t.Context(), w.plan))
 		w.must(w.pods.Withdraw(t.Context(), w.plan))
 		w.checkPods("pod")
@@ -80,8 +81,8 @@ func TestPodConnectionsLive(t *testing.T) {
 		if left := w.enrolled.Run(w.Node, "ipset list -n"); left != "" {
 			t.Errorf("sets left in the pod: %s", left)
 		}
-		if len(w.pods.Places()) != 1 {
-			t.Errorf("places %v, want the pod's as long as it lives", w.pods.Places())
+		if len(w.pods.Targets()) != 1 {
+			t.Errorf("places %v, want the pod's as long as it lives", w.pods.Targets())
 		}
 		w.checkPods("pod")
 		all(redirected, "http")
@@ -92,7 +93,7 @@ func TestPodConnectionsLive(t *testing.T) {
 // TestPodDeadMansSwitch: without Refresh the pod's kernel itself stops redirecting
 // new connections, and those that exist live on.
 func TestPodDeadMansSwitch(t *testing.T) {
-	w := newPodWorld(t, iptables.NFT)
+	w := newPodWorld(t, netfilter.NFT)
 	w.cfg.Timeout = 3 * time.Second
 	_, w.pods = newPods(t, w.cfg, w.dir)
 	w.envoyIn(w.enrolled, family.All()...)
@@ -116,15 +117,15 @@ func TestPodDeadMansSwitch(t *testing.T) {
 // applying: neither the one that had it is redirected nor the one that has it,
 // until it is found there.
 func TestPodAddressMoves(t *testing.T) {
-	w := newPodWorld(t, iptables.NFT)
+	w := newPodWorld(t, netfilter.NFT)
 	w.envoyIn(w.enrolled, family.All()...)
-	w.plan = redirect.Compile(w.node, w.cfg)
+	w.plan = plan.Compile(w.node, w.cfg)
 	w.must(w.pods.Prepare(t.Context(), w.plan))
 	for _, prefix := range []string{"10.1.0.2/24", "fd01::2/64"} {
 		w.enrolled.Address(w.Node, prefix, false)
 		w.stranger.Address(w.Node, prefix, true)
 	}
-	if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, redirect.ErrPartial) || !errors.Is(err, netns.ErrGone) {
+	if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, pods.ErrPartial) || !errors.Is(err, netns.ErrGone) {
 		t.Errorf("Apply: %v, want ErrPartial and ErrGone", err)
 	}
 	for _, pod := range []*space.Pod{w.enrolled, w.stranger} {
@@ -138,7 +139,7 @@ func TestPodAddressMoves(t *testing.T) {
 		w.pods.Relocate(t.Context(), w.plan)
 		return w.pods.Apply(t.Context(), w.plan)
 	})
-	if places := w.pods.Places(); len(places) != 1 || places[0].Netns != w.path(1) {
+	if places := w.pods.Targets(); len(places) != 1 || places[0].Netns != w.path(1) {
 		t.Errorf("places %v", places)
 	}
 	// It has kept its own addresses, from which nothing is redirected.
@@ -159,14 +160,14 @@ func TestPodAddressMoves(t *testing.T) {
 
 // TestPodDeleted: a pod is deleted right before, and in the middle of, an Apply.
 func TestPodDeleted(t *testing.T) {
-	w := newPodWorld(t, iptables.NFT)
+	w := newPodWorld(t, netfilter.NFT)
 	w.node.Pods[1].Enrolled = true
 	w.envoyIn(w.enrolled, family.All()...)
 	w.envoyIn(w.stranger, family.All()...)
-	w.plan = redirect.Compile(w.node, w.cfg)
+	w.plan = plan.Compile(w.node, w.cfg)
 	w.must(w.pods.Prepare(t.Context(), w.plan))
 	w.stranger.Delete(w.Node)
-	if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, redirect.ErrPartial) {
+	if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, pods.ErrPartial) {
 		t.Errorf("Apply: %v, want ErrPartial", err)
 	}
 	w.checkPods("")
@@ -178,11 +179,11 @@ func TestPodDeleted(t *testing.T) {
 	// While a large Apply is under way: whatever comes of it, the next round
 	// knows that the pod is gone.
 	w.node.Frontends = append(w.node.Frontends, thousands(20000).Frontends...)
-	w.plan = redirect.Compile(w.node, w.cfg)
+	w.plan = plan.Compile(w.node, w.cfg)
 	applied := make(chan error, 1)
 	w.Go(func() { applied <- w.pods.Apply(t.Context(), w.plan) })
 	w.enrolled.Delete(w.Node)
-	if err := <-applied; err != nil && !errors.Is(err, redirect.ErrPartial) {
+	if err := <-applied; err != nil && !errors.Is(err, pods.ErrPartial) {
 		t.Errorf("Apply: %v, want none or ErrPartial", err)
 	}
 	w.node.Pods = nil
@@ -195,7 +196,7 @@ func TestPodDeleted(t *testing.T) {
 // TestPodFamilies: a pod without IPv6 is redirected for IPv4, and one whose IPv6
 // comes up later for both.
 func TestPodFamilies(t *testing.T) {
-	w := newPodWorld(t, iptables.NFT)
+	w := newPodWorld(t, netfilter.NFT)
 	w.enrolled.Run(w.Node, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
 	w.envoyIn(w.enrolled, family.V4)
 	w.node.Pods[0].IPs = enrolledIPs()[:1]
@@ -213,15 +214,15 @@ func TestPodFamilies(t *testing.T) {
 	// Kubernetes knows of the address, the pod not yet.
 	w.node.Pods[0].IPs = enrolledIPs()
 	w.must(w.apply())
-	if p := w.pods.Places()[0]; p.V6 || !strings.Contains(w.pods.Report()["shop/enrolled"].Reason, "fd01::2") {
+	if p := w.pods.Targets()[0]; p.V6 || !strings.Contains(w.pods.Report()["shop/enrolled"].Reason, "fd01::2") {
 		t.Errorf("place %v, report %v", p, w.pods.Report())
 	}
 	w.enrolled.Run(w.Node, "sysctl -qw net.ipv6.conf.all.disable_ipv6=0")
 	w.enrolled.Address(w.Node, "fd01::2/64", true)
 	w.enrolled.Run(w.Node, "ip -6 route add default via fd01::1")
 	w.envoyIn(w.enrolled, family.V6)
-	if !w.pods.Relocate(t.Context(), w.plan) || !w.pods.Places()[0].V6 {
-		t.Errorf("places %v, want IPv6 noticed", w.pods.Places())
+	if !w.pods.Relocate(t.Context(), w.plan) || !w.pods.Targets()[0].V6 {
+		t.Errorf("places %v, want IPv6 noticed", w.pods.Targets())
 	}
 	w.must(w.pods.Apply(t.Context(), w.plan))
 	checkClass(family.V4, "http")
@@ -230,7 +231,7 @@ func TestPodFamilies(t *testing.T) {
 
 // TestPodOfUserNamespace: a pod whose root is nobody on the node.
 func TestPodOfUserNamespace(t *testing.T) {
-	eachBackend(t, func(t *testing.T, b iptables.Backend) {
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodWorld(t, b)
 		other := w.UserPod(space.Bridged)
 		other.Mount(w.Node, w.path(9))

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -90,19 +90,19 @@ func podAt(f family.Family, place string) netip.AddrPort {
 func inSet() []string { return []string{ownAddress, loopback, metadata} }
 
 func TestPodTruthByTracing(t *testing.T) {
-	plan := redirect.Compile(view(), podConfig("nft"))
-	expired := redirect.Compile(view(), podConfig("nft"))
-	for i := range plan.Places[0].Families {
-		fp := &plan.Places[0].Families[i]
+	desired := plan.Compile(view(), podConfig("nft"))
+	expired := plan.Compile(view(), podConfig("nft"))
+	for i := range desired.Pods[0].Families {
+		fp := &desired.Pods[0].Families[i]
 		for _, place := range inSet() {
 			set := &fp.Frontends[0]
 			set.Members = insert(set.Members, podAt(fp.Family, place))
 		}
-		expired.Places[0].Families[i].Pods.Members = nil
+		expired.Pods[0].Families[i].Pods.Members = nil
 	}
 	for _, f := range family.All() {
 		for _, row := range podTruths() {
-			p := redirect.Packet{Pod: "shop/enrolled", From: podAt(f, ownAddress).Addr(), To: podAt(f, row.to), Out: "eth0", Mark: uint32(row.as.Mark), UDP: row.as.UDP}
+			p := plan.Packet{Pod: "shop/enrolled", From: podAt(f, ownAddress).Addr(), To: podAt(f, row.to), Out: "eth0", Mark: uint32(row.as.Mark), UDP: row.as.UDP}
 			if row.foreign {
 				p.From = podAt(f, foreign).Addr()
 			}
@@ -113,7 +113,7 @@ func TestPodTruthByTracing(t *testing.T) {
 			if row.from != "enrolled" {
 				p.Pod = "other/" + row.from
 			}
-			with := plan
+			with := desired
 			if row.released {
 				with = expired
 			}
@@ -141,7 +141,7 @@ func TestPodTruthByPackets(t *testing.T) {
 			}
 			for _, released := range []bool{false, true} {
 				if released {
-					w.must(w.pods.Release())
+					w.must(w.pods.Disengage())
 				}
 				for _, f := range family.All() {
 					for _, row := range podTruths() {

@@ -15,27 +15,28 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 // backends are those that pods' rules can be written with.
-func backends() []iptables.Backend { return []iptables.Backend{iptables.NFT, iptables.Legacy} }
+func backends() []netfilter.Backend { return []netfilter.Backend{netfilter.NFT, netfilter.Legacy} }
 
 // podWorld is the world with redirection in the enrolled pods themselves.
 type podWorld struct {
 	*world
 	dir    string
 	finder *netns.Finder
-	pods   *redirect.Pods
+	pods   *pods.Pods
 	node   *model.Node
 }
 
 // newPodWorld makes the world, with pods to be found and nothing of nodevoy's.
-func newPodWorld(t *testing.T, b iptables.Backend) *podWorld {
+func newPodWorld(t *testing.T, b netfilter.Backend) *podWorld {
 	t.Helper()
 	s := setting{wiring: space.Bridged, backend: b, proxy: "iptables"}
 	w := &podWorld{world: &world{Node: space.New(t), t: t}, dir: t.TempDir(), node: view()}
@@ -49,13 +50,13 @@ func newPodWorld(t *testing.T, b iptables.Backend) *podWorld {
 	}
 	w.kubeProxy(s)
 	w.cfg = podConfig(b)
-	w.plan = redirect.Compile(w.node, w.cfg)
+	w.plan = plan.Compile(w.node, w.cfg)
 	w.finder, w.pods = newPods(t, w.cfg, w.dir)
 	return w
 }
 
 // newPodWorldApplied is newPodWorld with Envoy's stand-in, redirecting.
-func newPodWorldApplied(t *testing.T, b iptables.Backend) *podWorld {
+func newPodWorldApplied(t *testing.T, b netfilter.Backend) *podWorld {
 	t.Helper()
 	w := newPodWorld(t, b)
 	w.envoyIn(w.enrolled, family.All()...)
@@ -71,7 +72,7 @@ func (w *podWorld) path(number int) string {
 // apply is a whole round.
 func (w *podWorld) apply() error {
 	w.t.Helper()
-	w.plan = redirect.Compile(w.node, w.cfg)
+	w.plan = plan.Compile(w.node, w.cfg)
 	w.must(w.pods.Prepare(w.t.Context(), w.plan))
 	w.must(w.pods.Withdraw(w.t.Context(), w.plan))
 	return w.pods.Apply(w.t.Context(), w.plan)
@@ -99,31 +100,31 @@ func (w *podWorld) checkPods(want string) {
 	w.checkTruths(rows)
 }
 
-func podConfig(b iptables.Backend) redirect.Config {
-	cfg := redirect.Default()
-	cfg.Mode, cfg.Backend = redirect.PodMode, b
+func podConfig(b netfilter.Backend) plan.Config {
+	cfg := plan.DefaultConfig()
+	cfg.Mode, cfg.Backend = plan.PodMode, b
 	return cfg
 }
 
 // newPods is a Pods as after a restart of the agent.
-func newPods(t testing.TB, cfg redirect.Config, dir string) (*netns.Finder, *redirect.Pods) {
+func newPods(t testing.TB, cfg plan.Config, dir string) (*netns.Finder, *pods.Pods) {
 	t.Helper()
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t)
 	}
 	finder := netns.New(netns.Config{Dirs: []string{dir}}, time.Now, log)
-	pods, err := redirect.NewPods(cfg, finder, askStandIn, log)
+	p, err := pods.New(cfg, finder, askStandIn, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := pods.Close(); err != nil {
+		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
 		finder.Close()
 	})
-	return finder, pods
+	return finder, p
 }
 
 // askStandIn asks Envoy's stand-in in a pod.

@@ -16,9 +16,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/nodevoy/nodevoy/redirect"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -39,12 +40,12 @@ func (w *world) mountSpace(dir string) {
 	w.t.Cleanup(func() { w.must(unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
-func (w *world) probe(mode redirect.Mode, backend iptables.Backend, spaces netns.Config) (redirect.Findings, error) {
+func (w *world) probe(mode plan.Mode, backend netfilter.Backend, spaces netns.Config) (probe.Findings, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	defer cancel()
-	cfg := redirect.Default()
+	cfg := plan.DefaultConfig()
 	cfg.Mode, cfg.Backend = mode, backend
-	return redirect.Probe(ctx, cfg, spaces)
+	return probe.Run(ctx, cfg, spaces)
 }
 
 // TestProbeModes: which mode the probe chooses on real nodes, what it says, and
@@ -52,15 +53,15 @@ func (w *world) probe(mode redirect.Mode, backend iptables.Backend, spaces netns
 func TestProbeModes(t *testing.T) {
 	for _, tc := range []struct {
 		setting
-		mode    redirect.Mode
-		chosen  iptables.Backend
+		mode    plan.Mode
+		chosen  netfilter.Backend
 		reasons []string
 	}{
-		{setting{"", iptables.NFT, space.Unnumbered, false, "iptables"}, redirect.PodMode, iptables.NFT, []string{"mode pod was asked for", "1 now"}},
-		{setting{"", iptables.Legacy, space.Unnumbered, false, "iptables"}, redirect.PodMode, iptables.Legacy, []string{"by iptables-legacy"}},
-		{setting{"", iptables.AutoBackend, space.Unnumbered, false, "iptables"}, redirect.AutoMode, iptables.NFT, []string{"mode pod: the node has what it needs"}},
+		{setting{"", netfilter.NFT, space.Unnumbered, false, "iptables"}, plan.PodMode, netfilter.NFT, []string{"mode pod was asked for", "1 now"}},
+		{setting{"", netfilter.Legacy, space.Unnumbered, false, "iptables"}, plan.PodMode, netfilter.Legacy, []string{"by iptables-legacy"}},
+		{setting{"", netfilter.AutoBackend, space.Unnumbered, false, "iptables"}, plan.AutoMode, netfilter.NFT, []string{"mode pod: the node has what it needs"}},
 		// Here host mode can't work.
-		{setting{"", iptables.AutoBackend, space.Bridged, true, "nftables"}, redirect.AutoMode, iptables.NFT, []string{"kube-proxy is in nftables mode", "br_netfilter, interface veth2"}},
+		{setting{"", netfilter.AutoBackend, space.Bridged, true, "nftables"}, plan.AutoMode, netfilter.NFT, []string{"kube-proxy is in nftables mode", "br_netfilter, interface veth2"}},
 	} {
 		t.Run(fmt.Sprint(tc.mode, "-", tc.setting), func(t *testing.T) {
 			w := &world{Node: space.New(t), t: t}
@@ -69,12 +70,12 @@ func TestProbeModes(t *testing.T) {
 			}
 			w.enrolled = w.Pod(tc.wiring)
 			spaces := w.spaces()
-			w.kubeProxy(setting{backend: iptables.NFT, proxy: tc.proxy})
+			w.kubeProxy(setting{backend: netfilter.NFT, proxy: tc.proxy})
 			w.useTables()
 			before := w.snapshot()
 			got, err := w.probe(tc.mode, tc.backend, spaces)
 			w.must(err)
-			if got.Mode != redirect.PodMode || got.Backend != tc.chosen || len(got.Families) != 2 || got.Mechanism != "" {
+			if got.Mode != plan.PodMode || got.Backend != tc.chosen || len(got.Families) != 2 || got.Mechanism != "" {
 				t.Errorf("found %+v", got)
 			}
 			w.said(got.Reasons, tc.reasons...)
@@ -98,14 +99,14 @@ func (w *world) said(reasons []string, want ...string) {
 
 // TestProbeWithoutNamespaces: a node on which none can be found, or none made.
 func TestProbeWithoutNamespaces(t *testing.T) {
-	w := newWorld(t, setting{redirect.DNAT, iptables.NFT, space.Unnumbered, false, "iptables"})
+	w := newWorld(t, setting{plan.DNAT, netfilter.NFT, space.Unnumbered, false, "iptables"})
 	nowhere := netns.Config{Dirs: []string{filepath.Join(t.TempDir(), "none")}}
-	if _, err := w.probe(redirect.PodMode, iptables.NFT, nowhere); err == nil || !strings.Contains(err.Error(), nowhere.Dirs[0]) || !strings.Contains(err.Error(), "HostToContainer") {
+	if _, err := w.probe(plan.PodMode, netfilter.NFT, nowhere); err == nil || !strings.Contains(err.Error(), nowhere.Dirs[0]) || !strings.Contains(err.Error(), "HostToContainer") {
 		t.Errorf("Probe: %v, want a refusal that names %s", err, nowhere.Dirs[0])
 	}
-	got, err := w.probe(redirect.AutoMode, iptables.NFT, nowhere)
+	got, err := w.probe(plan.AutoMode, netfilter.NFT, nowhere)
 	w.must(err)
-	if got.Mode != redirect.HostMode || got.Mechanism != redirect.DNAT {
+	if got.Mode != plan.HostMode || got.Mechanism != plan.DNAT {
 		t.Errorf("found %+v, want host mode", got)
 	}
 	w.said(got.Reasons, "mode pod can't be used: pods' network namespaces are not to be seen", "mode host: the node has what it needs")
@@ -113,7 +114,7 @@ func TestProbeWithoutNamespaces(t *testing.T) {
 	before, err := os.ReadFile("/proc/sys/user/max_net_namespaces")
 	w.must(err)
 	w.Sysctl("user/max_net_namespaces=0")
-	_, err = w.probe(redirect.PodMode, iptables.NFT, w.spaces())
+	_, err = w.probe(plan.PodMode, netfilter.NFT, w.spaces())
 	w.Sysctl("user/max_net_namespaces=" + strings.TrimSpace(string(before)))
 	if err == nil || !strings.Contains(err.Error(), "user.max_net_namespaces") {
 		t.Errorf("Probe: %v, want a refusal that names the limit", err)
@@ -122,8 +123,8 @@ func TestProbeWithoutNamespaces(t *testing.T) {
 
 // TestProbeBothBlocked: neither mode can be used, and both lacks are named.
 func TestProbeBothBlocked(t *testing.T) {
-	w := newWorld(t, setting{redirect.TPROXY, iptables.NFT, space.Bridged, true, "nftables"})
-	_, err := w.probe(redirect.AutoMode, iptables.NFT, netns.Config{Dirs: []string{"/run/netns"}})
+	w := newWorld(t, setting{plan.TPROXY, netfilter.NFT, space.Bridged, true, "nftables"})
+	_, err := w.probe(plan.AutoMode, netfilter.NFT, netns.Config{Dirs: []string{"/run/netns"}})
 	if err == nil || !strings.Contains(err.Error(), "/run/netns") || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
 		t.Errorf("Probe: %v, want a refusal that names both lacks", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // commands are the iptables commands of each backend and family.
@@ -16,7 +16,7 @@ func commands() []string {
 }
 
 // command is the one of a backend and family.
-func command(b iptables.Backend, f family.Family) string {
+func command(b netfilter.Backend, f family.Family) string {
 	return map[family.Family]string{family.V4: "iptables-", family.V6: "ip6tables-"}[f] + string(b)
 }
 

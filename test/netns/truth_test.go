@@ -5,8 +5,8 @@ package netns
 import (
 	"testing"
 
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -44,13 +44,13 @@ func truths() []truth {
 
 func TestTruthByTracing(t *testing.T) {
 	sources := map[string]string{"enrolled4": "10.1.0.2", "enrolled6": "fd01::2", "stranger4": "10.1.0.3", "stranger6": "fd01::3", "backend4": "10.1.0.4", "backend6": "fd01::4"}
-	for _, m := range []redirect.Mechanism{redirect.DNAT, redirect.TPROXY} {
-		cfg := redirect.Default()
+	for _, m := range []plan.Mechanism{plan.DNAT, plan.TPROXY} {
+		cfg := plan.DefaultConfig()
 		cfg.Mechanism = m
-		plan := redirect.Compile(view(), cfg)
+		desired := plan.Compile(view(), cfg)
 		for _, f := range family.All() {
 			for _, row := range truths() {
-				p := redirect.Packet{To: at(f, row.to), In: "veth1"}
+				p := plan.Packet{To: at(f, row.to), In: "veth1"}
 				if row.from == "node" {
 					// What the node sends elsewhere never comes in; what it
 					// sends itself comes in by lo.
@@ -58,7 +58,7 @@ func TestTruthByTracing(t *testing.T) {
 				} else {
 					p.From = addr(t, sources[row.from+f.Digit()])
 				}
-				v, err := plan.Trace(p)
+				v, err := desired.Trace(p)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -14,9 +14,10 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
@@ -58,7 +59,7 @@ func at(f family.Family, place string) netip.AddrPort {
 	case backend:
 		four, six = "10.1.0.4:8080", "[fd01::4]:8080"
 	default:
-		four, six = listener(redirect.Default(), family.V4, place).String(), listener(redirect.Default(), family.V6, place).String()
+		four, six = listener(plan.DefaultConfig(), family.V4, place).String(), listener(plan.DefaultConfig(), family.V6, place).String()
 	}
 	if f == family.V6 {
 		return netip.MustParseAddrPort(six)
@@ -67,7 +68,7 @@ func at(f family.Family, place string) netip.AddrPort {
 }
 
 // listener is where Envoy takes connections of a class; place is "class-listener".
-func listener(cfg redirect.Config, f family.Family, place string) netip.AddrPort {
+func listener(cfg plan.Config, f family.Family, place string) netip.AddrPort {
 	for _, c := range model.Classes() {
 		if place == c.String()+"-listener" {
 			if f == family.V6 {
@@ -111,8 +112,8 @@ func view() *model.Node {
 
 // setting is a way to run the world.
 type setting struct {
-	mechanism redirect.Mechanism
-	backend   iptables.Backend
+	mechanism plan.Mechanism
+	backend   netfilter.Backend
 	wiring    space.Wiring
 	// netfilter says whether iptables sees bridged frames.
 	netfilter bool
@@ -131,16 +132,16 @@ func (s setting) String() string {
 // settings are the ways that must work.
 func settings() []setting {
 	return []setting{
-		{redirect.DNAT, iptables.NFT, space.Bridged, true, "iptables"},
-		{redirect.DNAT, iptables.NFT, space.Bridged, false, "iptables"},
-		{redirect.DNAT, iptables.NFT, space.Unnumbered, false, "iptables"},
-		{redirect.DNAT, iptables.Legacy, space.Bridged, true, "iptables"},
-		{redirect.DNAT, iptables.Legacy, space.Unnumbered, false, "iptables"},
-		{redirect.TPROXY, iptables.NFT, space.Bridged, false, "nftables"},
-		{redirect.TPROXY, iptables.NFT, space.Unnumbered, false, "nftables"},
-		{redirect.TPROXY, iptables.NFT, space.Unnumbered, false, "iptables"},
-		{redirect.TPROXY, iptables.Legacy, space.Unnumbered, false, "nftables"},
-		{redirect.TPROXY, iptables.Legacy, space.Bridged, false, "iptables"},
+		{plan.DNAT, netfilter.NFT, space.Bridged, true, "iptables"},
+		{plan.DNAT, netfilter.NFT, space.Bridged, false, "iptables"},
+		{plan.DNAT, netfilter.NFT, space.Unnumbered, false, "iptables"},
+		{plan.DNAT, netfilter.Legacy, space.Bridged, true, "iptables"},
+		{plan.DNAT, netfilter.Legacy, space.Unnumbered, false, "iptables"},
+		{plan.TPROXY, netfilter.NFT, space.Bridged, false, "nftables"},
+		{plan.TPROXY, netfilter.NFT, space.Unnumbered, false, "nftables"},
+		{plan.TPROXY, netfilter.NFT, space.Unnumbered, false, "iptables"},
+		{plan.TPROXY, netfilter.Legacy, space.Unnumbered, false, "nftables"},
+		{plan.TPROXY, netfilter.Legacy, space.Bridged, false, "iptables"},
 	}
 }
 
@@ -148,9 +149,9 @@ func settings() []setting {
 type world struct {
 	*space.Node
 	t                           *testing.T
-	cfg                         redirect.Config
-	applier                     *redirect.Applier
-	plan                        *redirect.Plan
+	cfg                         plan.Config
+	applier                     *apply.Applier
+	plan                        *plan.Plan
 	enrolled, stranger, backend *space.Pod
 }
 
@@ -167,7 +168,7 @@ func newWorld(t *testing.T, s setting) *world {
 	}
 	w.kubeProxy(s)
 	w.applier = newApplier(t, w.cfg)
-	w.plan = redirect.Compile(view(), w.cfg)
+	w.plan = plan.Compile(view(), w.cfg)
 	return w
 }
 
@@ -176,24 +177,24 @@ func newWorldApplied(t *testing.T, s setting) *world {
 	t.Helper()
 	w := newWorld(t, s)
 	w.must(w.applier.Prepare(t.Context(), w.plan))
-	w.envoy(s.mechanism == redirect.TPROXY)
+	w.envoy(s.mechanism == plan.TPROXY)
 	w.must(w.applier.Apply(t.Context(), w.plan))
 	return w
 }
 
-func config(m redirect.Mechanism, b iptables.Backend) redirect.Config {
-	cfg := redirect.Default()
+func config(m plan.Mechanism, b netfilter.Backend) plan.Config {
+	cfg := plan.DefaultConfig()
 	cfg.Mechanism, cfg.Backend = m, b
 	return cfg
 }
 
-func newApplier(t testing.TB, cfg redirect.Config) *redirect.Applier {
+func newApplier(t testing.TB, cfg plan.Config) *apply.Applier {
 	t.Helper()
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t)
 	}
-	a, err := redirect.New(cfg, log)
+	a, err := apply.New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,9 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/objects"
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/family"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -44,7 +44,7 @@ const nodeName = "node1"
 
 // goldens are the sections that are written, in the order of the file.
 func (s *Scenario) goldens() []string {
-	if s.chosen.Mode == redirect.PodMode {
+	if s.chosen.Mode == plan.PodMode {
 		return []string{ModelSection, XDSSection, PlacesSection}
 	}
 	return []string{ModelSection, XDSSection, RulesSection, SetsSection}
@@ -53,8 +53,8 @@ func (s *Scenario) goldens() []string {
 // settings are what a scenario may choose.
 type settings struct {
 	// Mode is host if nothing is said.
-	Mode      redirect.Mode      `json:"mode,omitempty"`
-	Mechanism redirect.Mechanism `json:"mechanism,omitempty"`
+	Mode      plan.Mode      `json:"mode,omitempty"`
+	Mechanism plan.Mechanism `json:"mechanism,omitempty"`
 	// IPv4Only leaves IPv6 alone, as on a node without it.
 	IPv4Only bool `json:"ipv4Only,omitempty"`
 	// WholeXDS keeps listeners and routes in the golden. They follow from the
@@ -68,9 +68,9 @@ type Scenario struct {
 	Node *model.Node
 	// Problems are those of the objects and of the model.
 	Problems []model.Problem
-	Redirect redirect.Config
+	Redirect plan.Config
 	XDS      xds.Config
-	Plan     *redirect.Plan
+	Plan     *plan.Plan
 
 	path    string
 	archive *txtar.Archive
@@ -122,26 +122,26 @@ func Load(path, scratch string) (*Scenario, error) {
 	s.Node = model.Build(inputs, model.DefaultOptions())
 	s.Problems = slices.Concat(problems, s.Node.Problems)
 	s.configure()
-	s.Plan = redirect.Compile(s.Node, s.Redirect)
+	s.Plan = plan.Compile(s.Node, s.Redirect)
 	return s, nil
 }
 
 func (s *Scenario) configure() {
-	r := redirect.Default()
-	r.Mechanism, r.Backend = redirect.DNAT, iptables.NFT
+	r := plan.DefaultConfig()
+	r.Mechanism, r.Backend = plan.DNAT, netfilter.NFT
 	if s.chosen.Mechanism != "" {
 		r.Mechanism = s.chosen.Mechanism
 	}
 	x := xds.Default()
 	x.NodeID, x.Address4, x.Address6 = nodeName, r.Address4, r.Address6
 	x.Ports = r.Ports
-	x.Transparent = r.Mechanism == redirect.TPROXY
+	x.Transparent = r.Mechanism == plan.TPROXY
 	if s.chosen.IPv4Only {
 		r.Families = []family.Family{family.V4}
 		x.Address6 = netip.Addr{}
 	}
-	if s.chosen.Mode == redirect.PodMode {
-		r.Mode = redirect.PodMode
+	if s.chosen.Mode == plan.PodMode {
+		r.Mode = plan.PodMode
 		x.PodMode, x.UpstreamMark = true, r.Mark
 		x.Address4 = family.V4.Loopback()
 		if x.Address6.IsValid() {
@@ -155,8 +155,8 @@ func (s *Scenario) configure() {
 // network namespaces after their pods.
 func (s *Scenario) places() []model.PodTarget {
 	var out []model.PodTarget
-	for i := range s.Plan.Places {
-		p := &s.Plan.Places[i]
+	for i := range s.Plan.Pods {
+		p := &s.Plan.Pods[i]
 		place := model.PodTarget{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
 		for _, f := range p.Families {
 			place.V4 = place.V4 || f.Family == family.V4
@@ -194,7 +194,7 @@ func (s *Scenario) Compute() (map[string]string, error) {
 	if !s.chosen.WholeXDS {
 		documents = withoutConstant(documents)
 	}
-	if s.chosen.Mode == redirect.PodMode {
+	if s.chosen.Mode == plan.PodMode {
 		return map[string]string{ModelSection: view, XDSSection: documents, PlacesSection: s.Plan.Render()}, nil
 	}
 	var rules, sets strings.Builder

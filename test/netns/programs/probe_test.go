@@ -17,8 +17,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/nodevoy/nodevoy/redirect"
 	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/probe"
 )
 
 // limit is how long a probe may take.
@@ -50,9 +51,9 @@ func probeHere(asked string) error {
 	mode, dir, _ := strings.Cut(asked, ":")
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	cfg := redirect.Default()
-	cfg.Mode = redirect.Mode(mode)
-	found, err := redirect.Probe(ctx, cfg, netns.Config{Dirs: []string{dir}})
+	cfg := plan.DefaultConfig()
+	cfg.Mode = plan.Mode(mode)
+	found, err := probe.Run(ctx, cfg, netns.Config{Dirs: []string{dir}})
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func probeHere(asked string) error {
 
 // probe probes in the world, by a process that has no capabilities but these;
 // all of them when none is named.
-func (w *world) probe(mode redirect.Mode, capabilities ...int) (verdict, error) {
+func (w *world) probe(mode plan.Mode, capabilities ...int) (verdict, error) {
 	w.t.Helper()
 	for c := range unix.CAP_LAST_CAP + 1 {
 		if len(capabilities) > 0 && !slices.Contains(capabilities, c) {
@@ -105,37 +106,37 @@ func TestProbe(t *testing.T) {
 	onPods, onConnect := "on pods' interfaces: veth7 tc ingress cil_from_container", "warning: eBPF programs act on connect (connect4"
 	for _, tc := range []struct {
 		name         string
-		mode         redirect.Mode
+		mode         plan.Mode
 		capabilities []int
 		world        func(w *world)
-		want         redirect.Mode
+		want         plan.Mode
 		reasons      []string
 	}{
 		{
-			name: "nothing in the way", mode: redirect.AutoMode, world: func(w *world) { w.cgroup() },
-			want: redirect.PodMode, reasons: []string{"there are no eBPF programs on pods' interfaces", "there is no load balancing at the socket"},
+			name: "nothing in the way", mode: plan.AutoMode, world: func(w *world) { w.cgroup() },
+			want: plan.PodMode, reasons: []string{"there are no eBPF programs on pods' interfaces", "there is no load balancing at the socket"},
 		},
 		{
-			name: "pod mode's capabilities", mode: redirect.PodMode, capabilities: append(hostCapabilities(), unix.CAP_SYS_ADMIN),
-			world: func(w *world) { w.cgroup() }, want: redirect.PodMode, reasons: []string{"may enter network namespaces (capability SYS_ADMIN)"},
+			name: "pod mode's capabilities", mode: plan.PodMode, capabilities: append(hostCapabilities(), unix.CAP_SYS_ADMIN),
+			world: func(w *world) { w.cgroup() }, want: plan.PodMode, reasons: []string{"may enter network namespaces (capability SYS_ADMIN)"},
 		},
 		{
-			name: "host mode's capabilities", mode: redirect.AutoMode, capabilities: hostCapabilities(), world: func(w *world) { w.cgroup() },
-			want: redirect.HostMode, reasons: []string{"mode pod can't be used: no permission to enter network namespaces", "SYS_ADMIN"},
+			name: "host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), world: func(w *world) { w.cgroup() },
+			want: plan.HostMode, reasons: []string{"mode pod can't be used: no permission to enter network namespaces", "SYS_ADMIN"},
 		},
 		{
-			name: "eBPF CNI", mode: redirect.AutoMode, world: (*world).ebpfCNI,
-			want: redirect.PodMode, reasons: []string{onPods, onConnect + " cil_sock4_conne)", "address; Cilium needs socketLB.hostNamespaceOnly=true"},
+			name: "eBPF CNI", mode: plan.AutoMode, world: (*world).ebpfCNI,
+			want: plan.PodMode, reasons: []string{onPods, onConnect + " cil_sock4_conne)", "address; Cilium needs socketLB.hostNamespaceOnly=true"},
 		},
 		{
-			name: "eBPF CNI, host mode's capabilities", mode: redirect.AutoMode, capabilities: hostCapabilities(), world: (*world).ebpfCNI,
-			want: redirect.HostMode,
+			name: "eBPF CNI, host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), world: (*world).ebpfCNI,
+			want: plan.HostMode,
 			// A program's name takes more.
 			reasons: []string{onPods, onConnect + ")", "warning: host mode redirects nothing that the eBPF programs on pods' interfaces (veth7 tc ingress"},
 		},
 		{
-			name: "no cgroup2", mode: redirect.AutoMode, world: (*world).cgroups,
-			want: redirect.PodMode, reasons: []string{"not known whether there is load balancing at the socket: the kernel doesn't tell: no cgroup2 is mounted"},
+			name: "no cgroup2", mode: plan.AutoMode, world: (*world).cgroups,
+			want: plan.PodMode, reasons: []string{"not known whether there is load balancing at the socket: the kernel doesn't tell: no cgroup2 is mounted"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -154,12 +155,12 @@ func TestProbe(t *testing.T) {
 func TestProbeRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name         string
-		mode         redirect.Mode
+		mode         plan.Mode
 		capabilities []int
 		want         []string
 	}{
-		{"pod mode without SYS_ADMIN", redirect.PodMode, hostCapabilities(), []string{"no permission to enter network namespaces", "capability SYS_ADMIN"}},
-		{"no mode without NET_ADMIN", redirect.AutoMode, []int{unix.CAP_NET_RAW}, []string{"neither mode", "SYS_ADMIN", "NET_ADMIN"}},
+		{"pod mode without SYS_ADMIN", plan.PodMode, hostCapabilities(), []string{"no permission to enter network namespaces", "capability SYS_ADMIN"}},
+		{"no mode without NET_ADMIN", plan.AutoMode, []int{unix.CAP_NET_RAW}, []string{"neither mode", "SYS_ADMIN", "NET_ADMIN"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+)
+
+// maxMembers bounds a set. Memory grows only with members, so it is far above
+// any cluster; ipset's own default of 65,536 is not.
+const MaxMembers = 1 << 18
+
+// Compile says what the kernel must hold so that node's enrolled pods are
+// redirected. It is pure, and cfg must be valid. A mode that is still "auto"
+// counts as host, and a mechanism as dnat.
+func Compile(node *model.Node, cfg Config) *Plan {
+	if cfg.Mode == PodMode {
+		return compilePods(node, cfg)
+	}
+	p := &Plan{Mode: HostMode, Mechanism: cfg.Mechanism}
+	if p.Mechanism != TPROXY {
+		p.Mechanism = DNAT
+	}
+	for _, f := range family.All() {
+		if slices.Contains(cfg.Families, f) {
+			p.Families = append(p.Families, compileFamily(node, cfg, f))
+		}
+	}
+	return p
+}
+
+func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
+	fp := FamilyPlan{
+		Family:    f,
+		Address:   cfg.Address(f),
+		Frontends: frontendSets(node, f),
+		Pods:      podSet(cfg, f, "enrolled pods"),
+	}
+	for _, pod := range node.Pods {
+		if pod.Enrolled {
+			fp.Pods.Members = append(fp.Pods.Members, members(pod.IPs, f)...)
+		}
+	}
+	fp.Pods.Members = sorted(fp.Pods.Members)
+	b := ruleBook{cfg: cfg, family: f}
+	if cfg.Mechanism == TPROXY {
+		routing := cfg.PolicyRule(f)
+		fp.Routing = &routing
+		fp.Chains, fp.Jumps = b.tproxy()
+	} else {
+		fp.Chains, fp.Jumps = b.dnat()
+	}
+	return fp
+}
+
+// frontendSets are the sets of one family, one for each class.
+func frontendSets(node *model.Node, f family.Family) []Set {
+	byClass := map[model.Class][]netip.AddrPort{}
+	for i := range node.Frontends {
+		fe := &node.Frontends[i]
+		if fe.Redirected() && family.Of(fe.Address.Addr()) == f && dialable(fe.Address) {
+			byClass[fe.Class] = append(byClass[fe.Class], unmapped(fe.Address))
+		}
+	}
+	var sets []Set
+	for _, c := range model.Classes() {
+		sets = append(sets, Set{
+			SetSpec: netfilter.SetSpec{Name: frontendSet(c, f), Type: netfilter.HashIPPort, Family: f, MaxElements: MaxMembers},
+			Members: sorted(byClass[c]),
+			Reason:  "frontends of capture class " + c.String(),
+		})
+	}
+	return sets
+}
+
+// podSet is the set of source addresses, yet without members.
+func podSet(cfg Config, f family.Family, what string) Set {
+	return Set{
+		SetSpec: netfilter.SetSpec{Name: PodsSet(f), Type: netfilter.HashIP, Family: f, Timeout: cfg.Timeout, MaxElements: MaxMembers},
+		Reason:  what + "; members expire unless the agent keeps renewing them, which it does only while Envoy works",
+	}
+}
+
+// members are those of a pod's addresses that can be in a set of this family.
+func members(ips []netip.Addr, f family.Family) []netip.AddrPort {
+	var found []netip.AddrPort
+	for _, ip := range ips {
+		if at := netip.AddrPortFrom(ip, 0); family.Of(ip) == f && dialable(at) {
+			found = append(found, unmapped(at))
+		}
+	}
+	return found
+}
+
+// dialable keeps addresses that belong to a single host out of the kernel's
+// sets, whatever an object says: link-local ones carry cloud metadata and our
+// own listeners.
+func dialable(at netip.AddrPort) bool {
+	a := at.Addr()
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast()
+}
+
+func unmapped(at netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
+// sorted sorts in place and drops repetitions.
+func sorted(members []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(members, netip.AddrPort.Compare)
+	return slices.Compact(members)
+}

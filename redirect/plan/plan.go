@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+)
+
+// Plan is all that the kernel must hold for redirection, as data. It is
+// immutable, and the same for both iptables backends.
+type Plan struct {
+	Mode Mode
+	// Mechanism is HostMode's; empty in PodMode.
+	Mechanism Mechanism
+	// Families are what the host's network namespace must hold; none in PodMode.
+	Families []FamilyPlan
+	// Pods are the enrolled pods, sorted by namespace and name, and what the
+	// network namespace of each must hold; none in HostMode.
+	Pods []PodPlan
+	// LivePods has the UID of every pod on the node, enrolled or not, sorted; none
+	// in HostMode. A pod that is no longer enrolled but runs keeps the
+	// connections it has.
+	LivePods []string
+}
+
+// PodPlan is the part of a Plan that concerns one pod's network namespace.
+type PodPlan struct {
+	Namespace, Pod string
+	// UID tells the pod from others that had its name; it is the namespace and
+	// name for a pod that was given none.
+	UID string
+	// IPs are the pod's addresses that may be redirected.
+	IPs []netip.Addr
+	// Families are those of IPs. Pods share all of them but the set of pods.
+	Families []FamilyPlan
+}
+
+// Name is the pod's namespace/name.
+func (p *PodPlan) Name() string { return p.Namespace + "/" + p.Pod }
+
+// FamilyPlan is the part of a Plan that concerns one IP family.
+type FamilyPlan struct {
+	Family family.Family
+	// Address is where Envoy listens, on the loopback interface: an address of
+	// ours, or, in a pod, the one that every loopback interface has.
+	Address netip.Addr
+	// Frontends has one set for each capture class; Pods is the set of source
+	// addresses, whose members expire.
+	Frontends []Set
+	Pods      Set
+	// Routing leads marked packets to this host; nil for dnat.
+	Routing *netfilter.PolicyRule
+	// Chains are ours; Jumps lead to them from the kernel's.
+	Chains []Chain
+	Jumps  []Jump
+}
+
+// Set is an ipset and what is to be in it, sorted.
+type Set struct {
+	netfilter.SetSpec
+	Members []netip.AddrPort
+	Reason  string
+}
+
+// Chain is a chain of ours and its rules, in order.
+type Chain struct {
+	Table, Name string
+	Rules       []Rule
+}
+
+// Rule is one iptables rule as iptables-save writes it, without "-A CHAIN",
+// and why it is there.
+type Rule struct {
+	Spec, Reason string
+}
+
+// Jump is the rule in a chain of the kernel's that leads to one of ours. It
+// must be that chain's first.
+type Jump struct {
+	Table, Parent, Chain string
+	Rule
+}
+
+// RuleCount is the number of iptables rules, jumps included, of both families
+// and of all pods.
+func (p *Plan) RuleCount() int {
+	n := 0
+	for _, f := range p.families() {
+		n += len(f.Jumps)
+		for _, c := range f.Chains {
+			n += len(c.Rules)
+		}
+	}
+	return n
+}
+
+// EnrolledIPs is the number of pod addresses to redirect.
+func (p *Plan) EnrolledIPs() int {
+	n := 0
+	for _, f := range p.families() {
+		n += len(f.Pods.Members)
+	}
+	return n
+}
+
+// families are those of the host, or of all pods.
+func (p *Plan) families() []FamilyPlan {
+	all := p.Families
+	for i := range p.Pods {
+		all = append(all[:len(all):len(all)], p.Pods[i].Families...)
+	}
+	return all
+}
+
+// Sets are all sets of the family, the pods' last.
+func (f *FamilyPlan) Sets() []Set {
+	return append(f.Frontends[:len(f.Frontends):len(f.Frontends)], f.Pods)
+}

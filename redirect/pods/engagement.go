@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nodevoy/nodevoy/redirect/apply"
+)
+
+// Disengage stops redirecting new connections of all pods at once; connections that
+// exist go on. An Apply under way engages no pod any more: only one that begins
+// later does. It is for any goroutine, at any time, and takes a few messages to
+// the kernel for each pod.
+func (p *Pods) Disengage() error {
+	p.mu.Lock()
+	number := p.group.Disengage()
+	p.engaged = false
+	p.mu.Unlock()
+	places := p.list()
+	errs := make([]error, len(places))
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i, pl := range places {
+		g.Go(func() error {
+			errs[i] = withPodName(pl, pl.applier.DisengageBefore(number))
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return errors.Join(errs...)
+}
+
+// Refresh begins the timeouts of all redirected pods anew: call it at least every
+// third of the timeout, while Envoy is known to work. ErrDisengaged when no Apply
+// has ended since the last Disengage. A pod that fails is applied anew by the next
+// Apply.
+func (p *Pods) Refresh(ctx context.Context) error {
+	if !p.Engaged() {
+		return apply.ErrDisengaged
+	}
+	var errs []error
+	for _, pl := range p.list() {
+		if err := pl.applier.Refresh(ctx); err != nil && !errors.Is(err, apply.ErrDisengaged) {
+			errs = append(errs, withPodName(pl, errors.Join(err, pl.applier.DisengagePod())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Engaged says whether an Apply has come to its end since the last Disengage, and
+// pods are redirected as long as Refresh is called.
+func (p *Pods) Engaged() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.engaged
+}
+
+// Pending says whether an enrolled pod is not redirected as it should be, so that
+// another Apply is worth a try. A pod that isn't found is not meant: see Relocate.
+func (p *Pods) Pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pl := range p.located {
+		if pl.enrolled && (pl.err != nil || !pl.applier.Engaged()) || !pl.enrolled && !pl.drained {
+			return true
+		}
+	}
+	return false
+}
+
+// askAttempts is how many pods a single Ask tries at most.
+const askAttempts = 3
+
+// Ask tries Envoy's listener in one of the pods, another with each call, the
+// redirected ones first; nil when there is none to ask. A redirected pod in which
+// Envoy doesn't answer is redirected no more, and another is asked, so that the
+// error means Envoy and not a pod.
+func (p *Pods) Ask(ctx context.Context) error {
+	var failed []candidate
+	for _, at := range p.candidates() {
+		err := p.ask(ctx, at.ns, at.listener)
+		if err == nil {
+			return p.disengageFailed(failed)
+		}
+		// A pod that is going takes its listener along, and in one where Envoy
+		// can't listen it is not Envoy that fails.
+		if !errors.Is(err, ErrNoListener) && at.ns.Check(at.ips) == nil {
+			at.err = fmt.Errorf("%w: %w", ErrUnanswered, err)
+			failed = append(failed, at)
+		}
+	}
+	var errs []error
+	for _, at := range failed {
+		errs = append(errs, withPodName(at.podNetns, at.err))
+	}
+	return errors.Join(errs...)
+}
+
+// candidate is a pod to ask.
+type candidate struct {
+	*podNetns
+	listener netip.AddrPort
+	ips      []netip.Addr
+	err      error
+}
+
+// candidates are the pods to ask now.
+func (p *Pods) candidates() []candidate {
+	places := p.list()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked++
+	var redirected, others []candidate
+	for i := range places {
+		pl := places[(i+p.asked)%len(places)]
+		at := candidate{podNetns: pl, listener: pl.listener(p.cfg.Ports.HTTP), ips: pl.ips}
+		switch {
+		case pl.applier.Engaged():
+			redirected = append(redirected, at)
+		case pl.enrolled:
+			others = append(others, at)
+		}
+	}
+	redirected = append(redirected, others...)
+	return redirected[:min(len(redirected), askAttempts)]
+}
+
+// disengageFailed stops redirecting pods in which Envoy doesn't answer though it does in
+// another.
+func (p *Pods) disengageFailed(failed []candidate) error {
+	var errs []error
+	for _, at := range failed {
+		if !at.applier.Engaged() {
+			continue
+		}
+		p.log.Warn("pod not redirected any more", zap.String("pod", at.Namespace+"/"+at.Pod), zap.Error(at.err))
+		p.note(at.podNetns, at.err)
+		errs = append(errs, withPodName(at.podNetns, at.applier.DisengagePod()))
+	}
+	return errors.Join(errs...)
+}

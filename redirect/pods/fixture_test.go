@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/redirecttest"
+)
+
+// fixture is a node of fake network namespaces, and a finder of them.
+type fixture struct {
+	t *testing.T
+	// mu guards the namespaces' addresses, and asks.
+	mu     sync.Mutex
+	spaces map[uint64]*fakeSpace
+	// opened counts namespaces that All has opened and nobody closed.
+	opened int
+	// released are UIDs that the finder was told to forget.
+	released []string
+	// asks has the paths asked, unanswered what is wrong with a path's listener.
+	asks       []string
+	unanswered map[string]error
+	cfg        plan.Config
+	now        time.Time
+}
+
+// fakeSpace is a network namespace with a kernel of its own.
+type fakeSpace struct {
+	*redirecttest.Fixture
+	fixture *fixture
+	inode   uint64
+	ips     []netip.Addr
+	gone    bool
+	// open counts kernels opened and not closed.
+	open int
+}
+
+func newFixture(t *testing.T) *fixture {
+	cfg := plan.DefaultConfig()
+	cfg.Mode, cfg.Backend = plan.PodMode, netfilter.NFT
+	return &fixture{t: t, spaces: map[uint64]*fakeSpace{}, unanswered: map[string]error{}, cfg: cfg, now: time.Unix(1e9, 0)}
+}
+
+// add makes a namespace that holds these addresses.
+func (f *fixture) add(ips ...string) *fakeSpace {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &fakeSpace{Fixture: redirecttest.New(f.t), fixture: f, inode: uint64(len(f.spaces) + 1)}
+	s.Sets.Now = func() time.Time { return f.now }
+	s.Cfg = f.cfg
+	for _, ip := range ips {
+		s.ips = append(s.ips, netip.MustParseAddr(ip))
+	}
+	f.spaces[s.inode] = s
+	return s
+}
+
+// Find is as netns.Finder.Find: by any of a pod's addresses.
+func (f *fixture) Find(want []netns.Wanted) (map[string]namespace, map[string]error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found, missing := map[string]namespace{}, map[string]error{}
+	for _, w := range want {
+		missing[w.UID] = fmt.Errorf("%s: %w", w.Name, netns.ErrNotFound)
+		for _, inode := range slices.Sorted(maps.Keys(f.spaces)) {
+			s := f.spaces[inode]
+			if !s.gone && slices.ContainsFunc(w.IPs, func(ip netip.Addr) bool { return slices.Contains(s.ips, ip) }) {
+				found[w.UID] = s
+				delete(missing, w.UID)
+				break
+			}
+		}
+	}
+	return found, missing
+}
+
+func (f *fixture) Release(uid string) { f.released = append(f.released, uid) }
+
+func (f *fixture) All() ([]namespace, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []namespace
+	for _, inode := range slices.Sorted(maps.Keys(f.spaces)) {
+		if s := f.spaces[inode]; !s.gone {
+			f.opened++
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func (s *fakeSpace) Path() string  { return fmt.Sprintf("/run/netns/cni-%d", s.inode) }
+func (s *fakeSpace) Inode() uint64 { return s.inode }
+
+func (s *fakeSpace) Do(fn func() error) error { return fn() }
+
+func (s *fakeSpace) Addresses() ([]netip.Addr, error) {
+	s.fixture.mu.Lock()
+	defer s.fixture.mu.Unlock()
+	return slices.Clone(s.ips), nil
+}
+
+func (s *fakeSpace) Check(ips []netip.Addr) error {
+	s.fixture.mu.Lock()
+	defer s.fixture.mu.Unlock()
+	for _, ip := range ips {
+		if s.gone || !slices.Contains(s.ips, ip) {
+			return fmt.Errorf("%s: %w", s.Path(), netns.ErrGone)
+		}
+	}
+	return nil
+}
+
+func (s *fakeSpace) Close() error {
+	s.fixture.mu.Lock()
+	defer s.fixture.mu.Unlock()
+	s.fixture.opened--
+	return nil
+}
+
+// change does something to the node as others would.
+func (f *fixture) change(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn()
+}
+
+// closing is a kernel whose Close is counted.
+type closing struct {
+	apply.Sets
+	space *fakeSpace
+}
+
+func (c closing) Close() error {
+	c.space.fixture.mu.Lock()
+	defer c.space.fixture.mu.Unlock()
+	c.space.open--
+	return nil
+}
+
+// pods is a fresh Pods, as after a restart.
+func (f *fixture) pods() *Pods {
+	open := func(ns namespace) (apply.Kernel, error) {
+		s := ns.(*fakeSpace)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		s.open++
+		k := s.Kernel()
+		k.Sets = closing{s.Sets, s}
+		k.Urgent, k.Network = k.Sets, nil
+		return k, nil
+	}
+	ask := func(_ context.Context, ns namespace, at netip.AddrPort) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.asks = append(f.asks, ns.Path()+" "+at.String())
+		return f.unanswered[ns.Path()]
+	}
+	return newWith(f.cfg, f, open, ask, zap.NewNop())
+}
+
+// applied is a Pods that has applied the plan of a node.
+func (f *fixture) applied(n *model.Node) *Pods {
+	f.t.Helper()
+	p := f.pods()
+	f.apply(p, n)
+	return p
+}
+
+// apply is a whole round.
+func (f *fixture) apply(p *Pods, n *model.Node) {
+	f.t.Helper()
+	f.must(f.round(p, n))
+}
+
+func (f *fixture) round(p *Pods, n *model.Node) error {
+	desired := f.plan(n)
+	return errors.Join(p.Prepare(f.t.Context(), desired), p.Withdraw(f.t.Context(), desired), p.Apply(f.t.Context(), desired))
+}
+
+func (f *fixture) plan(n *model.Node) *plan.Plan { return plan.Compile(n, f.cfg) }
+
+func (f *fixture) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}

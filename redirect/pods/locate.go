@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+)
+
+// Prepare finds the network namespaces of the plan's pods, and closes those
+// of pods that are gone. It writes nothing. A pod that isn't found is no error
+// here: see Report.
+func (p *Pods) Prepare(_ context.Context, desired *plan.Plan) error {
+	p.long.Lock()
+	defer p.long.Unlock()
+	p.locate(desired)
+	return nil
+}
+
+// Relocate looks again for pods that Prepare didn't find, and for addresses that
+// have come up since. It says whether Targets has changed.
+func (p *Pods) Relocate(_ context.Context, desired *plan.Plan) (changed bool) {
+	p.long.Lock()
+	defer p.long.Unlock()
+	before := p.Targets()
+	p.locate(desired)
+	return !slices.Equal(before, p.Targets())
+}
+
+// locate makes the list of located pods that of the plan.
+func (p *Pods) locate(desired *plan.Plan) {
+	want := map[string]plan.PodPlan{}
+	for _, pp := range desired.Pods {
+		want[pp.UID] = pp
+	}
+	held := p.list()
+	for _, pl := range held {
+		_, enrolled := want[pl.UID]
+		if _, living := slices.BinarySearch(desired.LivePods, pl.UID); living && !enrolled {
+			want[pl.UID] = plan.PodPlan{Namespace: pl.Namespace, Pod: pl.Pod, UID: pl.UID, IPs: pl.ips}
+		}
+	}
+	var list []netns.Wanted
+	for uid, pp := range want {
+		list = append(list, netns.Wanted{UID: uid, Name: pp.Name(), IPs: pp.IPs})
+	}
+	slices.SortFunc(list, func(x, y netns.Wanted) int { return cmp.Compare(x.UID, y.UID) })
+	found, missing := p.finder.Find(list)
+	// A pod that has lost its namespace, or has another, is closed before anything
+	// is opened: the namespace may be another pod's now.
+	gone := p.remove(func(pl *podNetns) bool { return found[pl.UID] == nil || found[pl.UID] != pl.ns })
+	for _, pl := range gone {
+		p.closePod(pl, want)
+	}
+	for uid, ns := range found {
+		pp := want[uid]
+		if err := p.upsert(&pp, ns); err != nil {
+			missing[uid] = err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// A pod that is no longer enrolled may be gone.
+	p.missing = map[string]error{}
+	for _, pp := range desired.Pods {
+		if err := missing[pp.UID]; err != nil {
+			p.missing[pp.UID] = err
+		}
+	}
+}
+
+// closePod stops redirecting a pod and closes its sockets. Its listeners go too, so
+// nothing may be redirected to them should the namespace live on, as another pod's.
+func (p *Pods) closePod(pl *podNetns, want map[string]plan.PodPlan) {
+	if err := errors.Join(pl.applier.DisengagePod(), pl.applier.Close()); err != nil {
+		p.log.Debug("pod not disengaged, or its socket not closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.Error(err))
+	}
+	if _, wanted := want[pl.UID]; !wanted {
+		p.finder.Release(pl.UID)
+	}
+	p.log.Info("pod's network namespace closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.String("netns", pl.Netns))
+}
+
+// upsert adds a pod whose namespace was found, or updates the one that is there.
+func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
+	held, err := ns.Addresses()
+	if err != nil {
+		return fmt.Errorf("%s: %w", pp.Name(), err)
+	}
+	p.mu.Lock()
+	pl := p.located[pp.UID]
+	p.mu.Unlock()
+	isNew := pl == nil
+	if isNew {
+		k, err := p.open(ns)
+		if err != nil {
+			return fmt.Errorf("%s: %w", pp.Name(), err)
+		}
+		a := apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("pod", pp.Name())))
+		pl = &podNetns{ns: ns, applier: a, PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
+		p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.located[pp.UID] = pl
+	if len(pp.Families) == 0 && !isNew {
+		// It is no longer enrolled: its listeners stay as they are.
+		return nil
+	}
+	pl.enrolled, pl.present = true, held
+	now := pp.ForAddresses(held)
+	pl.ips, pl.missingIPs = now.IPs, nil
+	if len(now.IPs) < len(pp.IPs) {
+		lacking := slices.DeleteFunc(slices.Clone(pp.IPs), func(ip netip.Addr) bool { return slices.Contains(held, ip) })
+		pl.missingIPs = fmt.Errorf("of the pod's addresses %v these are on no link yet: %v", pp.IPs, lacking)
+	}
+	_, pl.V4 = now.Family(family.V4)
+	_, pl.V6 = now.Family(family.V6)
+	return nil
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netns"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+)
+
+// Errors of Pods that callers branch on.
+var (
+	// ErrPartial says that some pods are not redirected, for reasons of their
+	// own that Report tells, and that all others are.
+	ErrPartial = errors.New("not every pod is redirected")
+	// ErrUnanswered says that Envoy doesn't answer in a pod.
+	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
+	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
+	// pod's own. It is for those who ask.
+	ErrNoListener = errors.New("no listener of Envoy's in the pod")
+)
+
+// State is what became of a pod.
+type State struct {
+	// Redirecting says whether new connections go to Envoy.
+	Redirecting bool
+	// Netns is the path of the pod's network namespace; empty when none is found.
+	Netns string
+	// Reason says why the pod, or one of its families, is not redirected.
+	Reason string
+}
+
+// Pods makes the network namespaces of enrolled pods hold plans of PodMode, each
+// by an Applier of its own. Its methods are those of Applier. Disengage, Refresh,
+// Ask, Engaged, Targets and Report may be called at any time; the other methods
+// wait for each other. What goes wrong in one pod never holds up another.
+type Pods struct {
+	cfg    plan.Config
+	finder finder
+	open   func(namespace) (apply.Kernel, error)
+	ask    func(context.Context, namespace, netip.AddrPort) error
+	log    *zap.Logger
+	group  *apply.Group
+
+	// long is held by one long method at a time.
+	long sync.Mutex
+	// swept is set once no pod has anything of ours that is not in the plan.
+	swept bool
+	// checks counts calls of Drift.
+	checks int
+
+	// mu guards the following, and what changes of a podNetns. It is held for a
+	// single message to the kernel at most.
+	mu      sync.Mutex
+	located map[string]*podNetns
+	missing map[string]error
+	// engaged is set when an Apply has come to its end since the last Disengage.
+	engaged bool
+	// asked counts calls of Ask.
+	asked int
+}
+
+// podNetns is the network namespace of a located pod.
+type podNetns struct {
+	model.PodTarget
+	ns      namespace
+	applier *apply.Applier
+	// ips are those of the pod's addresses that are on a link, present all
+	// addresses that are.
+	ips, present []netip.Addr
+	// enrolled is unset for a pod that runs but is no longer enrolled; drained is
+	// set when nothing of ours is left in it but the drain chain.
+	enrolled, drained bool
+	// err is why it is not redirecting, or not all of it; missingIPs says which
+	// addresses of the pod are not on a link.
+	err, missingIPs error
+}
+
+// New makes a Pods that finds namespaces by finder, which stays the caller's
+// to close. ask tries Envoy's HTTP listener at an address in a pod's namespace,
+// and says what is wrong with it. Nothing is looked for yet. The iptables backend
+// of cfg may be undecided as long as nothing is applied.
+func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Space, netip.AddrPort) error, log *zap.Logger) (*Pods, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Mode = plan.PodMode
+	tables, err := apply.OpenTables()
+	if err != nil {
+		return nil, err
+	}
+	return newWith(cfg, netnsFinder{f}, podKernels{tables}.open, func(ctx context.Context, ns namespace, at netip.AddrPort) error {
+		return ask(ctx, ns.(*netns.Space), at)
+	}, log), nil
+}
+
+func newWith(cfg plan.Config, f finder, open func(namespace) (apply.Kernel, error), ask func(context.Context, namespace, netip.AddrPort) error, log *zap.Logger) *Pods {
+	return &Pods{cfg: cfg, finder: f, open: open, ask: ask, log: log, group: &apply.Group{}, located: map[string]*podNetns{}, missing: map[string]error{}}
+}
+
+// Close closes what Pods opened, except the namespaces: they are the finder's.
+// What was applied stays.
+func (p *Pods) Close() error {
+	p.long.Lock()
+	defer p.long.Unlock()
+	var errs []error
+	for _, pl := range p.remove(func(*podNetns) bool { return true }) {
+		errs = append(errs, pl.applier.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes pods from the list, and returns them.
+func (p *Pods) remove(which func(*podNetns) bool) []*podNetns {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var taken []*podNetns
+	for uid, pl := range p.located {
+		if which(pl) {
+			taken = append(taken, pl)
+			delete(p.located, uid)
+		}
+	}
+	return taken
+}
+
+// list is the located pods, sorted as the plan has them.
+func (p *Pods) list() []*podNetns {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.located), func(x, y *podNetns) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Pod, y.Pod), cmp.Compare(x.UID, y.UID))
+	})
+}
+
+// Targets are the located pods where Envoy is to listen, sorted by namespace and
+// name: the enrolled ones, and those that were enrolled and live on.
+func (p *Pods) Targets() []model.PodTarget {
+	all := p.list()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	places := make([]model.PodTarget, 0, len(all))
+	for _, pl := range all {
+		places = append(places, pl.PodTarget)
+	}
+	return places
+}
+
+// Report says what became of each pod, by UID: of those in the last plan, and of
+// those that were in one and live on.
+func (p *Pods) Report() map[string]State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	report := map[string]State{}
+	for uid, err := range p.missing {
+		report[uid] = State{Reason: err.Error()}
+	}
+	for uid, pl := range p.located {
+		s := State{Netns: pl.Netns, Redirecting: pl.applier.Engaged()}
+		switch {
+		case !pl.enrolled:
+			s.Reason = "not enrolled any more: connections it has go on"
+		case pl.err != nil:
+			s.Reason = pl.err.Error()
+		case !s.Redirecting:
+			s.Reason = "not redirected yet"
+		case pl.missingIPs != nil:
+			s.Reason = pl.missingIPs.Error()
+		}
+		report[uid] = s
+	}
+	return report
+}
+
+// Forget drops what is known of the kernel, so that the next Apply looks at all
+// of it: for when another agent has rightly written there.
+func (p *Pods) Forget() {
+	p.long.Lock()
+	defer p.long.Unlock()
+	p.swept = false
+	for _, pl := range p.list() {
+		pl.applier.Forget()
+		pl.drained = false
+	}
+}
+
+// parallel is how many pods are worked on at a time.
+const parallel = 4
+
+// each works on several pods at a time, those that did not fail before first, and
+// joins what went wrong.
+func (p *Pods) each(ctx context.Context, places []*podNetns, work func(context.Context, *podNetns) error) error {
+	p.mu.Lock()
+	places = slices.Clone(places)
+	slices.SortStableFunc(places, func(x, y *podNetns) int { return cmp.Compare(failedBefore(x), failedBefore(y)) })
+	p.mu.Unlock()
+	errs := make([]error, len(places))
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i, pl := range places {
+		g.Go(func() error {
+			errs[i] = work(ctx, pl)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return errors.Join(errs...)
+}
+
+func failedBefore(pl *podNetns) int {
+	if pl.err != nil {
+		return 1
+	}
+	return 0
+}
+
+// note records what became of a pod.
+func (p *Pods) note(pl *podNetns, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl.err = err
+}
+
+// listener is where Envoy answers in a pod, on the listener of this port.
+func (pl *podNetns) listener(port uint16) netip.AddrPort {
+	f := family.V4
+	if !pl.V4 {
+		f = family.V6
+	}
+	return netip.AddrPortFrom(f.Loopback(), port)
+}

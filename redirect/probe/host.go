@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+)
+
+// errPermission is any EPERM or EACCES.
+var errPermission = os.ErrPermission
+
+// chooseMode chooses where connections are redirected: where it was told to, or in the
+// pods if that can be, else on the host.
+func (p *prober) chooseMode(ctx context.Context) error {
+	switch p.cfg.Mode {
+	case plan.PodMode:
+		p.note("mode pod was asked for")
+		return p.podMode(ctx)
+	case plan.AutoMode:
+	default:
+		p.note("mode host was asked for")
+		return p.hostMode(ctx)
+	}
+	inside := p.podMode(ctx)
+	if inside == nil {
+		p.note("mode pod: the node has what it needs; it goes with every CNI and kube-proxy, and backends see the pods' own addresses")
+		return nil
+	}
+	p.note("mode pod can't be used: %v", inside)
+	host := p.hostMode(ctx)
+	if host == nil {
+		p.note("mode host: the node has what it needs")
+		return nil
+	}
+	return fmt.Errorf("neither mode of redirection can be used: pod: %w; host: %w", inside, host)
+}
+
+// hostMode looks for what HostMode needs.
+func (p *prober) hostMode(ctx context.Context) error {
+	p.found.Mode, p.found.Families = plan.HostMode, nil
+	if err := p.ipset(); err != nil {
+		return err
+	}
+	if err := p.backend(ctx); err != nil {
+		return err
+	}
+	p.families(ctx)
+	if err := p.mechanism(); err != nil {
+		return err
+	}
+	if p.onPods != "" {
+		p.note("warning: host mode redirects nothing that the eBPF programs on pods' interfaces (%s) take past the host's iptables, as those of CNIs do: mode pod doesn't depend on it", p.onPods)
+	}
+	return p.extensions(ctx)
+}
+
+// mechanism chooses how connections get to Envoy.
+func (p *prober) mechanism() error {
+	nft := p.found.ProxyMode == "nftables"
+	p.found.Mechanism = p.cfg.Mechanism
+	switch {
+	case p.cfg.Mechanism == plan.AutoMechanism && nft:
+		p.found.Mechanism = plan.TPROXY
+		p.note("mechanism tproxy: kube-proxy's nat chains have the priority of iptables-nft's, so which comes first is undefined")
+	case p.cfg.Mechanism == plan.AutoMechanism:
+		p.found.Mechanism = plan.DNAT
+		p.note("mechanism dnat: nothing is in its way")
+	default:
+		p.note("mechanism %s was asked for", p.cfg.Mechanism)
+		if p.cfg.Mechanism == plan.DNAT && nft {
+			p.note("warning: kube-proxy's nftables nat may translate connections before dnat does; tproxy avoids that")
+		}
+	}
+	if p.found.Mechanism == plan.TPROXY {
+		return p.tproxy()
+	}
+	return nil
+}
+
+// tproxy looks for what is in tproxy's way.
+func (p *prober) tproxy() error {
+	if err := p.kernel.CheckBridges(p.found.Families); err != nil {
+		return &MissingRequirement{"mechanism tproxy can't work here", "set net.bridge.bridge-nf-call-iptables and bridge-nf-call-ip6tables to 0, or run kube-proxy in iptables or ipvs mode and use dnat", err}
+	}
+	if p.info.Sysctl("net/ipv4/conf/all/src_valid_mark") == "1" {
+		p.note("warning: net.ipv4.conf.all.src_valid_mark is 1, so the check of source addresses follows tproxy's route and may drop what it should let through")
+	}
+	for _, f := range p.found.Families {
+		marks, err := p.kernel.Network.Marks(f)
+		if err != nil {
+			return err
+		}
+		for _, m := range marks {
+			if m.Mask&p.cfg.Mark != 0 && m.Table != p.cfg.Table {
+				p.note("warning: %s policy rule %d looks at mark bits %#x, which tproxy uses: choose another mark", f, m.Priority, m.Mask&p.cfg.Mark)
+			}
+		}
+	}
+	return nil
+}
+
+// extensions lets iptables check the very rules that will be written, with a
+// set made for the purpose.
+func (p *prober) extensions(ctx context.Context) error {
+	cfg := p.found.Resolve(p.cfg)
+	desired := plan.Compile(&model.Node{}, cfg)
+	var kept []family.Family
+	for i := range desired.Families {
+		f := &desired.Families[i]
+		err := p.tryRules(ctx, f)
+		if err != nil && f.Family == family.V4 {
+			return &MissingRequirement{"iptables or the kernel lacks something that the rules need", "modprobe xt_set xt_conntrack ipt_REJECT, for tproxy also xt_TPROXY xt_socket xt_CT; and run with the capability NET_RAW", err}
+		}
+		if err != nil {
+			p.note("IPv6 is left alone: %v", err)
+			continue
+		}
+		kept = append(kept, f.Family)
+	}
+	p.found.Families = kept
+	return nil
+}
+
+func (p *prober) tryRules(ctx context.Context, f *plan.FamilyPlan) error {
+	tables, err := p.kernel.TablesOf(p.found.Backend, f.Family)
+	if err != nil {
+		return err
+	}
+	spec := netfilter.SetSpec{Name: plan.ProbeSet(f.Family), Type: netfilter.HashIPPort, Family: f.Family, MaxElements: 1}
+	if err := errors.Join(p.kernel.Sets.Destroy(spec.Name), p.kernel.Sets.Create(spec)); err != nil {
+		return err
+	}
+	text := f.RenderRules()
+	for _, s := range f.Sets() {
+		text = strings.ReplaceAll(text, "--match-set "+s.Name+" ", "--match-set "+spec.Name+" ")
+	}
+	return errors.Join(tables.Test(ctx, text), p.kernel.Sets.Destroy(spec.Name))
+}

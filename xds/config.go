@@ -101,7 +101,7 @@ func Default() Config {
 
 // maxSocketPath is the longest path Linux takes for a unix socket, less what
 // the server needs for the temporary name it makes the socket under.
-const maxSocketPath = 107 - len("/.xds-4294967295/s")
+const maxSocketPath = 107 - len("/.sock-4294967295/s")
 
 // Validate says everything that is wrong with the configuration, joined.
 func (c Config) Validate() error {

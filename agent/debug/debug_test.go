@@ -5,6 +5,7 @@ package debug
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -123,10 +124,15 @@ demo       web       10.244.1.6          yes       no          rules of its own:
 }
 
 // TestServerAnswersItsOwnerOnly serves a view on a socket that was left behind
-// by another process, and reads it back.
+// by another process, and reads it back, also after the socket was removed.
 func TestServerAnswersItsOwnerOnly(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "agent.sock")
-	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	if err := left.Close(); err != nil {
 		t.Fatal(err)
 	}
 	want := sample(time.Unix(1_000_000, 0).UTC())
@@ -155,6 +161,12 @@ func TestServerAnswersItsOwnerOnly(t *testing.T) {
 	info, err := os.Stat(socket)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket has mode %v, error %v, want 0600", info.Mode(), err)
+	}
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if got := fetch(t, socket, false); got.Node != "not all" {
+		t.Errorf("after the socket was removed, got %q", got.Node)
 	}
 }
 

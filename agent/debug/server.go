@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/nodevoy/nodevoy/agent/unixsocket"
 )
 
 // Server answers on a unix socket that only its owner may open.
@@ -29,21 +30,22 @@ func NewServer(socket string, view func(all bool) View, log *zap.Logger) *Server
 	return &Server{socket: socket, view: view, log: log}
 }
 
-// Run serves until ctx ends. It fails when the socket can't be opened.
+// Run serves until ctx ends, on a socket that it makes anew should it vanish. A
+// socket that can't be made at the start is an error.
 func (s *Server) Run(ctx context.Context) error {
-	if err := os.Remove(s.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove stale socket: %w", err)
-	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", s.socket)
+	ln, err := unixsocket.Listen(s.socket)
 	if err != nil {
 		return fmt.Errorf("listen for status requests: %w", err)
 	}
-	if err := os.Chmod(s.socket, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("protect socket: %w", err), ln.Close())
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.status)
-	return Serve(ctx, ln, mux)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		ln.Keep(ctx, s.log)
+		return nil
+	})
+	g.Go(func() error { return Serve(ctx, ln, mux) })
+	return g.Wait()
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

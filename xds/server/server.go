@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/agent/unixsocket"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -137,12 +138,19 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	case <-s.ready:
 	}
-	listener, err := listenUnix(s.cfg.Socket)
+	listener, err := unixsocket.Listen(s.cfg.Socket)
 	if err != nil {
 		return fmt.Errorf("serve xds: %w", err)
 	}
 	s.log.Info("xds socket open", zap.String("path", s.cfg.Socket))
-	return errors.Join(s.serve(ctx, listener), listener.remove())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var kept sync.WaitGroup
+	kept.Go(func() { listener.Keep(ctx, s.log) })
+	err = s.serve(ctx, listener)
+	cancel()
+	kept.Wait()
+	return errors.Join(err, listener.Close())
 }
 
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/nodevoy/nodevoy/agent/unixsocket"
 	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
@@ -56,7 +57,7 @@ func TestStaleSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.Publish(xdstest.Node(), nil)
-	if err := second.Run(t.Context()); !errors.Is(err, ErrServed) || !strings.Contains(err.Error(), s.cfg.Socket) {
+	if err := second.Run(t.Context()); !errors.Is(err, unixsocket.ErrServed) || !strings.Contains(err.Error(), s.cfg.Socket) {
 		t.Errorf("on a socket that is served: %v", err)
 	}
 	if err := stop(); err != nil {
@@ -100,4 +101,41 @@ func TestStaleSocket(t *testing.T) {
 	if text, err := os.ReadFile(s.cfg.Socket); err != nil || string(text) != "precious" {
 		t.Errorf("the file is %q, %v", text, err)
 	}
+}
+
+// TestSocketIsMadeAnew: a socket whose file is gone, or is another's dead one by
+// now, is made anew while the open streams go on.
+func TestSocketIsMadeAnew(t *testing.T) {
+	s, _ := startServer(t)
+	s.Publish(xdstest.Node(), nil)
+	one := connect(t, s)
+	one.ready(s)
+	if err := os.Remove(s.cfg.Socket); err != nil {
+		t.Fatal(err)
+	}
+	two := connect(t, s)
+	two.ready(s)
+	one.silent()
+	if err := os.Remove(s.cfg.Socket); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.cfg.Socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		c, err := net.Dial("unix", s.cfg.Socket)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	three := connect(t, s)
+	three.ready(s)
+	one.silent()
+	two.silent()
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -173,6 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var last *State
+	var known map[netip.AddrPort]bool
 	g.Go(func() error {
 		select {
 		case <-failed.Done():
@@ -180,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.yield(failed)
 		}
 		last = a.state.Load()
+		known = last.inUse()
 		// Before any part can see that the end has come, so that the end of
 		// Envoy's stream, which follows, is not taken for the end of Envoy.
 		a.stopping.Store(true)
@@ -192,23 +195,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	if a.cfg.CleanupOnExit && ctx.Err() != nil {
 		err = errors.Join(err, a.clean(context.WithoutCancel(ctx)))
-	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last); handover.Fault(narrowErr) != nil {
+	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last, known); handover.Fault(narrowErr) != nil {
 		err = errors.Join(err, fmt.Errorf("withdraw unused frontends: %w", narrowErr))
 	}
 	return errors.Join(err, a.kernel.Close())
 }
 
-// narrow leaves in the kernel only the frontends that Envoy knows: until the
+// narrow leaves in the kernel only the known frontends, those that Envoy has: until the
 // next agent is there, nobody can tell it of others, and their connections are
 // better off with kube-proxy.
-func (a *Agent) narrow(ctx context.Context, last *State) error {
+func (a *Agent) narrow(ctx context.Context, last *State, known map[netip.AddrPort]bool) error {
 	if last == nil || last.Node == nil {
 		return nil
 	}
-	known := last.inUse()
 	node := *last.Node
 	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f model.Frontend) bool {
-		return !known[f.Address.String()]
+		return !known[f.Address]
 	})
 	return a.kernel.Withdraw(ctx, plan.Compile(&node, a.cfg.Redirect))
 }

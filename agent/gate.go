@@ -5,12 +5,13 @@ package agent
 import (
 	"fmt"
 
+	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // podModeEnvoy is the first Envoy that survives when a network namespace in
 // which it listens goes away (envoyproxy/envoy#39890).
-const podModeEnvoy = "1.40.0"
+func podModeEnvoy() xds.Version { return xds.NewVersion(1, 40, 0) }
 
 // notProbed is the gate's answer while nobody has tried Envoy's data path since
 // it connected.
@@ -30,12 +31,16 @@ func (g gate) closed() string {
 	switch {
 	case !g.envoy.Connected:
 		return "no Envoy is connected"
-	case g.podMode && olderThan(g.envoy.EnvoyVersion, podModeEnvoy):
-		return fmt.Sprintf("Envoy %s is older than %s, which pod mode needs", g.envoy.EnvoyVersion, podModeEnvoy)
+	case g.podMode && g.envoy.Version.Less(podModeEnvoy()):
+		return fmt.Sprintf("Envoy %s is older than %s, which pod mode needs", g.envoy.Version, podModeEnvoy())
 	case !g.envoy.ListenersAcked:
 		return "Envoy has not accepted the listeners"
 	case !g.envoy.Settled:
 		return "Envoy has not answered the last change"
+	case g.envoy.Refused.Routes != "":
+		return "Envoy refused " + g.envoy.Refused.Routes
+	case len(g.envoy.Refused.Listeners) > 0:
+		return "Envoy refused a listener"
 	case g.proof.at.Before(g.envoy.Since):
 		return notProbed
 	case g.proof.err != nil:

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -26,6 +27,8 @@ type configurator interface {
 	Publish(node *model.Node, targets []model.PodTarget)
 	Changed() <-chan struct{}
 	Status() server.Status
+	// InUse are the frontends that Envoy has asked for.
+	InUse() []netip.AddrPort
 }
 
 // redirector is what the loop redirects with: the kernel, as far as this
@@ -143,7 +146,6 @@ func (l *loop) unanswered() bool {
 
 // retry repeats what failed and has no other clock.
 func (l *loop) retry(ctx context.Context) {
-	l.retryRefused()
 	if l.round.plan == nil || l.kernel.Superseded() {
 		return
 	}

@@ -98,6 +98,8 @@ func (e fakeEnvoy) Status() server.Status {
 	return e.status
 }
 
+func (fakeEnvoy) InUse() []netip.AddrPort { return nil }
+
 type fakeKernel struct{ *bench }
 
 func (k fakeKernel) Prepare(context.Context, *plan.Plan) error {

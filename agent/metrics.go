@@ -138,7 +138,7 @@ func (m *metrics) observeState(s *State) {
 	m.problems.Set(float64(problems))
 	m.connected.Set(boolGauge(s.Envoy.Connected))
 	m.redirecting.Set(boolGauge(s.Phase == PhaseRedirecting))
-	m.inUse.Set(float64(len(s.Envoy.InUse)))
+	m.inUse.Set(float64(s.Envoy.InUse))
 	for _, mode := range []plan.Mode{plan.PodMode, plan.HostMode} {
 		m.mode.WithLabelValues(mode.String()).Set(boolGauge(s.Mode == mode))
 	}

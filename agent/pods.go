@@ -5,15 +5,12 @@ package agent
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
-	"github.com/nodevoy/nodevoy/xds"
 )
 
 // inPods is what a redirector of pod mode tells besides. See pods.Pods.
@@ -30,9 +27,6 @@ const (
 	locateInterval = 200 * time.Millisecond
 	// lookInterval is that pause while every pod is redirected.
 	lookInterval = 2 * time.Second
-	// refusedInterval is how often listeners that Envoy refused are published
-	// again; the server sends them a while after the refusal.
-	refusedInterval = 5 * time.Second
 )
 
 // locateTicks says when to look for pods: never in host mode.
@@ -73,16 +67,6 @@ func (l *loop) targets() []model.PodTarget {
 	return l.pods.Targets()
 }
 
-// retryRefused sends listeners again that Envoy refused a while ago: what was in
-// their way is the pod's, and may be gone.
-func (l *loop) retryRefused() {
-	if l.pods == nil || l.round.plan == nil || time.Since(l.round.published) < refusedInterval || len(l.envoy.Status().Refused) == 0 {
-		return
-	}
-	l.round.unapplied = true
-	l.publish()
-}
-
 // podReport says what became of each pod. Nil in host mode.
 func (l *loop) podReport() map[string]pods.State {
 	if l.pods == nil {
@@ -117,44 +101,12 @@ func (l *loop) noteRefusals() {
 	if l.pods == nil {
 		return
 	}
-	refused := l.envoy.Status().Refused
+	refused := l.envoy.Status().Refused.Pods
 	byPath := map[string]string{}
 	for _, p := range l.pods.Targets() {
-		for _, class := range model.Classes() {
-			if detail, ok := refused[xds.PodListener(class, p)]; ok {
-				byPath[p.Netns] = detail
-			}
+		if why, ok := refused[p.UID]; ok {
+			byPath[p.Netns] = why
 		}
 	}
 	l.refused.byPath.Store(&byPath)
-}
-
-// olderThan compares two versions, such as 1.40.0. One that can't be read is
-// older than none.
-func olderThan(version, than string) bool {
-	have, want := numbers(version), numbers(than)
-	if have == nil {
-		return false
-	}
-	for i := range min(len(have), len(want)) {
-		if have[i] != want[i] {
-			return have[i] < want[i]
-		}
-	}
-	return false
-}
-
-// numbers are a version's; nil when it has others than numbers before its first
-// dash.
-func numbers(version string) []int {
-	release, _, _ := strings.Cut(version, "-")
-	var all []int
-	for word := range strings.SplitSeq(release, ".") {
-		n, err := strconv.Atoi(word)
-		if err != nil {
-			return nil
-		}
-		all = append(all, n)
-	}
-	return all
 }

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -51,6 +52,8 @@ type State struct {
 	// empty when nothing is.
 	Leftover string
 	Envoy    server.Status
+	// InUse asks for the frontends that Envoy knows, of which there may be many.
+	InUse func() []netip.AddrPort
 	// SourceProblems are those of objects that could not be read; Node has those
 	// of objects that were.
 	SourceProblems []model.Problem
@@ -81,11 +84,14 @@ func (s *State) problems() []model.Problem {
 	return slices.Concat(s.SourceProblems, s.Node.Problems)
 }
 
-// inUse are the names of the frontends that Envoy knows.
-func (s *State) inUse() map[string]bool {
-	names := make(map[string]bool, len(s.Envoy.InUse))
-	for _, name := range s.Envoy.InUse {
-		names[name] = true
+// inUse are the frontends that Envoy knows now.
+func (s *State) inUse() map[netip.AddrPort]bool {
+	known := map[netip.AddrPort]bool{}
+	if s == nil || s.InUse == nil {
+		return known
 	}
-	return names
+	for _, address := range s.InUse() {
+		known[address] = true
+	}
+	return known
 }

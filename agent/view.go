@@ -27,7 +27,7 @@ func (s *State) view(all bool, health health) debug.View {
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
 		NotReady: health.notReady, Stuck: health.stuck,
 		Envoy: debug.Envoy{
-			Version: s.Envoy.EnvoyVersion, Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
+			Version: s.Envoy.Version.String(), Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
 			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
 		},
 		Redirect: debug.Redirect{
@@ -108,17 +108,16 @@ func viewFrontends(v *debug.View, s *State, all bool) {
 			class = "bypass"
 		}
 		v.FrontendCount[class]++
-		address := f.Address.String()
-		if all || used[address] {
-			v.Frontends = append(v.Frontends, viewFrontend(f, address, used[address]))
+		if all || used[f.Address] {
+			v.Frontends = append(v.Frontends, viewFrontend(f, used[f.Address]))
 		}
 	}
 }
 
-func viewFrontend(f *model.Frontend, address string, used bool) debug.Frontend {
+func viewFrontend(f *model.Frontend, used bool) debug.Frontend {
 	out := debug.Frontend{
 		Backends: []debug.Backend{},
-		Address:  address, Service: f.Port.String(), Class: f.Class.String(),
+		Address:  f.Address.String(), Service: f.Port.String(), Class: f.Class.String(),
 		Why: f.ClassReason, Bypass: f.Bypass, InUse: used,
 	}
 	if f.Bypass == "" && len(f.Backends) == 0 {
@@ -161,7 +160,7 @@ func Explain(n *model.Node) []string {
 		lines = append(lines, fmt.Sprintf("pod %s/%s: %s: %s", p.Namespace, p.Name, verdict, p.Reason))
 	}
 	for i := range n.Frontends {
-		f := viewFrontend(&n.Frontends[i], n.Frontends[i].Address.String(), false)
+		f := viewFrontend(&n.Frontends[i], false)
 		verdict := "class " + f.Class + ": " + f.Why
 		if f.Bypass != "" {
 			verdict = "not redirected: " + f.Bypass

@@ -40,8 +40,7 @@ func (s ListenerSpec) addresses(cfg Config) []netip.Addr {
 	})
 }
 
-// ListenerSpecs are those of all listeners. They never change once made, so
-// whoever kept the pointer knows that nothing changed while it is the same.
+// ListenerSpecs are those of all listeners. They never change once made.
 type ListenerSpecs struct {
 	targets []model.PodTarget
 	// Names are the listeners' names, sorted.
@@ -50,16 +49,12 @@ type ListenerSpecs struct {
 	ByName map[string]ListenerSpec
 }
 
-// NewListenerSpecs makes the specs of all listeners; before, which may be nil,
-// is returned if the result would be the same.
-func NewListenerSpecs(cfg Config, targets []model.PodTarget, before *ListenerSpecs) *ListenerSpecs {
-	if before != nil && slices.Equal(targets, before.targets) {
-		return before
-	}
+// newListenerSpecs makes the specs of all listeners.
+func newListenerSpecs(cfg Config, targets []model.PodTarget) *ListenerSpecs {
 	s := &ListenerSpecs{targets: slices.Clone(targets), ByName: map[string]ListenerSpec{}}
 	for _, class := range model.Classes() {
 		if cfg.PodMode {
-			s.addTargets(cfg, class)
+			s.addTargets(cfg, class, targets)
 			continue
 		}
 		for _, addr := range cfg.addresses() {
@@ -70,8 +65,8 @@ func NewListenerSpecs(cfg Config, targets []model.PodTarget, before *ListenerSpe
 	return s
 }
 
-func (s *ListenerSpecs) addTargets(cfg Config, class model.Class) {
-	for _, t := range s.targets {
+func (s *ListenerSpecs) addTargets(cfg Config, class model.Class, targets []model.PodTarget) {
+	for _, t := range targets {
 		spec := ListenerSpec{Class: class, Target: t}
 		if len(spec.addresses(cfg)) > 0 {
 			s.ByName[PodListener(class, t)] = spec

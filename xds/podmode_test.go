@@ -101,7 +101,7 @@ func where(l *listenerv3.Listener) []string {
 
 // listeners are all listeners.
 func listeners(cfg Config, targets ...model.PodTarget) []*listenerv3.Listener {
-	specs := NewListenerSpecs(cfg, targets, nil)
+	specs := newListenerSpecs(cfg, targets)
 	var out []*listenerv3.Listener
 	for _, name := range specs.Names {
 		out = append(out, listener(cfg, name, specs.ByName[name]))

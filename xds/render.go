@@ -21,7 +21,7 @@ func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, er
 		return nil, fmt.Errorf("render: %w", err)
 	}
 	r := renderer{cfg: cfg, translation: NewTranslation(cfg, node, targets, nil)}
-	for _, name := range r.translation.Listeners.Names {
+	for _, name := range r.translation.Listeners().Names {
 		if err := r.write(KindListener, name); err != nil {
 			return nil, err
 		}

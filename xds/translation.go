@@ -26,27 +26,29 @@ type Inputs interface {
 // Translation is one node, and in pod mode the pods in which Envoy listens, as
 // the inputs of every resource Envoy may ask for.
 type Translation struct {
-	node *model.Node
-	// Listeners are the specs of all listeners.
-	Listeners *ListenerSpecs
+	node      *model.Node
+	listeners *ListenerSpecs
 }
 
-// NewTranslation prepares a node. The targets are not used in host mode.
-// before, which may be nil, is the translation that this one replaces.
-func NewTranslation(cfg Config, node *model.Node, targets []model.PodTarget, before *Translation) *Translation {
-	var listeners *ListenerSpecs
-	if before != nil {
-		listeners = before.Listeners
+// NewTranslation prepares a node. The targets are not used in host mode. before
+// are the listeners of an earlier translation, to be shared if they would be the
+// same; may be nil.
+func NewTranslation(cfg Config, node *model.Node, targets []model.PodTarget, before *ListenerSpecs) *Translation {
+	if before != nil && slices.Equal(targets, before.targets) {
+		return &Translation{node: node, listeners: before}
 	}
-	return &Translation{node: node, Listeners: NewListenerSpecs(cfg, targets, listeners)}
+	return &Translation{node: node, listeners: newListenerSpecs(cfg, targets)}
 }
+
+// Listeners are the specs of all listeners.
+func (t *Translation) Listeners() *ListenerSpecs { return t.listeners }
 
 // Inputs are those of a resource; nil if there is none of this name. version
 // gives the version of another resource: an assignment holds its cluster's.
 func (t *Translation) Inputs(k Kind, name string, version func(Kind, string) string) Inputs {
 	switch k {
 	case KindListener:
-		if spec, ok := t.Listeners.ByName[name]; ok {
+		if spec, ok := t.listeners.ByName[name]; ok {
 			return listenerInputs{name: name, spec: spec}
 		}
 	case KindRoute:

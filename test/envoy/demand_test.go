@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -52,8 +54,11 @@ func TestOnDemand(t *testing.T) {
 	if got := r.clusters(); len(got) != 4 {
 		t.Errorf("%d clusters, want the 4 used: %v", len(got), got)
 	}
-	want := []string{"10.96.1.10:80", "10.96.2.10:5000", "10.96.3.10:80", "10.96.3.11:5000"}
-	if diff := cmp.Diff(want, r.server.Status().InUse); diff != "" {
+	want := []netip.AddrPort{
+		netip.MustParseAddrPort("10.96.1.10:80"), netip.MustParseAddrPort("10.96.2.10:5000"),
+		netip.MustParseAddrPort("10.96.3.10:80"), netip.MustParseAddrPort("10.96.3.11:5000"),
+	}
+	if diff := cmp.Diff(want, r.server.InUse(), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("frontends in use (-want +got):\n%s", diff)
 	}
 }

@@ -75,7 +75,7 @@ func testManyFirstRequests(t *testing.T, in mode) {
 	}
 	wait.Wait()
 	t.Logf("200 first requests in %v", time.Since(start))
-	if got := len(r.server.Status().InUse); got != len(services) {
+	if got := r.server.Status().InUse; got != len(services) {
 		t.Errorf("%d frontends in use, want %d", got, len(services))
 	}
 }

@@ -75,24 +75,25 @@ func TestPodWithoutNamespace(t *testing.T) {
 			a.serves()
 			b.ok(speak(open, b.v4)) // What is connected already needs no path.
 
-			late := &pod{t: t, place: b.place}
-			late.place.Pod, late.place.UID = "late", "uid-late"
-			late.place.Netns += "-late"
+			other := &pod{t: t, place: b.place}
+			other.place.Pod, other.place.UID = "late", "uid-late"
+			other.place.Netns += "-late"
 			if what == "another file" {
-				b.ok(os.WriteFile(late.place.Netns, nil, 0o600))
-				t.Cleanup(func() { _ = os.Remove(late.place.Netns) })
+				b.ok(os.WriteFile(other.place.Netns, nil, 0o600))
+				t.Cleanup(func() { _ = os.Remove(other.place.Netns) })
 			}
-			st := r.publish(services, a, b, late)
+			st := r.publish(services, a, b, other)
+			late := st.Refused.Pods["uid-late"]
 			for _, name := range []string{"detect/shop/late/uid-late", "http/shop/late/uid-late", "tcp/shop/late/uid-late"} {
-				if why := st.Refused[name]; !strings.Contains(why, "netns") {
-					t.Errorf("refusal of %s: %q", name, why)
+				if !strings.Contains(late, "listener "+name+": ") {
+					t.Errorf("refusal of %s: %q", name, late)
 				}
 			}
-			if len(st.Refused) != 3 {
+			if len(st.Refused.Pods) != 1 || strings.Count(late, "netns") < 3 || strings.Count(late, "listener ") != 3 {
 				t.Errorf("refused: %v", st.Refused)
 			}
-			t.Log(st.Refused["tcp/shop/late/uid-late"])
-			if st := r.publish(services, a); len(st.Refused) != 0 {
+			t.Log(late)
+			if st := r.publish(services, a); st.Refused.Any() {
 				t.Errorf("refused: %v", st.Refused)
 			}
 			a.serves()
@@ -136,7 +137,8 @@ func TestPodPortTaken(t *testing.T) {
 			taken := b.listen(address)
 			r := newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
 			st := r.server.Status()
-			if why := st.Refused["tcp/shop/pod-b/uid-pod-b"]; len(st.Refused) != 1 || !strings.Contains(why, "Address already in use") {
+			why := st.Refused.Pods["uid-pod-b"]
+			if len(st.Refused.Pods) != 1 || !strings.HasPrefix(why, "listener tcp/shop/pod-b/uid-pod-b: ") || strings.Count(why, "listener ") != 1 || !strings.Contains(why, "Address already in use") {
 				t.Errorf("refused: %v", st.Refused)
 			}
 			a.serves()
@@ -151,14 +153,13 @@ func TestPodPortTaken(t *testing.T) {
 				return
 			}
 			took := eventually(t, 20*time.Second, func() error {
-				r.server.Publish(nodeOf(t, services...), places(a, b))
-				if st := r.server.Status(); len(st.Refused) != 0 || !st.Settled {
+				if st := r.server.Status(); st.Refused.Any() || !st.Settled {
 					return fmt.Errorf("still refused: %v", st.Refused)
 				}
 				return nil
 			})
 			b.serves()
-			if n := r.server.Status().NackCount; n != 1 || took < 5*time.Second {
+			if n := r.server.Status().NackCount; n != 1 || took < 3*time.Second {
 				t.Errorf("%d refusals, accepted after %v: it was sent again too soon", n, took)
 			}
 		})

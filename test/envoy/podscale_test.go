@@ -31,7 +31,7 @@ func TestManyPods(t *testing.T) {
 		r.server.Publish(node, places(pods...))
 		published := time.Since(start)
 		took := eventually(t, 20*time.Second, func() error {
-			if st := r.server.Status(); !st.Settled || !st.ListenersAcked || len(st.Refused) != 0 || st.NackCount != 0 {
+			if st := r.server.Status(); !st.Settled || !st.ListenersAcked || st.Refused.Any() || st.NackCount != 0 {
 				return fmt.Errorf("not settled: %+v", st)
 			}
 			if len(pods) == 0 {

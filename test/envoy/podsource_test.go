@@ -187,8 +187,8 @@ func TestPodSources(t *testing.T) {
 	if err := checkSources(true, a, b, six); err != nil {
 		t.Error(err)
 	}
-	if st := r.server.Status(); st.NackCount != 0 || len(st.Refused) != 0 || st.EnvoyVersion != "1.40.0" {
-		t.Errorf("refused %v, Envoy %s: %+v", st.Refused, st.EnvoyVersion, st.Nacks)
+	if st := r.server.Status(); st.NackCount != 0 || st.Refused.Any() || st.Version.String() != "1.40.0" {
+		t.Errorf("refused %v, Envoy %s: %+v", st.Refused, st.Version, st.Nacks)
 	}
 	// That there is nobody at the unknown frontend is said as in host mode.
 	if code, _, err := a.get("10.96.1.66:80"); err != nil || code != http.StatusServiceUnavailable {

@@ -38,7 +38,7 @@ func TestServerRestarts(t *testing.T) {
 		r.serve(node)
 		eventually(t, 5*time.Second, func() error {
 			st := r.server.Status()
-			if !st.Settled || !st.ListenersAcked || len(st.InUse) != len(addresses) {
+			if !st.Settled || !st.ListenersAcked || st.InUse != len(addresses) {
 				return fmt.Errorf("not settled: %+v", st)
 			}
 			return nil

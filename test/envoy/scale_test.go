@@ -29,7 +29,7 @@ func TestScale(t *testing.T) {
 		r.server.Publish(nodeOf(t, services...), nil)
 		t.Logf("%d Services: Envoy has %d kB at the start, %d kB with ten in use; building and publishing takes %v", n, start, r.rss(), time.Since(began))
 		eventually(t, time.Second, func() error {
-			if st := r.server.Status(); !st.Settled || len(st.InUse) != 10 {
+			if st := r.server.Status(); !st.Settled || st.InUse != 10 {
 				return fmt.Errorf("want ten in use: %+v", st)
 			}
 			return nil

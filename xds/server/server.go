@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type Server struct {
 	now          func() time.Time
 	onDisconnect func()
 	override     func(name string, m proto.Message)
+	translate    func(node *model.Node, targets []model.PodTarget, before *xds.ListenerSpecs) translation
 	changed      chan struct{}
 	// ready is closed by the first Publish.
 	ready chan struct{}
@@ -52,7 +54,12 @@ type Server struct {
 	sessions     map[*session]struct{}
 	counts       [xds.KindCount]counts
 	nackCount    int
-	nacks        []Nack
+	// nacks are the last of them. The slice is never written to again.
+	nacks []Nack
+	// refused is what all sessions refuse, nil when that must be found anew.
+	refused *Refused
+	// inUse counts, for each frontend, the clusters that the sessions hold.
+	inUse map[netip.AddrPort]int
 }
 
 type counts struct{ responses, acks, nacks int }
@@ -85,6 +92,10 @@ func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 		changed:      make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 		sessions:     map[*session]struct{}{},
+		inUse:        map[netip.AddrPort]int{},
+		translate: func(node *model.Node, targets []model.PodTarget, before *xds.ListenerSpecs) translation {
+			return xds.NewTranslation(cfg, node, targets, before)
+		},
 	}
 	for _, opt := range opts {
 		opt(s)
@@ -99,15 +110,15 @@ func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.current == nil
-	var translation *xds.Translation
+	var listeners *xds.ListenerSpecs
 	if !first {
-		translation = s.current.Translation
+		listeners = s.current.Listeners()
 	}
-	s.current = newSnapshot(s.cfg, xds.NewTranslation(s.cfg, node, targets, translation), s.current)
+	s.current = newSnapshot(s.cfg, s.translate(node, targets, listeners), s.current)
 	s.current.override = s.override
 	s.publications++
 	for sess := range s.sessions {
-		sess.retry(s.now())
+		sess.answersChanged()
 		sess.push()
 	}
 	// Let go of the node before this one.
@@ -147,10 +158,38 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	var kept sync.WaitGroup
 	kept.Go(func() { listener.Keep(ctx, s.log) })
+	kept.Go(func() { s.retry(ctx) })
 	err = s.serve(ctx, listener)
 	cancel()
 	kept.Wait()
 	return errors.Join(err, listener.Close())
+}
+
+// retryInterval is how often the server looks for refused resources to send
+// again.
+const retryInterval = time.Second
+
+// retry sends refused resources again, each when it is time, until ctx ends.
+func (s *Server) retry(ctx context.Context) {
+	tick := time.NewTicker(retryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.resendRefused()
+		}
+	}
+}
+
+func (s *Server) resendRefused() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sess := range s.sessions {
+		sess.resendRefused(s.now())
+		sess.push()
+	}
 }
 
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {
@@ -211,6 +250,10 @@ func (s *Server) open() *session {
 func (s *Server) close(sess *session, stopping bool) {
 	s.mu.Lock()
 	delete(s.sessions, sess)
+	for name := range sess.subs[xds.KindCluster].sent {
+		sess.forget(xds.KindCluster, name)
+	}
+	s.refused = nil
 	left := len(s.sessions)
 	s.mu.Unlock()
 	s.log.Info("envoy disconnected", zap.Int("streams", left))

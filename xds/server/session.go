@@ -32,8 +32,10 @@ type session struct {
 	server *Server
 	since  time.Time
 	subs   [xds.KindCount]subscription
-	// version is that of the Envoy; not valid before it says so.
-	version envoyVersion
+	// version is that of the Envoy; unknown before it says so.
+	version xds.Version
+	// listeners is nil when what it holds must be found anew. See listening.
+	listeners *listening
 	// pending are the responses that are not answered yet, by nonce.
 	pending map[string]response
 }
@@ -59,9 +61,9 @@ type subscription struct {
 	due map[string]struct{}
 	// refused are those that the client refused last.
 	refused map[string]nack
-	// compared are the specs whose listeners were last compared: while they are
-	// the same, so are the listeners.
-	compared *xds.ListenerSpecs
+	// apart are groups of names, each to be sent in a response of its own: what
+	// was refused before, and the parts of a refused response.
+	apart [][]string
 	// upTo is the publication that all names were last compared with. Until
 	// the next one only the due names can have anything new: what a request
 	// costs does not grow with the names in use.
@@ -91,9 +93,12 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 	}
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	state := &s.subs[k]
-	state.watch(req, sub, out)
+	s.watch(k, req, sub, out)
 	s.push()
+	state := &s.subs[k]
+	if state.request != nil {
+		s.server.notify() // There was nothing left to send.
+	}
 	return func() {
 		s.server.mu.Lock()
 		defer s.server.mu.Unlock()
@@ -104,14 +109,17 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 // watch takes over what the client asks for in a request. The library keeps names
 // and versions, too, but writes to the names without our lock, and wants the
 // versions copied for each response: so these are our own.
-func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
+func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
+	t := &s.subs[k]
 	t.request, t.out = req, out
 	t.wildcard = sub.IsWildcard()
 	if !t.started {
 		t.started = true
 		t.names = map[string]struct{}{}
 		t.sent = map[string]string{}
-		maps.Copy(t.sent, req.GetInitialResourceVersions())
+		for name, version := range req.GetInitialResourceVersions() {
+			s.noteSent(k, name, version)
+		}
 		t.acked = maps.Clone(t.sent)
 		t.due = map[string]struct{}{}
 		t.refused = map[string]nack{}
@@ -126,12 +134,29 @@ func (t *subscription) watch(req *cache.DeltaRequest, sub cache.Subscription, ou
 		}
 	}
 	for _, name := range req.GetResourceNamesUnsubscribe() {
+		s.forget(k, name)
 		delete(t.names, name)
-		delete(t.sent, name)
 		delete(t.acked, name)
 		delete(t.due, name)
 		delete(t.refused, name)
 	}
+	s.answersChanged()
+}
+
+// noteSent notes the version of a resource that the client has, or will have
+// once it accepts it.
+func (s *session) noteSent(k xds.Kind, name, version string) {
+	t := &s.subs[k]
+	if k == xds.KindCluster {
+		s.server.countUse(name, t.sent[name], version)
+	}
+	t.sent[name] = version
+}
+
+// forget drops what was noted as sent.
+func (s *session) forget(k xds.Kind, name string) {
+	s.noteSent(k, name, absent)
+	delete(s.subs[k].sent, name)
 }
 
 // push sends whatever is new on every kind that is ready for it. The caller
@@ -160,30 +185,61 @@ func (s *session) compose(k xds.Kind) *cache.DeltaPassthroughResponse {
 		return nil
 	}
 	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.TypeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
-	for _, name := range s.candidates(k) {
-		sent, known := t.sent[name]
-		_, due := t.due[name]
-		switch r := p.resource(k, name); {
-		case r == nil && (!known || sent != absent || due):
-			msg.RemovedResources = append(msg.RemovedResources, name)
-			t.sent[name] = absent
-		case r != nil && (sent != r.Version || due):
-			msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body})
-			t.sent[name] = r.Version
-			if k == xds.KindCluster {
-				s.resendAssignment(name)
-			}
-		}
-	}
+	s.addChanges(msg, k, s.candidates(k))
 	clear(t.due)
 	first := t.upTo == 0
-	t.upTo, t.compared = s.server.publications, p.Listeners
+	t.upTo = s.server.publications
+	for empty(msg) && len(t.apart) > 0 {
+		s.addAgain(msg, k, t.apart[0])
+		t.apart = t.apart[1:]
+	}
 	// That there are no listeners is said, as Envoy waits for some.
-	none := first && k == xds.KindListener && len(p.Listeners.Names) == 0
-	if len(msg.GetResources())+len(msg.GetRemovedResources()) == 0 && !none {
+	none := first && k == xds.KindListener && len(p.Listeners().Names) == 0
+	if empty(msg) && !none {
 		return nil
 	}
 	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}
+}
+
+func empty(msg *discoveryv3.DeltaDiscoveryResponse) bool {
+	return len(msg.GetResources())+len(msg.GetRemovedResources()) == 0
+}
+
+// addChanges adds to a message those of the names that changed or are due.
+func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, names []string) {
+	t := &s.subs[k]
+	for _, name := range names {
+		sent, known := t.sent[name]
+		_, due := t.due[name]
+		r := s.server.current.resource(k, name)
+		if due || !known || r == nil && sent != absent || r != nil && sent != r.Version {
+			s.add(msg, k, name, r)
+		}
+	}
+}
+
+// addAgain adds to a message the names of a group that is sent apart, as far as
+// the client still knows them.
+func (s *session) addAgain(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, names []string) {
+	for _, name := range names {
+		if _, known := s.subs[k].sent[name]; known {
+			s.add(msg, k, name, s.server.current.resource(k, name))
+		}
+	}
+}
+
+// add adds a resource to a message, or its removal if r is nil.
+func (s *session) add(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, name string, r *resource) {
+	if r == nil {
+		msg.RemovedResources = append(msg.RemovedResources, name)
+		s.noteSent(k, name, absent)
+		return
+	}
+	msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body})
+	s.noteSent(k, name, r.Version)
+	if k == xds.KindCluster {
+		s.resendAssignment(name)
+	}
 }
 
 // candidates are the names of a kind for which there may be something to send,
@@ -195,15 +251,35 @@ func (s *session) candidates(k xds.Kind) []string {
 		return sortedKeys(t.due)
 	case !t.wildcard:
 		return sortedKeys(t.names)
-	case k == xds.KindListener && t.compared == s.server.current.Listeners && s.server.override == nil:
-		return sortedKeys(t.due)
 	}
-	names := append(sortedKeys(t.sent), sortedKeys(t.due)...)
+	var names []string
 	if k == xds.KindListener {
-		names = append(names, s.server.current.Listeners.Names...)
+		names = s.server.current.Listeners().Names
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return merge(names, t.sent, t.due)
+}
+
+// merge adds to sorted names the keys that are not among them. The result is
+// sorted; in the common case that there are none it is names itself.
+func merge(names []string, sent map[string]string, due map[string]struct{}) []string {
+	var more []string
+	add := func(name string) {
+		if _, found := slices.BinarySearch(names, name); !found {
+			more = append(more, name)
+		}
+	}
+	for name := range sent {
+		add(name)
+	}
+	for name := range due {
+		add(name)
+	}
+	if len(more) == 0 {
+		return names
+	}
+	all := slices.Concat(names, more)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // resendAssignment has an assignment sent after its cluster, changed or not.
@@ -244,32 +320,32 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 }
 
 // OnStreamDeltaRequest notes the answer to a response, if the request is one.
-// A refused resource is not sent again before it changes: as far as the
-// library and this session are concerned, the client has been told of it. Only
-// listeners are, after a while, as what was in their way may have gone.
+// What was refused is not sent again at once: as far as the library is
+// concerned, the client has been sent it.
 func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	if v := versionOf(req.GetNode()); v.known {
+	if v := xds.VersionOf(req.GetNode()); v.Known() {
 		s.version = v
 	}
-	was, ok := s.pending[req.GetResponseNonce()]
+	r, ok := s.pending[req.GetResponseNonce()]
 	if !ok {
 		return nil
 	}
 	delete(s.pending, req.GetResponseNonce())
-	t := &s.subs[was.kind]
 	if detail := req.GetErrorDetail(); detail != nil {
-		s.server.refused(was, detail.GetMessage())
-		if was.kind == xds.KindListener {
-			t.refuse(was, detail.GetMessage(), s.server.now())
+		s.server.countNack(r, detail.GetMessage())
+		s.refuse(r, detail.GetMessage())
+	} else {
+		s.server.counts[r.kind].acks++
+		for name, version := range r.versions {
+			s.accept(r.kind, name, version)
 		}
-		return nil
 	}
-	s.server.counts[was.kind].acks++
-	for name, version := range was.versions {
-		t.accept(name, version)
-	}
+	s.answersChanged()
 	s.server.notify()
 	return nil
 }
+
+// answersChanged has what follows from the client's answers found anew.
+func (s *session) answersChanged() { s.listeners, s.server.refused = nil, nil }

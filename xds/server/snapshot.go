@@ -17,12 +17,18 @@ type resource struct {
 	inputs xds.Inputs
 }
 
+// translation gives the inputs of resources. See xds.Translation.
+type translation interface {
+	Inputs(k xds.Kind, name string, version func(xds.Kind, string) string) xds.Inputs
+	Listeners() *xds.ListenerSpecs
+}
+
 // snapshot is what is served since one Publish. Its resources are made when
 // first asked for, and taken over from the snapshot before when their inputs
 // are equal. It is not safe for concurrent use.
 type snapshot struct {
 	cfg xds.Config
-	*xds.Translation
+	translation
 	// override, for tests, may change a message before it is packed.
 	override func(name string, m proto.Message)
 	before   *snapshot
@@ -31,19 +37,15 @@ type snapshot struct {
 
 // newSnapshot prepares a translation for serving; before, which may be nil, is
 // the snapshot that it replaces.
-func newSnapshot(cfg xds.Config, t *xds.Translation, before *snapshot) *snapshot {
-	s := &snapshot{cfg: cfg, Translation: t, before: before}
+func newSnapshot(cfg xds.Config, t translation, before *snapshot) *snapshot {
+	s := &snapshot{cfg: cfg, translation: t, before: before}
 	for k := range s.made {
-		s.made[k] = map[string]*resource{}
+		n := 0
+		if before != nil {
+			n = len(before.made[k])
+		}
+		s.made[k] = make(map[string]*resource, n)
 	}
-	if before == nil {
-		return s
-	}
-	s.override = before.override
-	if s.override == nil && s.Listeners == before.Listeners {
-		s.made[xds.KindListener] = before.made[xds.KindListener]
-	}
-	before.before = nil
 	return s
 }
 

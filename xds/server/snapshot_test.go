@@ -15,11 +15,7 @@ import (
 
 // take makes a snapshot; before may be nil.
 func take(cfg xds.Config, node *model.Node, targets []model.PodTarget, before *snapshot) *snapshot {
-	var translation *xds.Translation
-	if before != nil {
-		translation = before.Translation
-	}
-	return newSnapshot(cfg, xds.NewTranslation(cfg, node, targets, translation), before)
+	return newSnapshot(cfg, xds.NewTranslation(cfg, node, targets, nil), before)
 }
 
 // TestNothingIsMadeUnasked: publishing makes no resource of any Service.
@@ -113,7 +109,7 @@ func TestAssignmentFollowsCluster(t *testing.T) {
 func TestListenersDoNotFollowServices(t *testing.T) {
 	one := take(testConfig(), xdstest.Node(), nil, nil)
 	two := take(testConfig(), xdstest.Node(xdstest.Web("10.244.1.1")), nil, nil)
-	for _, name := range one.Listeners.Names {
+	for _, name := range one.Listeners().Names {
 		if one.resource(xds.KindListener, name).Version != two.resource(xds.KindListener, name).Version {
 			t.Errorf("listener %s changes", name)
 		}
@@ -129,25 +125,27 @@ func TestListenersCarriedOver(t *testing.T) {
 	one, two := xdstest.Target("one"), xdstest.Target("two")
 	first := take(podConfig(), xdstest.Node(), []model.PodTarget{one, two}, nil)
 	before := map[string]*resource{}
-	for _, name := range first.Listeners.Names {
+	for _, name := range first.Listeners().Names {
 		before[name] = first.resource(xds.KindListener, name)
 	}
 	same := take(podConfig(), xdstest.Node(xdstest.Web("10.244.1.1")), []model.PodTarget{one, two}, first)
-	if same.Listeners != first.Listeners {
-		t.Error("the listener specs of the same pods are made again")
+	for name, r := range before {
+		if same.resource(xds.KindListener, name).Body != r.Body {
+			t.Errorf("%s is made again for the same pods", name)
+		}
 	}
 	less := take(podConfig(), xdstest.Node(), []model.PodTarget{two}, same)
 	if r := less.resource(xds.KindListener, "tcp/shop/one/uid-one"); r != nil {
 		t.Errorf("a pod that is gone has %+v", r)
 	}
-	for _, name := range less.Listeners.Names {
+	for _, name := range less.Listeners().Names {
 		if less.resource(xds.KindListener, name).Body != before[name].Body {
 			t.Errorf("%s is made again", name)
 		}
 	}
 	two.Netns = "/run/netns/other"
 	moved := take(podConfig(), xdstest.Node(), []model.PodTarget{one, two}, less)
-	for _, name := range moved.Listeners.Names {
+	for _, name := range moved.Listeners().Names {
 		if moved.resource(xds.KindListener, name).Version == before[name].Version != strings.Contains(name, "one") {
 			t.Errorf("%s: want it changed only if its pod is", name)
 		}

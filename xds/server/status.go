@@ -3,13 +3,15 @@
 package server
 
 import (
+	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-// maxNacks bounds how many refusals are remembered.
+// maxNacks bounds how many refused responses are remembered.
 const maxNacks = 32
 
 // Status is what the server knows of its Envoy at one moment.
@@ -21,29 +23,26 @@ type Status struct {
 	Since     time.Time
 	Streams   int
 	// ListenersAcked says whether every connected Envoy has accepted all
-	// listeners and the routes, as they are now. In pod mode a listener that was
-	// refused doesn't count: it is in Refused.
+	// listeners and the routes, as they are now, but for those in Refused.
 	ListenersAcked bool
 	// Pending counts the responses that are not answered yet, and Oldest is
 	// when the first of them was sent.
 	Pending int
 	Oldest  time.Time
-	// NackCount counts all refusals so far. Nacks are the last of them, the
-	// newest at the end.
+	// NackCount counts all refused responses so far. Nacks are the last of them,
+	// the newest at the end; they must not be changed.
 	NackCount int
 	Nacks     []Nack
-	// Refused are the listeners that an Envoy does not have as they are now
-	// because it refused them, by name, with what it said. They are sent again
-	// with the first Publish after ten seconds.
-	Refused map[string]string
-	// EnvoyVersion is the version of Envoy, as in 1.40.0, the lowest if there
-	// are several; empty before one says which it is.
-	EnvoyVersion string
+	// Refused is what an Envoy does not have as it is now because it refused it.
+	// It is sent again, after five seconds and then ever more rarely.
+	Refused Refused
+	// Version is the version of Envoy, the lowest if there are several; unknown
+	// before one says which it is.
+	Version xds.Version
 	// Kinds are the figures of each kind of resource.
-	Kinds []KindStatus
-	// InUse are the frontends that Envoy has asked for, by address, sorted.
-	// Names of no frontend are not among them.
-	InUse []string
+	Kinds [xds.KindCount]KindStatus
+	// InUse is the number of frontends that Envoy has asked for.
+	InUse int
 	// Settled says whether an Envoy is connected, and each one has been sent,
 	// and has accepted or refused, everything that is published.
 	Settled bool
@@ -68,46 +67,78 @@ type KindStatus struct {
 	Responses, Acks, Nacks int
 }
 
-// Status is a copy of the present state; it never changes afterwards.
+// Status is the present state; it never changes afterwards. What it costs does
+// not grow with the names in use.
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	connected := len(s.sessions) > 0
 	st := Status{
-		Connected:      len(s.sessions) > 0,
-		Streams:        len(s.sessions),
-		ListenersAcked: len(s.sessions) > 0,
-		NackCount:      s.nackCount,
-		Nacks:          slices.Clone(s.nacks),
-		Settled:        len(s.sessions) > 0,
+		Connected: connected, ListenersAcked: connected, Settled: connected,
+		Streams:   len(s.sessions),
+		NackCount: s.nackCount, Nacks: s.nacks,
+		Refused: s.allRefused(),
+		InUse:   len(s.inUse),
 	}
 	for k := range xds.KindCount {
 		c := s.counts[k]
-		st.Kinds = append(st.Kinds, KindStatus{Type: k.String(), Responses: c.responses, Acks: c.acks, Nacks: c.nacks})
+		st.Kinds[k] = KindStatus{Type: k.String(), Responses: c.responses, Acks: c.acks, Nacks: c.nacks}
 	}
-	st.Refused = map[string]string{}
-	inUse, version := map[string]struct{}{}, envoyVersion{}
 	for sess := range s.sessions {
-		st.add(sess, inUse)
-		version = version.lower(sess.version)
+		st.add(sess)
 	}
-	st.InUse, st.EnvoyVersion = sortedKeys(inUse), version.String()
 	return st
 }
 
 // add takes a session into account.
-func (st *Status) add(sess *session, inUse map[string]struct{}) {
+func (st *Status) add(sess *session) {
 	st.Since = earliest(st.Since, sess.since)
-	st.ListenersAcked = st.ListenersAcked && sess.accepted()
+	st.ListenersAcked = st.ListenersAcked && sess.listening().answered
 	st.Settled = st.Settled && sess.settled()
-	sess.refusals(st.Refused)
 	st.Pending += len(sess.pending)
 	for _, r := range sess.pending {
 		st.Oldest = earliest(st.Oldest, r.at)
 	}
-	for name, version := range sess.subs[xds.KindCluster].sent {
-		if frontend, ok := xds.FrontendOf(name); ok && version != absent {
-			inUse[frontend.String()] = struct{}{}
+	if !st.Version.Known() || sess.version.Less(st.Version) {
+		st.Version = sess.version
+	}
+}
+
+// allRefused is what any session refuses. The caller holds the lock.
+func (s *Server) allRefused() Refused {
+	if s.refused == nil {
+		s.refused = &Refused{}
+		for sess := range s.sessions {
+			sess.addRefused(s.refused)
 		}
+	}
+	return *s.refused
+}
+
+// InUse are the frontends that Envoy has asked for, sorted. Names of no frontend
+// are not among them.
+func (s *Server) InUse() []netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.inUse), netip.AddrPort.Compare)
+}
+
+// countUse notes that a session's version of a cluster changes. The caller holds
+// the lock.
+func (s *Server) countUse(cluster, before, now string) {
+	if (before == absent) == (now == absent) {
+		return
+	}
+	frontend, ok := xds.FrontendOf(cluster)
+	if !ok {
+		return
+	}
+	if now != absent {
+		s.inUse[frontend]++
+		return
+	}
+	if s.inUse[frontend]--; s.inUse[frontend] == 0 {
+		delete(s.inUse, frontend)
 	}
 }
 
@@ -119,13 +150,10 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// refused records that a response was refused. The caller holds the lock.
-func (s *Server) refused(was response, detail string) {
+// countNack records that a response was refused. The caller holds the lock.
+func (s *Server) countNack(r response, detail string) {
 	s.nackCount++
-	s.counts[was.kind].nacks++
-	s.nacks = append(s.nacks, Nack{At: s.now(), Type: was.kind.String(), Names: sortedKeys(was.versions), Detail: detail})
-	if len(s.nacks) > maxNacks {
-		s.nacks = slices.Clone(s.nacks[1:])
-	}
-	s.notify()
+	s.counts[r.kind].nacks++
+	kept := s.nacks[max(0, len(s.nacks)+1-maxNacks):]
+	s.nacks = append(slices.Clone(kept), Nack{At: s.now(), Type: r.kind.String(), Names: sortedKeys(r.versions), Detail: detail})
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -17,21 +16,25 @@ const serviceIP = "10.96.0.10"
 
 // path is one of the ways that requests take.
 type path struct {
-	// mode is that of redirection; empty for kube-proxy's way.
-	mode lab.Mode
+	name string
 	from *lab.Pod
-	// envoy is nil for kube-proxy's way.
+	// envoy is nil for kube-proxy's DNAT, where there is none.
 	envoy *lab.Envoy
+	// ownAddress is set if backends see the client's own address.
+	ownAddress bool
 }
 
 // bed is the laboratory: a node in host mode, with an enrolled client and one
-// that isn't, a node in pod mode with an enrolled client, and a node with the
-// two backends, as far from each client.
+// that isn't, a node in pod mode, with an enrolled client and one that has a
+// sidecar, and a node with the two backends, as far from each client.
 type bed struct {
 	*lab.Lab
-	direct, host, pod path
-	web               []*lab.Pod
+	direct, host, pod, sidecar path
+	web                        []*lab.Pod
 }
+
+// paths are in the order of a row's sides.
+func (b *bed) paths() []*path { return []*path{&b.direct, &b.host, &b.pod, &b.sidecar} }
 
 // build makes the laboratory and waits until the enrolled pods are redirected.
 func build(ctx context.Context) (b bed, err error) {
@@ -57,12 +60,21 @@ func build(ctx context.Context) (b bed, err error) {
 	if err := b.populate(ctx, nodes); err != nil {
 		return b, err
 	}
-	return b, errors.Join(b.host.start(ctx, b.Lab), b.pod.start(ctx, b.Lab))
+	if err := b.host.start(ctx, b.Lab, lab.Host); err != nil {
+		return b, err
+	}
+	if err := b.pod.start(ctx, b.Lab, lab.Pods); err != nil {
+		return b, err
+	}
+	return b, b.sidecar.startSidecar(ctx, b.pod.envoy, b.web)
 }
 
 // populate adds the pods and the Service.
 func (b *bed) populate(ctx context.Context, nodes []*lab.Node) (err error) {
-	b.host.mode, b.pod.mode = lab.Host, lab.Pods
+	b.direct = path{name: "direct", ownAddress: true}
+	b.host = path{name: "host"}
+	b.pod = path{name: "pod", ownAddress: true}
+	b.sidecar = path{name: "sidecar", ownAddress: true}
 	if b.direct.from, err = nodes[0].AddPod("off", "direct", nil); err != nil {
 		return err
 	}
@@ -70,6 +82,9 @@ func (b *bed) populate(ctx context.Context, nodes []*lab.Node) (err error) {
 		return err
 	}
 	if b.pod.from, err = nodes[1].AddPod("on", "pod-mode", nil); err != nil {
+		return err
+	}
+	if b.sidecar.from, err = nodes[1].AddPod("off", "sidecar", nil); err != nil {
 		return err
 	}
 	for i := range 2 {
@@ -88,9 +103,9 @@ func (b *bed) populate(ctx context.Context, nodes []*lab.Node) (err error) {
 	return b.Publish(ctx)
 }
 
-// start starts Envoy and an agent in the path's mode on the client's node.
-func (p *path) start(ctx context.Context, l *lab.Lab) (err error) {
-	l.SetMode(p.mode)
+// start starts Envoy and an agent in this mode on the client's node.
+func (p *path) start(ctx context.Context, l *lab.Lab, mode lab.Mode) (err error) {
+	l.SetMode(mode)
 	if p.envoy, err = p.from.Node.StartEnvoy(ctx); err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@
 
 // Command bench measures what nodevoy adds to a request: the same requests, to
 // the same backends, in turns from a pod that isn't enrolled, by kube-proxy's
-// DNAT, and from pods that are, by Envoy in host mode and in pod mode. Read the
-// ratios: clients, servers and Envoys share the processors of one machine.
+// DNAT; from pods that are, by Envoy in host mode and in pod mode; and from a
+// pod with a plain Envoy of its own, as a sidecar. Every Envoy has one worker
+// and the same access log. Read the ratios: clients, servers and Envoys share
+// the processors of one machine.
 package main
 
 import (
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"syscall"
 	"time"
@@ -27,6 +30,9 @@ type config struct {
 	rounds  int
 	seconds float64
 	conns   int
+	size    int
+	// only names the rows to measure.
+	only *regexp.Regexp
 }
 
 func main() {
@@ -39,9 +45,14 @@ func run() int {
 	flag.IntVar(&cfg.rounds, "rounds", 5, "times that each measurement is made; the median counts")
 	flag.Float64Var(&cfg.seconds, "seconds", 2, "length of each measurement")
 	flag.IntVar(&cfg.conns, "connections", 16, "connections of the client at a time")
+	flag.IntVar(&cfg.size, "size", 1024, "padding of each answer, in bytes")
+	flag.Func("only", "measure only the rows whose name matches this regular expression", func(text string) (err error) {
+		cfg.only, err = regexp.Compile(text)
+		return err
+	})
 	flag.Parse()
-	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "bench: want -o table or json, and -rounds, -seconds and -connections above 0")
+	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || cfg.size < 0 || len(cfg.rows()) == 0 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "bench: want -o table or json, -rounds, -seconds and -connections above 0, -size from 0, and -only in the name of a row")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -55,18 +66,20 @@ func run() int {
 		out := json.NewEncoder(os.Stdout)
 		out.SetIndent("", "  ")
 		err = out.Encode(struct {
-			CPUs   int     `json:"cpus"`
-			Rounds int     `json:"rounds"`
-			Rows   []*row  `json:"rows"`
-			Length float64 `json:"seconds"`
-		}{runtime.NumCPU(), cfg.rounds, rows, cfg.seconds})
+			CPUs        int     `json:"cpus"`
+			Connections int     `json:"connections"`
+			Size        int     `json:"answerBytes"`
+			Rounds      int     `json:"rounds"`
+			Rows        []*row  `json:"rows"`
+			Length      float64 `json:"seconds"`
+		}{runtime.NumCPU(), cfg.conns, cfg.size, cfg.rounds, rows, cfg.seconds})
 		if err != nil {
 			return 1
 		}
 		return 0
 	}
-	fmt.Printf("\n%d CPUs, %d connections at a time, 1 KB answers, median of %d rounds of %s each\n\n",
-		runtime.NumCPU(), cfg.conns, cfg.rounds, time.Duration(cfg.seconds*float64(time.Second)))
+	fmt.Printf("\n%d CPUs, %d connections at a time, answers of %d bytes and more, medians of %d rounds of %s each\n\n",
+		runtime.NumCPU(), cfg.conns, cfg.size, cfg.rounds, time.Duration(cfg.seconds*float64(time.Second)))
 	printTable(rows)
 	return 0
 }

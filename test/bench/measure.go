@@ -13,9 +13,6 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// answerSize is the padding of an answer, in bytes.
-const answerSize = 1024
-
 // sample is one measurement.
 type sample struct {
 	result                 echo.Result
@@ -34,16 +31,19 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	rows = allRows()
+	rows = cfg.rows()
 	for round := range cfg.rounds {
 		for _, r := range rows {
-			// Taking turns, all paths meet the same disturbances.
-			for p, s := range map[*path]*side{&b.direct: &r.Direct, &b.host: &r.Host, &b.pod: &r.Pod} {
+			// Taking turns, all paths meet the same disturbances. Each comes
+			// first, and after each other, as often.
+			for i := range sides {
+				side := (i + round) % sides
+				p := b.paths()[side]
 				got, err := b.sample(ctx, p, r.spec(cfg))
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", r.Name, p.from.Name, err)
+					return nil, fmt.Errorf("%s, %s: %w", r.Name, p.name, err)
 				}
-				s.samples = append(s.samples, got)
+				r.samples[side] = append(r.samples[side], got)
 			}
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d done\n", round+1, cfg.rounds)
@@ -84,12 +84,12 @@ func (p *path) check(r echo.Result) error {
 	if r.Failed > 0 {
 		return fmt.Errorf("%d of %d requests failed: %v", r.Failed, r.Requests, r.Errors)
 	}
-	relayed, own := r.Requests, 0
-	switch p.mode {
-	case lab.Pods:
+	relayed, own := 0, 0
+	if p.envoy != nil {
+		relayed = r.Requests
+	}
+	if p.ownAddress {
 		own = r.Requests
-	case "":
-		relayed, own = 0, r.Requests
 	}
 	if r.Relayed != relayed || r.Peers[p.from.IPs[0].String()] != own {
 		return fmt.Errorf("of %d requests %d went through Envoy, want %d, and came from %v", r.Requests, r.Relayed, relayed, r.Peers)

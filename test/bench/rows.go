@@ -10,12 +10,21 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// row is one kind of load, measured on each path. Times are in microseconds.
+// sides is the number of paths: direct, host, pod and sidecar, in this order.
+const sides = 4
+
+// row is one kind of load, measured on each path.
 type row struct {
-	Name   string `json:"name"`
-	Direct side   `json:"direct"`
-	Host   side   `json:"host"`
-	Pod    side   `json:"pod"`
+	Name    string `json:"name"`
+	Direct  side   `json:"direct"`
+	Host    side   `json:"host"`
+	Pod     side   `json:"pod"`
+	Sidecar side   `json:"sidecar"`
+	// HostToDirect, PodToDirect and PodToSidecar are ratios: each the median of
+	// the rounds' own, so that what disturbs one round counts once.
+	HostToDirect side `json:"hostToDirect"`
+	PodToDirect  side `json:"podToDirect"`
+	PodToSidecar side `json:"podToSidecar"`
 
 	protocol string
 	port     int
@@ -23,19 +32,20 @@ type row struct {
 	rate float64
 	// fresh makes a connection for each request.
 	fresh bool
+	// samples are the rounds' of each path.
+	samples [sides][]sample
 }
 
-// side is what one path gave, as medians over all rounds.
+// side is what one path gave, as medians over all rounds, or how two compare.
+// Times are in microseconds.
 type side struct {
-	P50       float64 `json:"p50Microseconds"`
-	P99       float64 `json:"p99Microseconds"`
+	P50       float64 `json:"p50"`
+	P99       float64 `json:"p99"`
 	PerSecond float64 `json:"requestsPerSecond"`
 	// CPU is the processor time of client, servers and Envoy for a request;
 	// Envoy is Envoy's part of it, where it has one.
-	CPU   float64 `json:"cpuMicroseconds"`
-	Envoy float64 `json:"envoyMicroseconds,omitempty"`
-
-	samples []sample
+	CPU   float64 `json:"cpu"`
+	Envoy float64 `json:"envoy,omitempty"`
 }
 
 // The rates at which latency is compared, on kept connections and new ones.
@@ -43,6 +53,11 @@ const (
 	steadyRate = 1000
 	freshRate  = 200
 )
+
+// rows are those to measure.
+func (c config) rows() []*row {
+	return slices.DeleteFunc(allRows(), func(r *row) bool { return c.only != nil && !c.only.MatchString(r.Name) })
+}
 
 func allRows() []*row {
 	return []*row{
@@ -65,26 +80,68 @@ func allRows() []*row {
 func (r *row) spec(cfg config) echo.Spec {
 	return echo.Spec{
 		Protocol: r.protocol, Target: fmt.Sprintf("%s:%d", serviceIP, r.port), Rate: r.rate,
-		Duration: time.Duration(cfg.seconds * float64(time.Second)), Connections: cfg.conns, Size: answerSize, Fresh: r.fresh,
+		Duration: time.Duration(cfg.seconds * float64(time.Second)), Connections: cfg.conns, Size: cfg.size, Fresh: r.fresh,
 	}
 }
 
-// sum fills in every side from its samples.
+// figures are what is measured of a sample.
+func (m sample) figures() side {
+	each := float64(m.result.Requests)
+	return side{
+		P50: micros(m.result.P50), P99: micros(m.result.P99), PerSecond: m.result.PerSecond,
+		CPU: micros(m.client+m.servers+m.envoy) / each, Envoy: micros(m.envoy) / each,
+	}
+}
+
+// over is how a side compares to another; zero where that has nothing.
+func (s side) over(o side) side {
+	ratio := func(a, b float64) float64 {
+		if b == 0 {
+			return 0
+		}
+		return a / b
+	}
+	return side{
+		P50: ratio(s.P50, o.P50), P99: ratio(s.P99, o.P99), PerSecond: ratio(s.PerSecond, o.PerSecond),
+		CPU: ratio(s.CPU, o.CPU), Envoy: ratio(s.Envoy, o.Envoy),
+	}
+}
+
+// sum fills in every side and ratio from the samples.
 func (r *row) sum() {
-	for _, s := range []*side{&r.Direct, &r.Host, &r.Pod} {
-		s.P50 = s.median(func(m sample) float64 { return micros(m.result.P50) })
-		s.P99 = s.median(func(m sample) float64 { return micros(m.result.P99) })
-		s.PerSecond = s.median(func(m sample) float64 { return m.result.PerSecond })
-		s.CPU = s.median(func(m sample) float64 { return micros(m.client+m.servers+m.envoy) / float64(m.result.Requests) })
-		s.Envoy = s.median(func(m sample) float64 { return micros(m.envoy) / float64(m.result.Requests) })
+	var all [sides][]side
+	for i, samples := range r.samples {
+		for _, m := range samples {
+			all[i] = append(all[i], m.figures())
+		}
+	}
+	compare := func(some, others []side) side {
+		var ratios []side
+		for round := range some {
+			ratios = append(ratios, some[round].over(others[round]))
+		}
+		return medians(ratios)
+	}
+	r.Direct, r.Host, r.Pod, r.Sidecar = medians(all[0]), medians(all[1]), medians(all[2]), medians(all[3])
+	r.HostToDirect, r.PodToDirect, r.PodToSidecar = compare(all[1], all[0]), compare(all[2], all[0]), compare(all[2], all[3])
+}
+
+// medians are those of each figure.
+func medians(all []side) side {
+	return side{
+		P50:       median(all, func(s side) float64 { return s.P50 }),
+		P99:       median(all, func(s side) float64 { return s.P99 }),
+		PerSecond: median(all, func(s side) float64 { return s.PerSecond }),
+		CPU:       median(all, func(s side) float64 { return s.CPU }),
+		Envoy:     median(all, func(s side) float64 { return s.Envoy }),
 	}
 }
 
-// median is the middle of a value over the samples.
-func (s *side) median(value func(sample) float64) float64 {
+// median is the middle of a value over the rounds.
+func median(all []side, value func(side) float64) float64 {
 	var values []float64
-	for _, m := range s.samples {
-		values = append(values, value(m))
+	for _, s := range all {
+		values = append(values, value(s))
 	}
 	slices.Sort(values)
 	mid := len(values) / 2
@@ -96,29 +153,30 @@ func (s *side) median(value func(sample) float64) float64 {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// printTable prints each figure of each row on every path, and the ratios to
-// the direct one.
+// printTable prints each figure of each row on every path, and the ratios.
 func printTable(rows []*row) {
-	const line = "%-23s %-24s %8s %8s %8s %8s %8s\n"
-	fmt.Printf(line, "", "", "direct", "host", "pod", "host", "pod")
+	const line = "%-23s %-22s %8s %8s %8s %8s  %11s %11s %11s\n"
+	fmt.Printf(line, "", "", "direct", "host", "pod", "sidecar", "host/direct", "pod/direct", "pod/sidecar")
 	for _, r := range rows {
 		name := r.Name
 		show := func(what string, value func(side) float64) {
-			direct, host, pod := value(r.Direct), value(r.Host), value(r.Pod)
-			ratio := func(v float64) string {
-				if direct == 0 {
-					return "-"
-				}
-				return fmt.Sprintf("%.2f x", v/direct)
+			cells := []any{name, what}
+			for _, s := range []side{r.Direct, r.Host, r.Pod, r.Sidecar} {
+				cells = append(cells, fmt.Sprintf("%.1f", value(s)))
 			}
-			number := func(v float64) string { return fmt.Sprintf("%.0f", v) }
-			fmt.Printf(line, name, what, number(direct), number(host), number(pod), ratio(host), ratio(pod))
+			for _, s := range []side{r.HostToDirect, r.PodToDirect, r.PodToSidecar} {
+				if value(s) == 0 {
+					cells = append(cells, "-")
+					continue
+				}
+				cells = append(cells, fmt.Sprintf("%.2f x", value(s)))
+			}
+			fmt.Printf(line, cells...)
 			name = ""
 		}
-		if r.rate > 0 {
-			show("p50, microseconds", func(s side) float64 { return s.P50 })
-			show("p99, microseconds", func(s side) float64 { return s.P99 })
-		} else {
+		show("p50, us", func(s side) float64 { return s.P50 })
+		show("p99, us", func(s side) float64 { return s.P99 })
+		if r.rate == 0 {
 			show("requests per second", func(s side) float64 { return s.PerSecond })
 		}
 		show("CPU per request, us", func(s side) float64 { return s.CPU })

@@ -27,10 +27,9 @@ const (
 // go on. Those of a pod that is gone may have nobody else to end them.
 const drainSeconds = "20"
 
-// Envoy is a real Envoy on a node.
+// Envoy is a real Envoy, on a node or in a pod.
 type Envoy struct {
 	*Process
-	node  *Node
 	admin *http.Client
 	log   string
 }
@@ -38,10 +37,6 @@ type Envoy struct {
 // StartEnvoy starts Envoy with what `nodevoy bootstrap` prints, and returns
 // when its admin socket answers: listeners come once an agent serves them.
 func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
-	binary, err := binary(envoyEnv, "make envoy")
-	if err != nil {
-		return nil, err
-	}
 	argv, err := nodevoy("bootstrap", "--run-dir", n.RunDir(), "--node-name", n.Name)
 	if err != nil {
 		return nil, err
@@ -50,20 +45,51 @@ func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(n.dir, "envoy"+n.generation+".yaml")
-	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
-		return nil, fmt.Errorf("write bootstrap: %w", err)
-	}
-	e := &Envoy{node: n, admin: unixClient(filepath.Join(n.RunDir(), "envoy-admin.sock"))}
-	// Standard output has the access log only; Envoy's own log goes to a file.
-	own := filepath.Join(n.dir, "envoy"+n.generation+".log")
-	e.Process, err = n.Start("access"+n.generation+".log", binary, "--config-path", config, "--disable-hot-restart",
-		"--concurrency", "1", "--drain-time-s", drainSeconds, "--log-path", own, "--log-level", "warning", "--file-flush-interval-msec", "100")
+	return n.startEnvoy(ctx, n.ns, envoyFiles{
+		config: filepath.Join(n.dir, "envoy"+n.generation+".yaml"),
+		// Standard output has the access log only; Envoy's own log goes to a file.
+		access: filepath.Join(n.dir, "access"+n.generation+".log"),
+		log:    filepath.Join(n.dir, "envoy"+n.generation+".log"),
+		admin:  filepath.Join(n.RunDir(), "envoy-admin.sock"),
+	}, bootstrap)
+}
+
+// StartSidecar starts Envoy in the pod's network namespace, with the flags of a
+// node's Envoy and this configuration. The admin socket in it is SidecarAdmin.
+func (p *Pod) StartSidecar(ctx context.Context, config string) (*Envoy, error) {
+	file := func(suffix string) string { return filepath.Join(p.Node.dir, p.Name+"-sidecar"+suffix) }
+	return p.Node.startEnvoy(ctx, p.ns, envoyFiles{
+		config: file(".yaml"), access: file("-access.log"), log: file(".log"), admin: p.SidecarAdmin(),
+	}, config)
+}
+
+// SidecarAdmin is the path of the admin socket of the pod's sidecar.
+func (p *Pod) SidecarAdmin() string {
+	return filepath.Join(p.Node.dir, p.Name+"-sidecar.sock")
+}
+
+// envoyFiles are the paths of an Envoy's configuration, its access log, its own
+// log and its admin socket.
+type envoyFiles struct{ config, access, log, admin string }
+
+// startEnvoy starts Envoy in a network namespace, with one worker, and returns
+// when its admin socket answers. The node ends it.
+func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, config string) (*Envoy, error) {
+	binary, err := binary(envoyEnv, "make envoy")
 	if err != nil {
 		return nil, err
 	}
-	e.log = own
-	err = e.until(ctx, "Envoy of "+n.Name, func() error {
+	if err := os.WriteFile(files.config, []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
+	}
+	e := &Envoy{admin: unixClient(files.admin), log: files.log}
+	e.Process, err = in.start(files.access, binary, "--config-path", files.config, "--disable-hot-restart",
+		"--concurrency", "1", "--drain-time-s", drainSeconds, "--log-path", files.log, "--log-level", "warning", "--file-flush-interval-msec", "100")
+	if err != nil {
+		return nil, err
+	}
+	*n.procs = append(*n.procs, e.Process)
+	err = e.until(ctx, "Envoy in "+in.name, func() error {
 		_, err := e.Admin(ctx, "/server_info")
 		return err
 	})

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/nodevoy/nodevoy/test/lab"
+	"github.com/nodevoy/nodevoy/test/lab/echo"
+)
+
+//go:embed sidecar.yaml
+var sidecarTemplate string
+
+// sidecar is what sidecar.yaml is rendered with.
+type sidecar struct {
+	// Admin is the path of the admin socket.
+	Admin string
+	Ports []sidecarPort
+	// Backends are the addresses of the Service's pods.
+	Backends []string
+	// HTTPLog and TCPLog are the access log, as JSON.
+	HTTPLog, TCPLog string
+}
+
+// sidecarPort is a port of the Service, where its connections are redirected to
+// in the pod, and the backends' port.
+type sidecarPort struct {
+	Name                     string
+	HTTP                     bool
+	Service, Listen, Backend int
+}
+
+// startSidecar starts Envoy in the path's pod with a plain configuration, has
+// the pod's connections to the Service redirected to it, and gives it the same
+// access log as the node's Envoy.
+func (p *path) startSidecar(ctx context.Context, nodes *lab.Envoy, web []*lab.Pod) (err error) {
+	with := sidecar{Admin: p.from.SidecarAdmin(), Ports: []sidecarPort{
+		{Name: "http", HTTP: true, Service: 80, Listen: 15001, Backend: echo.HTTPPort},
+		{Name: "grpc", HTTP: true, Service: echo.GRPCPort, Listen: 15002, Backend: echo.GRPCPort},
+		{Name: "tcp", Service: echo.TCPPort, Listen: 15003, Backend: echo.TCPPort},
+	}}
+	for _, pod := range web {
+		with.Backends = append(with.Backends, pod.IPs[0].String())
+	}
+	if with.HTTPLog, with.TCPLog, err = accessLogs(ctx, nodes); err != nil {
+		return err
+	}
+	parsed, err := template.New("sidecar").Parse(sidecarTemplate)
+	if err != nil {
+		return fmt.Errorf("parse sidecar.yaml: %w", err)
+	}
+	var config strings.Builder
+	if err := parsed.Execute(&config, with); err != nil {
+		return fmt.Errorf("render sidecar.yaml: %w", err)
+	}
+	if p.envoy, err = p.from.StartSidecar(ctx, config.String()); err != nil {
+		return err
+	}
+	for _, port := range with.Ports {
+		_, err := p.from.Run(ctx, "iptables", "-w", "-t", "nat", "-A", "OUTPUT", "-d", serviceIP, "-p", "tcp",
+			"--dport", strconv.Itoa(port.Service), "-j", "REDIRECT", "--to-ports", strconv.Itoa(port.Listen))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accessLogs are the access logs, as JSON, that an Envoy writes of requests and
+// of connections.
+func accessLogs(ctx context.Context, envoy *lab.Envoy) (http, tcp string, err error) {
+	text, err := envoy.Admin(ctx, "/config_dump?resource=dynamic_listeners")
+	if err != nil {
+		return "", "", err
+	}
+	var dump struct {
+		Configs []struct {
+			State struct {
+				Listener struct {
+					Chains []struct {
+						Filters []struct {
+							Name   string `json:"name"`
+							Config struct {
+								AccessLog json.RawMessage `json:"access_log"`
+							} `json:"typed_config"`
+						} `json:"filters"`
+					} `json:"filter_chains"`
+				} `json:"listener"`
+			} `json:"active_state"`
+		} `json:"configs"`
+	}
+	if err := json.Unmarshal([]byte(text), &dump); err != nil {
+		return "", "", fmt.Errorf("parse Envoy's listeners: %w", err)
+	}
+	logs := map[string]string{}
+	for _, listener := range dump.Configs {
+		for _, chain := range listener.State.Listener.Chains {
+			for _, filter := range chain.Filters {
+				if log := filter.Config.AccessLog; log != nil {
+					logs[filter.Name] = string(log)
+				}
+			}
+		}
+	}
+	if logs["http"] == "" || logs["tcp"] == "" {
+		return "", "", fmt.Errorf("no access log among Envoy's listeners: %v", logs)
+	}
+	return logs["http"], logs["tcp"], nil
+}

@@ -52,6 +52,7 @@ func TestRefusals(t *testing.T) {
 		"a route table out of range": {`redirect.routeTable=32766`, []string{"/redirect/routeTable", "32,765"}},
 		"a namespace's name":         {`redirect.excludedNamespaces=["Kube_System"]`, []string{"/redirect/excludedNamespaces/0", "'Kube_System' does not match"}},
 		"no workers":                 {`envoy.concurrency=0`, []string{"/envoy/concurrency", "got 0, want 1"}},
+		"workers by another word":    {`envoy.concurrency="all"`, []string{"/envoy/concurrency", "'auto'"}},
 		"an access log that is none": {`envoy.accessLog="csv"`, []string{"/envoy/accessLog", "'text', 'json', 'off'"}},
 		"off without quotes":         {`envoy.accessLog=false`, []string{"/envoy/accessLog", "'off'"}},
 		"a log level":                {`logLevel="verbose"`, []string{"/logLevel", "'debug', 'info', 'warn', 'error'"}},

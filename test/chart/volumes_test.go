@@ -137,3 +137,34 @@ func TestHeap(t *testing.T) {
 		})
 	}
 }
+
+// Envoy has a worker for each whole CPU that it is sure to get.
+func TestWorkers(t *testing.T) {
+	for name, tc := range map[string]struct{ set, want string }{
+		"the default":            {`envoy.accessLog="text"`, "1"},
+		"a number":               {`envoy.concurrency=3`, "3"},
+		"a number above request": {`envoy={"concurrency":4,"resources":{"requests":{"cpu":"2"}}}`, "4"},
+		"whole CPUs":             {`envoy.resources={"requests":{"cpu":4}}`, "4"},
+		"whole CPUs as text":     {`envoy.resources={"requests":{"cpu":"4"}}`, "4"},
+		"thousandths":            {`envoy.resources={"requests":{"cpu":"2000m"}}`, "2"},
+		"rounded down":           {`envoy.resources={"requests":{"cpu":"2999m"}}`, "2"},
+		"a fraction":             {`envoy.resources={"requests":{"cpu":1.5}}`, "1"},
+		"a limit above":          {`envoy.resources={"requests":{"cpu":"1"},"limits":{"cpu":"8"}}`, "1"},
+		"a limit alone":          {`envoy.resources={"requests":{"cpu":null},"limits":{"cpu":"3"}}`, "3"},
+		"neither":                {`envoy.resources={"requests":{"cpu":null}}`, "1"},
+		"no resources":           {`envoy.resources=null`, "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var args []string
+			for _, c := range containers(decode(t, render(t, "--set-json", tc.set))) {
+				if c.Name == "envoy" {
+					args = c.Args
+				}
+			}
+			at := slices.Index(args, "--concurrency")
+			if at < 0 || at+1 == len(args) || args[at+1] != tc.want {
+				t.Errorf("want --concurrency %s in %q", tc.want, args)
+			}
+		})
+	}
+}

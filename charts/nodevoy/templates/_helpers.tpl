@@ -173,3 +173,18 @@ of sockets. */}}
 {{- div (mul (include "nodevoy.envoyLimit" . | int64) 4) 5 }}
 {{- end }}
 {{- end }}
+
+{{/* The number of Envoy's workers. "auto" is the whole CPUs that its container
+requests, or is limited to if it requests none, and 1 at least. A node of two cores
+or more that runs the pod has more. */}}
+{{- define "nodevoy.envoyWorkers" -}}
+{{- $asked := toString .Values.envoy.concurrency }}
+{{- if eq $asked "auto" }}
+{{- $resources := .Values.envoy.resources | default dict }}
+{{- $cpu := ($resources.requests | default dict).cpu | default ($resources.limits | default dict).cpu | default 0 | toString }}
+{{- $cores := hasSuffix "m" $cpu | ternary (divf (trimSuffix "m" $cpu | float64) 1000) (float64 $cpu) }}
+{{- max 1 (floor $cores | int) }}
+{{- else }}
+{{- $asked }}
+{{- end }}
+{{- end }}

@@ -3,7 +3,9 @@
 package xds
 
 import (
+	"cmp"
 	"net/netip"
+	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,17 +14,22 @@ import (
 )
 
 // column is one field of the access log: its name in JSON, how text quotes it,
-// and what Envoy puts there for a request and for a connection.
+// and the format of what Envoy puts there for a request and for a connection,
+// which is empty for what is never known.
 type column struct {
 	name      string
 	open, end string
 	http, tcp string
 }
 
-// columns are the access log's, in order. The client's address is that of its
-// socket, which no header can forge. The last two are namespace/pod of the
-// client, which Envoy knows in pod mode, and of the backend.
-func columns() []column {
+// columns are the access log's of a listener, in order. The client's address is
+// that of its socket, which no header can forge. The last two are namespace/pod
+// of the client, which is known in pod mode, and of the backend.
+func columns(cfg Config, spec ListenerSpec) []column {
+	client := ""
+	if cfg.PodMode {
+		client = literal(spec.Target.Name())
+	}
 	return []column{
 		{"time", "[", "]", "%START_TIME%", "%START_TIME%"},
 		{"method", `"`, "", "%REQ(:METHOD)%", "-"},
@@ -38,58 +45,68 @@ func columns() []column {
 		{"upstream_cluster", "", "", "%UPSTREAM_CLUSTER%", "%UPSTREAM_CLUSTER%"},
 		{"response_flags", "", "", "%RESPONSE_FLAGS%", "%RESPONSE_FLAGS%"},
 		{"source", "", "", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"},
-		{"source_pod", "", "", "%METADATA(LISTENER:" + metadataKey + ":" + podField + ")%", "%METADATA(LISTENER:" + metadataKey + ":" + podField + ")%"},
+		{"source_pod", "", "", client, client},
 		{"backend", "", "", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%"},
 	}
 }
 
-// httpAccessLog writes a line for each request, but not for those made to the
-// listener itself, at the address own, if it is one.
-func httpAccessLog(cfg Config, own netip.AddrPort) []*accesslogv3.AccessLog {
-	logs := accessLog(cfg, func(c column) string { return c.http })
+// literal is the format that gives this text.
+func literal(text string) string {
+	return strings.ReplaceAll(utf8(text), "%", "%%")
+}
+
+// httpAccessLog writes a line for each request to a listener, but in host mode
+// not for those whose connection was made to the listener itself.
+func httpAccessLog(cfg Config, spec ListenerSpec) []*accesslogv3.AccessLog {
+	logs := accessLog(cfg, spec, func(c column) string { return c.http })
 	for _, l := range logs {
-		if own.IsValid() {
-			l.Filter = redirectedOnly(own)
+		if !cfg.PodMode {
+			l.Filter = redirectedOnly(cfg.listenerAddress(spec.Addr, spec.Class))
 		}
 	}
 	return logs
 }
 
-// tcpAccessLog writes a line for each connection, when it ends.
-func tcpAccessLog(cfg Config) []*accesslogv3.AccessLog {
-	return accessLog(cfg, func(c column) string { return c.tcp })
+// tcpAccessLog writes a line for each connection to a listener, when it ends.
+func tcpAccessLog(cfg Config, spec ListenerSpec) []*accesslogv3.AccessLog {
+	return accessLog(cfg, spec, func(c column) string { return c.tcp })
 }
 
-func accessLog(cfg Config, value func(column) string) []*accesslogv3.AccessLog {
+func accessLog(cfg Config, spec ListenerSpec, value func(column) string) []*accesslogv3.AccessLog {
 	var format *corev3.SubstitutionFormatString
 	switch cfg.AccessLog {
 	case AccessLogOff:
 		return nil
 	case AccessLogJSON:
-		format = jsonLine(value)
+		format = jsonLine(columns(cfg, spec), value)
 	default:
-		format = textFormat(textLine(value))
+		format = textFormat(textLine(columns(cfg, spec), value))
 	}
 	return []*accesslogv3.AccessLog{accessLogger(pack(&streamv3.StdoutAccessLog{
 		AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
 	}))}
 }
 
-func textLine(value func(column) string) string {
+// textLine is the format of a line of text, with "-" for what is never known.
+func textLine(columns []column, value func(column) string) string {
 	line := ""
-	for i, c := range columns() {
+	for i, c := range columns {
 		if i > 0 {
 			line += " "
 		}
-		line += c.open + value(c) + c.end
+		line += c.open + cmp.Or(value(c), "-") + c.end
 	}
 	return line + "\n"
 }
 
-func jsonLine(value func(column) string) *corev3.SubstitutionFormatString {
+// jsonLine is the format of an object, with null for what is never known.
+func jsonLine(columns []column, value func(column) string) *corev3.SubstitutionFormatString {
 	fields := &structpb.Struct{Fields: map[string]*structpb.Value{}}
-	for _, c := range columns() {
-		fields.Fields[c.name] = structpb.NewStringValue(value(c))
+	for _, c := range columns {
+		fields.Fields[c.name] = structpb.NewNullValue()
+		if v := value(c); v != "" {
+			fields.Fields[c.name] = structpb.NewStringValue(v)
+		}
 	}
 	return &corev3.SubstitutionFormatString{
 		Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},

@@ -35,10 +35,6 @@ const (
 	shrinkAt, refuseAt = 0.9, 0.97
 	// heapInterval is how often Envoy looks at its heap.
 	heapInterval = 250 * time.Millisecond
-	// envoyPrefix replaces x-envoy in the names of headers Envoy acts on or
-	// adds, so that x-envoy- headers, which are between the client and the
-	// server, mean nothing here and pass untouched.
-	envoyPrefix = privatePrefix + "envoy"
 )
 
 // Bootstrap is the configuration Envoy starts with, as YAML: where the agent

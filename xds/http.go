@@ -3,8 +3,7 @@
 package xds
 
 import (
-	"net/netip"
-
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
@@ -15,8 +14,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // Limits no application meets. The proxy must not refuse what the server would
@@ -37,13 +34,12 @@ func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
 	return []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: anyUpgrade}, {UpgradeType: "CONNECT"}}
 }
 
-// connectionManager passes requests on as they came. Each setting that is not
-// about routing turns off something that Envoy would do to them by default.
-// Requests to the address own, if it is one, are those to the listener itself:
-// they are not logged.
-func connectionManager(cfg Config, class model.Class, own netip.AddrPort) *hcmv3.HttpConnectionManager {
+// connectionManager passes requests on as they came, and logs them. Each
+// setting that is not about routing turns off something that Envoy would do to
+// them by default.
+func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.AccessLog) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
-		StatPrefix: class.String(),
+		StatPrefix: statPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: RouteName,
 		}},
@@ -56,7 +52,7 @@ func connectionManager(cfg Config, class model.Class, own netip.AddrPort) *hcmv3
 			}})),
 			httpFilter("router", pack(&routerv3.Router{SuppressEnvoyHeaders: true})),
 		},
-		AccessLog: httpAccessLog(cfg, own),
+		AccessLog: logs,
 
 		HttpProtocolOptions:       downstream1Options(),
 		Http2ProtocolOptions:      http2Options(),

@@ -52,7 +52,6 @@ func listener(cfg Config, name string, spec ListenerSpec) *listenerv3.Listener {
 		// The figures of all pods are one: with those of each, the metrics would
 		// grow with every pod.
 		l.StatPrefix = spec.Class.String()
-		l.Metadata = metadata(podField, spec.Target.Name())
 	}
 	switch spec.Class {
 	case model.ClassHTTP:
@@ -61,11 +60,11 @@ func listener(cfg Config, name string, spec ListenerSpec) *listenerv3.Listener {
 			l.FilterChains = append(l.FilterChains, answeringChain(cfg, own))
 		}
 	case model.ClassTCP:
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, spec.Class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, spec)}
 	default:
 		http := httpChain(cfg, spec)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, spec.Class)}
+		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, spec)}
 		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", pack(&inspectorv3.HttpInspector{})))
 		// A client that waits for the server to speak first is not HTTP.
 		l.ListenerFiltersTimeout = durationpb.New(cfg.DetectTimeout)
@@ -105,15 +104,12 @@ func closingChain(own []netip.Addr) *listenerv3.FilterChain {
 // like an Envoy that doesn't serve. It has the routes and their answer, writes
 // no log, and takes few connections, as a pod might fill it.
 func answeringChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
-	cfg.AccessLog = AccessLogOff
-	manager := connectionManager(cfg, model.ClassHTTP, netip.AddrPort{})
-	manager.StatPrefix = "not-redirected"
 	return &listenerv3.FilterChain{
 		Name:             "not-redirected",
 		FilterChainMatch: notRedirected(own),
 		Filters: []*listenerv3.Filter{
 			connectionLimit("not-redirected", maxProbes),
-			networkFilter("http", pack(manager)),
+			networkFilter("http", pack(connectionManager(cfg, "not-redirected", nil))),
 		},
 	}
 }
@@ -121,18 +117,15 @@ func answeringChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
 // httpChain speaks HTTP/1 and HTTP/2. In host mode, a request that was not
 // redirected meets the routes' own answer to it, and is not logged.
 func httpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
-	var own netip.AddrPort
-	if !cfg.PodMode {
-		own = cfg.listenerAddress(spec.Addr, spec.Class)
-	}
+	manager := connectionManager(cfg, spec.Class.String(), httpAccessLog(cfg, spec))
 	return &listenerv3.FilterChain{
 		Name:    "http",
-		Filters: append(podFilters(cfg, spec.Class), networkFilter("http", pack(connectionManager(cfg, spec.Class, own)))),
+		Filters: append(podFilters(cfg, spec.Class), networkFilter("http", pack(manager))),
 	}
 }
 
 // tcpChain passes bytes, to the cluster named by the connection's destination.
-func tcpChain(cfg Config, class model.Class) *listenerv3.FilterChain {
+func tcpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
 	setCluster := &filterstatev3.Config{
 		OnNewConnection: []*commonstatev3.FilterStateValue{{
 			Key:   &commonstatev3.FilterStateValue_ObjectKey{ObjectKey: "envoy.tcp_proxy.cluster"},
@@ -140,7 +133,7 @@ func tcpChain(cfg Config, class model.Class) *listenerv3.FilterChain {
 		}},
 	}
 	proxy := &tcpproxyv3.TcpProxy{
-		StatPrefix: class.String(),
+		StatPrefix: spec.Class.String(),
 		// Never used: the filter state always names the cluster.
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: "none"},
 		OnDemand: &tcpproxyv3.TcpProxy_OnDemand{
@@ -149,11 +142,11 @@ func tcpChain(cfg Config, class model.Class) *listenerv3.FilterChain {
 		},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(3),
-		AccessLog:          tcpAccessLog(cfg),
+		AccessLog:          tcpAccessLog(cfg, spec),
 	}
 	return &listenerv3.FilterChain{
 		Name: "tcp",
-		Filters: append(podFilters(cfg, class),
+		Filters: append(podFilters(cfg, spec.Class),
 			networkFilter("cluster", pack(setCluster)),
 			networkFilter("tcp", pack(proxy)),
 		),

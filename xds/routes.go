@@ -56,51 +56,77 @@ func routeConfiguration(cfg Config) *routev3.RouteConfiguration {
 
 // defaultRoutes all lead to the same backends. They differ in how they undo
 // what Envoy did to the request: to the Host that it did not have, the absolute
-// URL, the x-forwarded-proto. The plain case comes last, as it matches all.
+// URL, the x-forwarded-proto. Envoy tries one after the other, so the first is
+// the one that most requests take.
 func defaultRoutes() []*routev3.Route {
-	var out []*routev3.Route
-	for _, match := range []func() *routev3.RouteMatch{withoutHost, absoluteURL, anyPath, anyConnect} {
-		ownProto, noProto := forward(match()), forward(match())
-		ownProto.Match.Headers = append(ownProto.Match.Headers, &routev3.HeaderMatcher{
-			Name:                 protoHeader,
-			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-		})
-		noProto.RequestHeadersToRemove = []string{"x-forwarded-proto"}
-		out = append(out, ownProto, noProto)
+	return []*routev3.Route{
+		withoutProto(forward(anyPath(not(ownProto()), not(absoluteURL()), not(withoutHost())))),
+		forward(anyPath(ownProto(), not(absoluteURL()), not(withoutHost()))),
+		toAbsolute(withoutProto(forward(anyPath(not(ownProto()), absoluteURL())))),
+		toAbsolute(forward(anyPath(absoluteURL()))),
+		toDestination(withoutProto(forward(anyPath(not(ownProto()))))),
+		toDestination(forward(anyPath())),
+		withoutProto(forward(anyConnect(not(ownProto())))),
+		forward(anyConnect()),
 	}
-	for _, r := range out[:2] {
-		r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewrite{HostRewrite: destination}
-	}
-	for _, r := range out[2:4] {
-		r.GetRoute().ClusterSpecifier = &routev3.RouteAction_ClusterHeader{ClusterHeader: formHeader}
-	}
-	return out
 }
 
-func withoutHost() *routev3.RouteMatch {
-	match := anyPath()
-	match.Headers = []*routev3.HeaderMatcher{headerIs(":authority", noHost)}
-	return match
+// withoutProto drops the x-forwarded-proto that Envoy added.
+func withoutProto(r *routev3.Route) *routev3.Route {
+	r.RequestHeadersToRemove = []string{"x-forwarded-proto"}
+	return r
 }
 
-func absoluteURL() *routev3.RouteMatch {
-	match := anyPath()
-	match.Headers = []*routev3.HeaderMatcher{{
+// toDestination makes the address that the client connected to the Host.
+func toDestination(r *routev3.Route) *routev3.Route {
+	r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewrite{HostRewrite: destination}
+	return r
+}
+
+// toAbsolute sends to the cluster for requests that have an absolute URL.
+func toAbsolute(r *routev3.Route) *routev3.Route {
+	r.GetRoute().ClusterSpecifier = &routev3.RouteAction_ClusterHeader{ClusterHeader: formHeader}
+	return r
+}
+
+// ownProto matches requests that came with an x-forwarded-proto.
+func ownProto() *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 protoHeader,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+	}
+}
+
+// withoutHost matches HTTP/1.0 requests that came without a Host.
+func withoutHost() *routev3.HeaderMatcher { return headerIs(":authority", noHost) }
+
+// absoluteURL matches HTTP/1.1 requests that have an absolute URL.
+func absoluteURL() *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
 		Name: formHeader,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
 			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: absolutePrefix},
 		}},
-	}}
-	return match
+	}
 }
 
-func anyConnect() *routev3.RouteMatch {
-	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}}
+// not matches what the matcher doesn't.
+func not(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
+	m.InvertMatch = true
+	return m
 }
 
-// anyPath matches every request but CONNECT.
-func anyPath() *routev3.RouteMatch {
-	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+// anyConnect matches every CONNECT request that all of the matchers match.
+func anyConnect(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+	return &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}},
+		Headers:       headers,
+	}
+}
+
+// anyPath matches every request but CONNECT that all of the matchers match.
+func anyPath(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}, Headers: headers}
 }
 
 func headerIs(name, value string) *routev3.HeaderMatcher {

@@ -127,7 +127,7 @@ func TestAccessLogOff(t *testing.T) {
 // our own headers.
 func TestAccessLogIsOneLine(t *testing.T) {
 	w := newLogged(t, xds.AccessLogText)
-	if _, err := say("10.96.1.10:80", "GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: a\tb\x80\r\nX-Nodevoy-Destination: q\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := say("10.96.1.10:80", "GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: a\tb\x80\r\nX-Nodevoy-Destination: q\r\nX-Nodevoy-Envoy-External-Address: q\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	lines := w.rig.accessLog(1)

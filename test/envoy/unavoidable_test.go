@@ -85,9 +85,11 @@ func rewrittenRequests() []wireCase {
 			response: answer,
 		},
 		{
-			name:     "our own headers",
-			why:      "what a client sends as x-nodevoy- means nothing, and reaches nobody",
-			request:  get11("/", "x-nodevoy-destination: 10.96.1.99:80\r\nX-Nodevoy-Destination: 10.96.1.98:80\r\nX-NODEVOY-form: HTTP/1.1 http 10.96.1.99:80\r\nx-nodevoy-upgrade: mine\r\nx-nodevoy-forwarded-proto: https\r\nx-nodevoy-envoy-upstream-rq-timeout-ms: 1\r\nx-nodevoy-envoy-internal: true\r\nx-nodevoy-any: 1\r\nA: b\r\n"),
+			name: "our own headers",
+			why:  "what a client sends as x-nodevoy- means nothing, and reaches nobody",
+			request: get11("/", "x-nodevoy-destination: 10.96.1.99:80\r\nX-Nodevoy-Destination: 10.96.1.98:80\r\nX-NODEVOY-form: HTTP/1.1 http 10.96.1.99:80\r\nx-nodevoy-upgrade: mine\r\nx-nodevoy-forwarded-proto: https\r\nx-nodevoy-envoy-upstream-rq-timeout-ms: 1\r\nx-nodevoy-envoy-internal: true\r\nx-nodevoy-any: 1\r\n"+
+				"x-nodevoy-envoy-external-address: 10.96.1.99:80\r\nX-Nodevoy-Envoy-External-Address: 10.96.1.98:80\r\nX-NODEVOY-ENVOY-downstream-service-node: HTTP/1.1 http 10.96.1.99:80\r\n"+
+				"x-nodevoy-envoy-original-path: mine\r\nx-nodevoy-envoy-downstream-service-cluster: https\r\nA: b\r\n"),
 			seen:     get11("/", "A: b\r\n"),
 			response: answer,
 		},

@@ -10,6 +10,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
@@ -38,8 +39,8 @@ const (
 )
 
 // Bootstrap is the configuration Envoy starts with, as YAML: where the agent
-// is, and that everything else comes from there. It is the same for every
-// node but for the node's name.
+// is, from which nearly everything else comes, and where health checks are
+// answered. Only the node's name differs between nodes.
 func Bootstrap(cfg Config) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
@@ -56,7 +57,11 @@ func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
 			AdsConfig: adsConfig(),
 			LdsConfig: ads(),
 		},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agentCluster(cfg)}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Clusters:  []*clusterv3.Cluster{agentCluster(cfg)},
+			Listeners: []*listenerv3.Listener{healthListener(cfg)},
+		},
+		Watchdogs:       watchdogs(),
 		LayeredRuntime:  runtime(),
 		OverloadManager: overload(cfg),
 		// A cluster's hundreds of counters take memory only once it is used.

@@ -39,9 +39,10 @@ func (a *AccessLog) UnmarshalText(text []byte) error {
 type Config struct {
 	// NodeID is the id Envoy gives itself: the node's name.
 	NodeID string
-	// Socket is the path of the unix socket of the ADS server; AdminSocket
-	// that of Envoy's admin interface. Both are for their owner only (0600).
-	Socket, AdminSocket string
+	// Socket is the path of the unix socket of the ADS server, AdminSocket that
+	// of Envoy's admin interface, and HealthSocket that where Envoy's worker
+	// threads answer health checks. All are for their owner only (0600).
+	Socket, AdminSocket, HealthSocket string
 	// Address4 and Address6 are where the listeners listen, and nowhere else.
 	// The zero address means: none of that family.
 	Address4, Address6 netip.Addr
@@ -89,6 +90,7 @@ func Default() Config {
 	return Config{
 		Socket:               "/run/nodevoy/xds.sock",
 		AdminSocket:          "/run/nodevoy/envoy-admin.sock",
+		HealthSocket:         "/run/nodevoy/envoy-health.sock",
 		AccessLog:            AccessLogText,
 		UpstreamMark:         0x10,
 		MaxConnectionsPerPod: 10_000,
@@ -110,7 +112,9 @@ func (c Config) Validate() error {
 	if c.NodeID == "" {
 		bad("node id: empty")
 	}
-	for name, path := range map[string]string{"xds socket": c.Socket, "admin socket": c.AdminSocket} {
+	for name, path := range map[string]string{
+		"xds socket": c.Socket, "admin socket": c.AdminSocket, "health socket": c.HealthSocket,
+	} {
 		if path == "" || path[0] != '/' || len(path) > maxSocketPath {
 			bad("%s %q: want an absolute path of at most %d bytes", name, path, maxSocketPath)
 		}
@@ -163,7 +167,8 @@ func (c Config) validateListeners() []error {
 	return errs
 }
 
-// minHeap is what Envoy needs to do anything, in bytes.
+// minHeap is what Envoy needs to do anything, in bytes. The chart's values have
+// the same bound.
 const minHeap = 64 << 20
 
 // validateLimits is about pod mode, and what bounds Envoy.

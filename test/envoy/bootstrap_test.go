@@ -49,10 +49,10 @@ func TestEveryConfigurationIsAcked(t *testing.T) {
 	}
 }
 
-// TestSocketsAreForTheirOwner looks at the modes of both sockets.
+// TestSocketsAreForTheirOwner looks at the modes of all sockets.
 func TestSocketsAreForTheirOwner(t *testing.T) {
 	r := newRig(t, nodeOf(t))
-	for _, path := range []string{r.cfg.Socket, r.cfg.AdminSocket} {
+	for _, path := range []string{r.cfg.Socket, r.cfg.AdminSocket, r.cfg.HealthSocket} {
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)

@@ -169,7 +169,8 @@ func TestPodAccessLog(t *testing.T) {
 
 // TestHeapBound: an Envoy close to the bound of its heap takes no connections,
 // so that the agent's probe fails, and takes them again, with those that
-// waited, once there is room.
+// waited, once there is room. It stays healthy all the while: a restart would
+// cut the connections it has.
 func TestHeapBound(t *testing.T) {
 	// Nor does the kernel take much for a server that reads nothing.
 	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -222,6 +223,9 @@ func TestHeapBound(t *testing.T) {
 	})
 	if r.probe() == nil {
 		t.Error("the probe is answered")
+	}
+	if err := r.health(); err != nil {
+		t.Errorf("health check: %v", err)
 	}
 	waiting, err := net.DialTimeout("tcp", "10.96.1.10:80", 5*time.Second)
 	if err != nil {

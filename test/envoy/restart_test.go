@@ -130,7 +130,7 @@ func TestTwoEnvoys(t *testing.T) {
 	ended := make(chan struct{}, 8)
 	r := newRigWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- struct{}{} })}})
 	first := r.envoy
-	r.cfg.AdminSocket = r.path("admin2.sock")
+	r.cfg.AdminSocket, r.cfg.HealthSocket = r.path("admin2.sock"), r.path("health2.sock")
 	r.startEnvoy()
 	eventually(t, 10*time.Second, func() error {
 		if st := r.server.Status(); st.Streams != 2 || !st.Settled || !st.ListenersAcked {

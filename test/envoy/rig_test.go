@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/nodevoy/nodevoy/agent/healthcheck"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
@@ -52,7 +53,8 @@ func testConfig(dir string) xds.Config {
 	cfg := xds.Default()
 	cfg.NodeID = "node-a"
 	cfg.Socket = filepath.Join(dir, "xds.sock")
-	cfg.AdminSocket = filepath.Join(dir, "admin.sock")
+	cfg.AdminSocket = filepath.Join(dir, healthcheck.EnvoyAdminSocket)
+	cfg.HealthSocket = filepath.Join(dir, healthcheck.EnvoySocket)
 	cfg.Address4 = netip.MustParseAddr(listen4)
 	cfg.Address6 = netip.MustParseAddr(listen6)
 	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
@@ -71,6 +73,8 @@ type rig struct {
 	workers int
 	// pods are those whose namespaces Envoy listens in, in pod mode.
 	pods []*pod
+	// replace is a replacement in the text of the bootstrap, if set.
+	replace *strings.Replacer
 }
 
 // setup is how a rig differs from what an agent would run.
@@ -149,6 +153,9 @@ func (r *rig) startEnvoy() {
 	bootstrap, err := xds.Bootstrap(r.cfg)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.replace != nil {
+		bootstrap = []byte(r.replace.Replace(string(bootstrap)))
 	}
 	if err := os.WriteFile(r.path("bootstrap.yaml"), bootstrap, 0o600); err != nil {
 		r.t.Fatal(err)
@@ -334,4 +341,16 @@ func (r *rig) accessLog(n int) []string {
 		return nil
 	})
 	return lines
+}
+
+// post changes something by Envoy's admin interface.
+func (r *rig) post(path string) {
+	r.t.Helper()
+	resp, err := r.admin.Post("http://admin"+path, "", http.NoBody)
+	if err != nil {
+		r.t.Fatalf("admin %s: %v", path, err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		r.t.Fatalf("admin %s: %s, %v", path, resp.Status, err)
+	}
 }

@@ -135,7 +135,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 	}
 	a.parts = []runner{
 		src.Run, envoy.Run, l.proof.prober.run, l.run, health.run,
-		debug.NewServer(DebugSocket(a.cfg.RunDir), view, a.log.Named("debug")).Run,
+		debug.NewServer(DebugSocket(a.cfg.RunDir), view, health.checks(), a.log.Named("debug")).Run,
 	}
 	return nil
 }

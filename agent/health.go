@@ -139,22 +139,17 @@ func (h *healthServer) listen(ctx context.Context) (net.Listener, error) {
 	}
 }
 
+// checks are the health checks, as of the last state.
+func (h *healthServer) checks() debug.Health {
+	return debug.Health{
+		Live:  func() string { return h.state.Load().stuck(time.Now(), h.stuckAfter) },
+		Ready: func() string { return h.state.Load().ready(time.Now(), h.stuckAfter) },
+	}
+}
+
 func (h *healthServer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, h.state.Load().stuck(time.Now(), h.stuckAfter))
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, h.state.Load().ready(time.Now(), h.stuckAfter))
-	})
+	h.checks().Register(mux)
 	return mux
-}
-
-func answer(w http.ResponseWriter, problem string) {
-	if problem != "" {
-		http.Error(w, problem, http.StatusServiceUnavailable)
-		return
-	}
-	_, _ = fmt.Fprintln(w, "ok") // The client is gone if this fails; nobody is left to tell.
 }

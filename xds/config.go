@@ -175,7 +175,7 @@ const minHeap = 64 << 20
 func (c Config) validateLimits() []error {
 	var errs []error
 	if c.MaxHeap != 0 && c.MaxHeap < minHeap {
-		errs = append(errs, fmt.Errorf("most heap of Envoy %d: want none, or at least %d bytes", c.MaxHeap, minHeap))
+		errs = append(errs, fmt.Errorf("heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap))
 	}
 	if !c.PodMode {
 		return errs

@@ -11,8 +11,8 @@ import (
 	"net/http"
 )
 
-// Fetch asks the agent at this unix socket for its view; all asks for every
-// frontend, not just those in use.
+// Fetch returns the view of the agent at this unix socket; all is for every
+// frontend, not only those in use.
 func Fetch(ctx context.Context, socket string, all bool) (v View, err error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -26,15 +26,15 @@ func Fetch(ctx context.Context, socket string, all bool) (v View, err error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return View{}, fmt.Errorf("make status request: %w", err)
+		return View{}, fmt.Errorf("make the status request: %w", err)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return View{}, fmt.Errorf("ask the agent at %s (is it running on this node, and may you open its socket?): %w", socket, err)
+		return View{}, fmt.Errorf("request status of the agent at %s: %w", socket, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode != http.StatusOK {
-		return View{}, fmt.Errorf("ask the agent at %s: %s", socket, resp.Status)
+		return View{}, fmt.Errorf("request status of the agent at %s: %s", socket, resp.Status)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
 		return View{}, fmt.Errorf("read the agent's answer: %w", err)

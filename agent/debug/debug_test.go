@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap/zaptest"
+
+	"github.com/nodevoy/nodevoy/agent/healthcheck"
 )
 
 func sample(now time.Time) View {
@@ -123,10 +125,11 @@ demo       web       10.244.1.6          yes       no          rules of its own:
 	}
 }
 
-// TestServerAnswersItsOwnerOnly serves a view on a socket that was left behind
-// by another process, and reads it back, also after the socket was removed.
+// TestServerAnswersItsOwnerOnly serves a view and the health checks on a socket
+// that another process left behind, and reads them back, also after the socket was
+// removed.
 func TestServerAnswersItsOwnerOnly(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "agent.sock")
+	socket := filepath.Join(t.TempDir(), healthcheck.AgentSocket)
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -142,10 +145,11 @@ func TestServerAnswersItsOwnerOnly(t *testing.T) {
 		}
 		return View{Node: "not all"}
 	}
+	health := Health{Live: func() string { return "" }, Ready: func() string { return "waiting for Envoy" }}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := NewServer(socket, view, zaptest.NewLogger(t)).Run(ctx); err != nil {
+		if err := NewServer(socket, view, health, zaptest.NewLogger(t)).Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
@@ -157,6 +161,12 @@ func TestServerAnswersItsOwnerOnly(t *testing.T) {
 	}
 	if got := fetch(t, socket, false); got.Node != "not all" {
 		t.Errorf("asked for frontends in use, got %q", got.Node)
+	}
+	if err := healthcheck.Check(t.Context(), filepath.Dir(socket), healthcheck.Live); err != nil {
+		t.Errorf("live: %v", err)
+	}
+	if err := healthcheck.Check(t.Context(), filepath.Dir(socket), healthcheck.Ready); err == nil || err.Error() != "waiting for Envoy" {
+		t.Errorf("ready: got error %v", err)
 	}
 	info, err := os.Stat(socket)
 	if err != nil || info.Mode().Perm() != 0o600 {

@@ -21,13 +21,14 @@ import (
 type Server struct {
 	socket string
 	view   func(all bool) View
+	health Health
 	log    *zap.Logger
 }
 
 // NewServer makes a server for the socket's path. view is called for each
 // request; all asks for every frontend, not just those in use.
-func NewServer(socket string, view func(all bool) View, log *zap.Logger) *Server {
-	return &Server{socket: socket, view: view, log: log}
+func NewServer(socket string, view func(all bool) View, health Health, log *zap.Logger) *Server {
+	return &Server{socket: socket, view: view, health: health, log: log}
 }
 
 // Run serves until ctx ends, on a socket that it makes anew should it vanish. A
@@ -39,6 +40,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.status)
+	s.health.Register(mux)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		ln.Keep(ctx, s.log)

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package debug answers, on this node only, what the agent knows and has done.
-// It is given a View, which the agent makes from its published state, and
-// serves it on a unix socket; nothing is computed on request. The same types
-// are read back by the command line.
 package debug
 
 import "time"

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -127,36 +126,6 @@ func parsePort(s string) (uint16, error) {
 		return 0, fmt.Errorf("%q is no port from 1 to 65535", s)
 	}
 	return uint16(n), nil
-}
-
-// bytesVar is a size in bytes.
-type bytesVar struct{ p *uint64 }
-
-func (v bytesVar) Type() string { return "size" }
-func (v bytesVar) String() string {
-	n := *v.p
-	for _, unit := range []string{"", "Ki", "Mi"} {
-		if n%1024 != 0 || n == 0 {
-			return strconv.FormatUint(n, 10) + unit
-		}
-		n /= 1024
-	}
-	return strconv.FormatUint(n, 10) + "Gi"
-}
-
-func (v bytesVar) Set(s string) error {
-	digits, shift := s, 0
-	for i, unit := range []string{"Ki", "Mi", "Gi"} {
-		if rest, ok := strings.CutSuffix(s, unit); ok {
-			digits, shift = rest, 10*(i+1)
-		}
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n > math.MaxUint64>>shift {
-		return fmt.Errorf("%q is no size: want bytes, or a number with Ki, Mi or Gi", s)
-	}
-	*v.p = n << shift
-	return nil
 }
 
 // hexVar is a number, best written in hexadecimal.

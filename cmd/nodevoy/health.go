@@ -6,43 +6,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/healthcheck"
 )
 
 func newHealth() *cobra.Command {
 	cfg := agent.DefaultConfig()
 	cmd := &cobra.Command{
-		Use:   "health ready|live",
-		Short: "Exit with 0 if this node redirects (ready) or nothing is stuck (live), for probes",
+		Use:   "health live|ready|envoy",
+		Short: "Check the health of this node's agent or Envoy",
+		Long: "Check the health of this node's agent or Envoy, and exit with 0 if the check passes:\n\n" +
+			"  live   the agent is running and not stuck\n" +
+			"  ready  this node redirects\n" +
+			"  envoy  Envoy serves connections; the agent need not be running",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || (args[0] != "ready" && args[0] != "live") {
-				return usageError{errors.New("health wants one word, ready or live")}
+			if len(args) != 1 || !healthcheck.Known(args[0]) {
+				return usageError{errors.New("health takes one argument: live, ready or envoy")}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
 			defer cancel()
-			v, err := debug.Fetch(ctx, agent.DebugSocket(cfg.RunDir), false)
+			err := healthcheck.Check(ctx, cfg.RunDir, args[0])
+			if err != nil && args[0] == healthcheck.Envoy {
+				return explain(err, "Envoy", filepath.Join(cfg.RunDir, healthcheck.EnvoySocket))
+			}
 			if err != nil {
-				return err
-			}
-			problem := v.NotReady
-			if args[0] == "live" {
-				problem = v.Stuck
-			}
-			if problem != "" {
-				return errors.New(problem)
+				return explain(err, "the agent", agent.DebugSocket(cfg.RunDir))
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory of the agent's sockets")
+	cmd.Flags().StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory of the agent's and Envoy's sockets")
 	return cmd
 }

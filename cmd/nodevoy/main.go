@@ -22,6 +22,8 @@ const (
 	exitFailed = 1
 	// exitUsage is for a flag or value that can't be used.
 	exitUsage = 2
+	// exitNotRunning is for a question to an agent, or to Envoy, that isn't running.
+	exitNotRunning = 3
 )
 
 // version is set by the linker (see the Makefile).
@@ -52,6 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	_, _ = fmt.Fprintln(stderr, "nodevoy:", err) // Standard error is the last resort.
 	if usage := new(usageError); errors.As(err, usage) {
 		return exitUsage
+	}
+	if down := new(notRunningError); errors.As(err, down) {
+		return exitNotRunning
 	}
 	return exitFailed
 }

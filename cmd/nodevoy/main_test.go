@@ -4,14 +4,32 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nodevoy/nodevoy/agent"
 )
 
+// leaveSocket leaves a unix socket that nothing listens on, as a process does that
+// is killed.
+func leaveSocket(t *testing.T, path string) {
+	t.Helper()
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
-	empty := t.TempDir()
+	empty, dead := t.TempDir(), t.TempDir()
+	leaveSocket(t, agent.DebugSocket(dead))
 	for _, tt := range []struct {
 		args string
 		code int
@@ -49,13 +67,26 @@ func TestExitCodes(t *testing.T) {
 		{"bootstrap", exitUsage, "--node-name is required"},
 		{"bootstrap --node-name n", 0, "/run/nodevoy/xds.sock"},
 		{"bootstrap --node-name n --envoy-max-heap 1Gi", 0, "1073741824"},
+		{"bootstrap --node-name n --envoy-max-heap 64Mi", 0, "67108864"},
+		{"bootstrap --node-name n --envoy-max-heap 1.5G", 0, "1500000000"},
+		{"bootstrap --node-name n --envoy-max-heap 536870912", 0, "536870912"},
+		{"bootstrap --node-name n --envoy-max-heap 0", 0, "/run/nodevoy/xds.sock"},
 		{"bootstrap --node-name n --envoy-max-heap much", exitUsage, "much"},
+		{"bootstrap --node-name n --envoy-max-heap 1GB", exitUsage, "1GB"},
+		{"bootstrap --node-name n --envoy-max-heap -64Mi", exitUsage, "-64Mi"},
+		{"bootstrap --node-name n --envoy-max-heap 63Mi", exitUsage, "at least 64Mi"},
+		{"bootstrap --node-name n --envoy-max-heap 0.1", exitUsage, "at least 64Mi"},
+		{"bootstrap --node-name n --envoy-max-heap 99999999999Gi", 0, "9223372036854775807"},
+		{"bootstrap --node-name n --output " + empty + "/no/envoy.yaml", exitFailed, empty + "/no/envoy.yaml"},
 		{"cleanup --netns-dir run/netns", exitUsage, "run/netns"},
 		{"status -o yaml", exitUsage, "yaml"},
-		{"status --run-dir " + empty, exitFailed, "is it running"},
-		{"health", exitUsage, "ready or live"},
-		{"health well", exitUsage, "ready or live"},
-		{"health ready --run-dir " + empty, exitFailed, "is it running"},
+		{"status --run-dir " + empty, exitNotRunning, "the agent is not running on this node: nothing listens on " + empty + "/agent.sock"},
+		{"status --run-dir " + dead, exitNotRunning, "the agent is not running on this node"},
+		{"health", exitUsage, "live, ready or envoy"},
+		{"health well", exitUsage, "live, ready or envoy"},
+		{"health ready --run-dir " + empty, exitNotRunning, "the agent is not running on this node"},
+		{"health live --run-dir " + dead, exitNotRunning, "the agent is not running on this node"},
+		{"health envoy --run-dir " + empty, exitNotRunning, "Envoy is not running on this node: nothing listens on " + empty + "/envoy-health.sock"},
 		{"render --node-name n", exitUsage, "--objects is required"},
 		{"render --node-name n --objects /nonexistent", exitFailed, "/nonexistent"},
 		{"cleanup --mark 0", exitUsage, "mark"},
@@ -143,21 +174,6 @@ endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, na
 	for _, bad := range []string{"NODEVOY-PREROUTING", "169.254.64.15"} {
 		if strings.Contains(out.String(), bad) {
 			t.Errorf("output in pod mode has host mode's %q", bad)
-		}
-	}
-}
-
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]string{"0": "0", "1000": "1000", "2048": "2Ki", "512Mi": "512Mi", "1Gi": "1Gi", "1536Mi": "1536Mi"} {
-		var n uint64
-		v := bytesVar{&n}
-		if err := v.Set(text); err != nil || v.String() != want {
-			t.Errorf("%q became %s, error %v, want %s", text, v, err, want)
-		}
-	}
-	for _, bad := range []string{"", "Mi", "-1", "1.5Gi", "1M", "99999999999Gi"} {
-		if err := (bytesVar{new(uint64)}).Set(bad); err == nil {
-			t.Errorf("%q is taken for a size", bad)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The agent: one static binary, and iptables and ipset with the libraries they load.
+# The agent and its probe: two static binaries, and iptables and ipset with the libraries they load.
 # There is no shell in it. It runs as root, as iptables must, with the capabilities
 # the chart leaves it. `make image` builds it with docker, podman or buildah.
 #
@@ -17,7 +17,7 @@ COPY . .
 ARG VERSION=dev
 # The files are chosen by the program that assembles the test cluster's images, so
 # that what is tested there is what is released here.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/nodevoy ./cmd/nodevoy \
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/ ./cmd/... \
  && go run ./test/cluster/images -nodevoy /out/nodevoy -agent-layer /out/layer.tar \
  && mkdir /out/root \
  && tar -xf /out/layer.tar -C /out/root

@@ -82,7 +82,7 @@ bench: build envoy deps ## benchmarks, and the cost of a request with and withou
 	go build -o .cache/bench ./test/bench
 	.cache/bench
 
-build: ## build bin/nodevoy
+build: ## build bin/nodevoy and bin/nodevoy-probe
 	$(GO_BUILD) -o bin/ ./cmd/...
 
 envoy: $(ENVOY) ## fetch the pinned Envoy into .cache

@@ -4,11 +4,13 @@ package chart
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -25,16 +27,21 @@ func commands(o objects) map[string][]string {
 		}
 		found[name] = argv[1:]
 	}
-	probe := func(name string, p *corev1.Probe) {
-		if p != nil && p.Exec != nil {
-			add(name, slices.Clone(p.Exec.Command)...)
-		}
-	}
 	for _, c := range containers(o) {
 		add(c.Name, slices.Concat(c.Command, c.Args)...)
-		probe(c.Name+" startup", c.StartupProbe)
-		probe(c.Name+" liveness", c.LivenessProbe)
-		probe(c.Name+" readiness", c.ReadinessProbe)
+	}
+	return found
+}
+
+// probes are the commands that kubelet runs in containers, by container and kind.
+func probes(o objects) map[string][]string {
+	found := map[string][]string{}
+	for _, c := range containers(o) {
+		for kind, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
+			if p != nil && p.Exec != nil {
+				found[c.Name+" "+kind] = p.Exec.Command
+			}
+		}
 	}
 	return found
 }
@@ -43,7 +50,7 @@ func commands(o objects) map[string][]string {
 // doesn't have, or a value it can't read, ends in an error instead.
 func TestFlagsExist(t *testing.T) {
 	nodevoy := nodevoyPath(t)
-	want := []string{"agent", "agent liveness", "agent readiness", "agent startup", "bootstrap", "client", "server"}
+	want := []string{"agent", "bootstrap", "client", "server"}
 	for name, file := range cases(t) {
 		found := commands(decode(t, render(t, "--values", file)))
 		for _, command := range want {
@@ -61,6 +68,59 @@ func TestFlagsExist(t *testing.T) {
 					t.Errorf("nodevoy %q shows the help of something else than %q:\n%s", argv, usage, out)
 				}
 			})
+		}
+	}
+}
+
+// Each probe is a program that is there, with words that it knows, and asks in the
+// directory that the agent and Envoy have their sockets in.
+func TestProbesExist(t *testing.T) {
+	program := filepath.Join(filepath.Dir(nodevoyPath(t)), "nodevoy-probe")
+	for name, file := range cases(t) {
+		o := decode(t, render(t, "--values", file))
+		want := map[string][]string{
+			"agent startup":   {"nodevoy-probe", "live", "/run/nodevoy"},
+			"agent liveness":  {"nodevoy-probe", "live", "/run/nodevoy"},
+			"agent readiness": {"nodevoy-probe", "ready", "/run/nodevoy"},
+			"envoy liveness":  {"/run/nodevoy/nodevoy-probe", "envoy", "/run/nodevoy"},
+		}
+		got := probes(o)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: probes (-want +got):\n%s", name, diff)
+		}
+		commands := commands(o)
+		for _, arg := range []string{"--run-dir=/run/nodevoy", "--probe-output=" + want["envoy liveness"][0]} {
+			if !slices.Contains(commands["bootstrap"], arg) {
+				t.Errorf("%s: no %s in %q", name, arg, commands["bootstrap"])
+			}
+		}
+		if !slices.Contains(commands["agent"], "--run-dir=/run/nodevoy") {
+			t.Errorf("%s: the agent's sockets are elsewhere: %q", name, commands["agent"])
+		}
+		for probe, argv := range got {
+			// Here is nobody to ask, which is not what it says of wrong words.
+			if _, failure := run(t, nil, program, argv[1], t.TempDir()); !strings.Contains(failure, "no such file") {
+				t.Errorf("%s: %s: %s", name, probe, failure)
+			}
+		}
+	}
+	if _, failure := run(t, nil, program, "well", t.TempDir()); !strings.Contains(failure, "usage") {
+		t.Errorf("it takes any word: %s", failure)
+	}
+}
+
+// A hung Envoy is killed and started anew within a minute, and one that waits for
+// its agent is not: it answers 16 s after its start.
+func TestEnvoyIsRestartedInTime(t *testing.T) {
+	for name, file := range cases(t) {
+		spec := decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec
+		p := envoyOf(t, spec).LivenessProbe
+		longest := p.PeriodSeconds*p.FailureThreshold + p.TimeoutSeconds + int32(*p.TerminationGracePeriodSeconds)
+		if longest > 45 {
+			t.Errorf("%s: %d s until it is killed leave too little of a minute", name, longest)
+		}
+		if shortest := p.InitialDelaySeconds + p.PeriodSeconds*(p.FailureThreshold-1); shortest < 30 {
+			t.Errorf("%s: it may be killed %d s after its start", name, shortest)
 		}
 	}
 }
@@ -91,8 +151,7 @@ func TestEnvoyFlagsExist(t *testing.T) {
 	}
 }
 
-// words are the subcommand in a command line: what comes before the flags, and
-// is no argument of a probe.
+// words are the subcommand in a command line: what comes before the flags.
 func words(argv []string) []string {
 	end := slices.IndexFunc(argv, func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	if end < 0 {

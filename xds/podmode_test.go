@@ -70,7 +70,7 @@ func TestPodModeValidate(t *testing.T) {
 		"transparent":            {func(c *Config) { c.Transparent = true }, "not in pod mode"},
 		"no mark":                {func(c *Config) { c.UpstreamMark = 0 }, "mark of connections"},
 		"no connections":         {func(c *Config) { c.MaxConnectionsPerPod = 0 }, "most connections per pod"},
-		"hardly any heap":        {func(c *Config) { c.MaxHeap = 1 << 20 }, "most heap of Envoy"},
+		"hardly any heap":        {func(c *Config) { c.MaxHeap = 1 << 20 }, "heap bound of Envoy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := podConfig()

@@ -114,7 +114,8 @@ func TestHostModeIgnoresNamespaces(t *testing.T) {
 	}
 }
 
-// Envoy refuses connections before the kernel kills it.
+// Envoy refuses connections before the kernel kills it. The binary takes whatever
+// bound the chart does.
 func TestHeap(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{
 		"the default":              {`envoy.maxHeap=""`, "858993459"},
@@ -126,6 +127,9 @@ func TestHeap(t *testing.T) {
 		"a bound":                  {`envoy.maxHeap="512Mi"`, "536870912"},
 		"a bound in bytes":         {`envoy.maxHeap=536870912`, "536870912"},
 		"a bound without a limit":  {`envoy={"maxHeap":"2Gi","resources":{"limits":{"memory":null}}}`, "2147483648"},
+		"the least":                {`envoy.maxHeap="64Mi"`, "67108864"},
+		"the least of a limit":     {`envoy.resources={"limits":{"memory":"80Mi"}}`, "67108864"},
+		"a decimal bound":          {`envoy.maxHeap="0.5G"`, "500000000"},
 		"none":                     {`envoy.maxHeap="0"`, "0"},
 		"none, said without words": {`envoy.maxHeap=0`, "0"},
 	} {
@@ -133,6 +137,11 @@ func TestHeap(t *testing.T) {
 			args := commands(decode(t, render(t, "--set-json", tc.set)))["bootstrap"]
 			if want := "--envoy-max-heap=" + tc.want; !slices.Contains(args, want) {
 				t.Errorf("no %s in %q", want, args)
+			}
+			// The files, which it would write, are not here.
+			here := slices.DeleteFunc(args, func(arg string) bool { return strings.Contains(arg, "output=") })
+			if _, failure := run(t, nil, nodevoyPath(t), here...); failure != "" {
+				t.Errorf("the chart accepts what the binary refuses: %s", failure)
 			}
 		})
 	}

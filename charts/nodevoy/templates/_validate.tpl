@@ -27,8 +27,11 @@ What a schema can't say at all, or not so that people understand its refusal.
 {{- if and $limit (ge $heap $limit) }}
 {{- fail (printf "envoy.maxHeap: %v is not below the container's limit, envoy.resources.limits.memory: %v" .Values.envoy.maxHeap .Values.envoy.resources.limits.memory) }}
 {{- end }}
-{{- if and $heap (lt $heap 33554432) }}
-{{- fail (printf "envoy.maxHeap: %v are %d bytes, with which Envoy takes no connection at all: choose 32Mi or more" (.Values.envoy.maxHeap | default "80 % of envoy.resources.limits.memory") $heap) }}
+{{- if and $heap (lt $heap 67108864) }}
+{{- if .Values.envoy.maxHeap }}
+{{- fail (printf "envoy.maxHeap: %v is too small for Envoy to accept connections: set 64Mi or more, or \"0\" for no bound" .Values.envoy.maxHeap) }}
+{{- end }}
+{{- fail (printf "envoy.resources.limits.memory: 80 %% of %v is too small for Envoy to accept connections: set 80Mi or more, or set envoy.maxHeap" .Values.envoy.resources.limits.memory) }}
 {{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
 {{- fail (printf "redirect.mark: %q is no hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}

@@ -27,10 +27,11 @@ func classify(port *corev1.ServicePort, opaque []uint16) (Class, string) {
 }
 
 // declaredClass takes the Service at its word: a protocol that is declared
-// and not known to be clear-text HTTP is bytes.
+// and not known to be clear-text HTTP is bytes. Kubernetes' own names for
+// protocols mean what the plain ones do, which users write more often.
 func declaredClass(appProtocol string) Class {
-	switch strings.ToLower(appProtocol) {
-	case "http", "http2", "h2c", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws":
+	switch strings.TrimPrefix(strings.ToLower(appProtocol), "kubernetes.io/") {
+	case "http", "http2", "h2c", "grpc", "grpc-web", "ws":
 		return ClassHTTP
 	default:
 		return ClassTCP

@@ -324,6 +324,8 @@ func TestClass(t *testing.T) {
 		{corev1.ServicePort{Port: 80, AppProtocol: new("grpc-web")}, model.ClassHTTP, "appProtocol grpc-web"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("kubernetes.io/h2c")}, model.ClassHTTP, "appProtocol kubernetes.io/h2c"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("kubernetes.io/ws")}, model.ClassHTTP, "appProtocol kubernetes.io/ws"},
+		{corev1.ServicePort{Port: 80, AppProtocol: new("ws")}, model.ClassHTTP, "appProtocol ws"},
+		{corev1.ServicePort{Port: 80, AppProtocol: new("wss")}, model.ClassTCP, "appProtocol wss"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("kubernetes.io/wss")}, model.ClassTCP, "appProtocol kubernetes.io/wss"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("https")}, model.ClassTCP, "appProtocol https"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("tls")}, model.ClassTCP, "appProtocol tls"},

@@ -22,10 +22,11 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/redirect/probe"
@@ -106,7 +107,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newWatchCollector(src.Health))
 	l := &loop{
 		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume,
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
@@ -144,23 +145,31 @@ func (a *Agent) wire(findings probe.Findings) error {
 type runnableSource interface {
 	source
 	Run(ctx context.Context) error
+	// Health is how the reading of each kind goes.
+	Health() []kinds.Health
 }
 
 // newSource opens the configured source of objects; the function returned with
-// it tells the owner of an object what is wrong with it, and is nil where there
-// is no way to.
-func (a *Agent) newSource() (runnableSource, func(model.Problem), error) {
+// it tells the owners of objects what is wrong with them now, and is nil where
+// there is no way to.
+func (a *Agent) newSource() (runnableSource, func([]model.Problem), error) {
 	if a.cfg.Objects != "" {
-		src, err := objects.New(a.cfg.Objects, a.cfg.NodeName, a.log.Named("objects"))
+		src, err := files.New(a.cfg.Objects, a.cfg.NodeName, a.log.Named("objects"))
 		return src, nil, err
 	}
 	src, err := kube.New(kube.Config{Kubeconfig: a.cfg.Kubeconfig, NodeName: a.cfg.NodeName, Now: time.Now}, a.log.Named("kube"))
 	if err != nil {
 		return nil, nil, err
 	}
-	tell := func(p model.Problem) {
-		about := kube.Object{Kind: p.Kind, Namespace: p.Namespace, Name: p.Name}
-		src.Event(about, "NotUsedAsWritten", fmt.Sprintf("%s: %s", p.Field, p.Detail))
+	tell := func(problems []model.Problem) {
+		warnings := make([]kube.Warning, len(problems))
+		for i, p := range problems {
+			warnings[i] = kube.Warning{
+				Kind: p.Kind, Namespace: p.Namespace, Name: p.Name,
+				Reason: "NotUsedAsWritten", Note: fmt.Sprintf("%s: %s", p.Field, p.Detail),
+			}
+		}
+		src.Warn(warnings)
 	}
 	return src, tell, nil
 }

@@ -25,8 +25,8 @@ type reporter struct {
 	metrics  *metrics
 	log      *zap.Logger
 	state    *atomic.Pointer[State]
-	// tell says to the owner of an object what is wrong with it; may be nil.
-	tell func(model.Problem)
+	// tell says to the owners of objects what is wrong with them now; may be nil.
+	tell func([]model.Problem)
 	told map[model.Problem]bool
 	// drift counts foreign edits that were found; checkErr is why rules could not
 	// be checked, nil when they could.
@@ -37,7 +37,8 @@ type reporter struct {
 	podStates map[string]pods.State
 }
 
-// tellProblems passes on the problems that the last round did not have.
+// tellProblems logs the problems that the last round did not have, and tells
+// the objects' owners of all.
 func (r *reporter) tellProblems(node *model.Node) {
 	now := make(map[model.Problem]bool, len(node.Problems))
 	for _, p := range node.Problems {
@@ -47,11 +48,11 @@ func (r *reporter) tellProblems(node *model.Node) {
 		}
 		r.log.Warn("object can't be used as written", zap.String("kind", p.Kind), zap.String("namespace", p.Namespace),
 			zap.String("name", p.Name), zap.String("field", p.Field), zap.String("detail", p.Detail))
-		if r.tell != nil {
-			r.tell(p)
-		}
 	}
 	r.told = now
+	if r.tell != nil {
+		r.tell(node.Problems)
+	}
 }
 
 // noteCheckError shows why rules could not be checked, and logs it when that is

@@ -1,29 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube reads the agent's inputs from the API server: shared informers
-// of the few kinds the model needs, narrowed by selectors on the server and
-// trimmed to the fields the model reads before they are stored. It publishes
-// nothing before every cache has synced; after that, any change says no more
-// than "look again".
 package kube
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
@@ -32,36 +25,25 @@ type Config struct {
 	// NodeName is the node's name; required.
 	NodeName string
 	// Kubeconfig is the path of a kubeconfig file; empty for the service
-	// account of the pod the agent runs in. Not used when Client is set.
+	// account of the pod the agent runs in. Not used when REST is set.
 	Kubeconfig string
-	// Client is the client to use; nil for one made from Kubeconfig.
-	Client kubernetes.Interface
-	// Now is the clock that dates Events; nil to write none.
+	// REST says how to reach the API server; nil to read it from Kubeconfig.
+	REST *rest.Config
+	// Kinds are those to read; nil for all in the table.
+	Kinds []kinds.Kind
+	// Now is the clock; required.
 	Now func() time.Time
 }
 
-// endPatience is how long Run waits, at its end, for informers.
-const endPatience = 500 * time.Millisecond
-
 // Source is the API server's objects, as far as this node needs them.
 type Source struct {
-	cfg      Config
-	log      *zap.Logger
-	watches  []*watch
-	byKind   map[string]*watch
-	recorder *recorder
-	reach    *reach
-	synced   atomic.Bool
-	changed  chan struct{}
-}
-
-// watch is the informer of one kind.
-type watch struct {
-	kind     string
-	informer cache.SharedIndexInformer
-	handler  cache.ResourceEventHandlerRegistration
-	failures atomic.Uint64
-	lastErr  atomic.Pointer[error]
+	cfg          Config
+	log          *zap.Logger
+	feeds        []*feed
+	recorder     *recorder
+	reachability *reachability
+	synced       atomic.Bool
+	changed      chan struct{}
 }
 
 // New makes a source; it starts nothing. The error is about the configuration.
@@ -69,106 +51,76 @@ func New(cfg Config, log *zap.Logger) (*Source, error) {
 	if cfg.NodeName == "" {
 		return nil, errors.New("kube: the node's name is empty")
 	}
-	r := &reach{log: log}
-	if cfg.Client == nil {
-		client, err := newClient(cfg.Kubeconfig, r)
+	if cfg.Kinds == nil {
+		cfg.Kinds = kinds.All()
+	}
+	if cfg.REST == nil {
+		var err error
+		if cfg.REST, err = restConfig(cfg.Kubeconfig); err != nil {
+			return nil, fmt.Errorf("configure Kubernetes client: %w", err)
+		}
+	}
+	scheme := kinds.Scheme(cfg.Kinds)
+	scheme.AddKnownTypes(eventsv1.SchemeGroupVersion, &eventsv1.Event{})
+	metav1.AddToGroupVersion(scheme, eventsv1.SchemeGroupVersion)
+	s := &Source{cfg: cfg, log: log, reachability: &reachability{log: log}, changed: make(chan struct{}, 1)}
+	clients, err := newClients(cfg.REST, scheme, s.reachability)
+	if err != nil {
+		return nil, fmt.Errorf("configure Kubernetes client: %w", err)
+	}
+	events, err := clients.of(eventsv1.SchemeGroupVersion)
+	if err != nil {
+		return nil, fmt.Errorf("make client of Events: %w", err)
+	}
+	s.recorder = newRecorder(cfg, events, log)
+	return s, s.addFeeds(clients, runtime.NewParameterCodec(scheme))
+}
+
+// addFeeds makes the feed of each kind.
+func (s *Source) addFeeds(clients *clients, params runtime.ParameterCodec) error {
+	interned := kinds.NewInterner()
+	for _, kind := range s.cfg.Kinds {
+		client, err := clients.of(kind.GroupVersion())
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("make client of kind %s: %w", kind.Kind, err)
 		}
-		cfg.Client = client
+		s.feeds = append(s.feeds, &feed{
+			store: newStore(kind, s.cfg.NodeName, interned, s.notify), client: client, params: params,
+			selector: kind.Select(s.cfg.NodeName), patience: defaultPatience(), now: s.cfg.Now, log: s.log,
+		})
 	}
-	s := &Source{cfg: cfg, log: log, byKind: map[string]*watch{}, reach: r, changed: make(chan struct{}, 1)}
-	if cfg.Now != nil {
-		s.recorder = newRecorder(cfg, log)
-	}
-	for _, w := range newWatches(cfg.Client, cfg.NodeName) {
-		if err := s.prepare(w); err != nil {
-			return nil, fmt.Errorf("prepare watch of %s: %w", w.kind, err)
-		}
-		s.watches = append(s.watches, w)
-		s.byKind[w.kind] = w
-	}
-	return s, nil
-}
-
-// prepare connects the informer to the source.
-func (s *Source) prepare(w *watch) error {
-	if err := w.informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		s.watchFailed(w, err)
-	}); err != nil {
-		return err
-	}
-	handler, err := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { s.look() },
-		UpdateFunc: func(before, after any) {
-			if !equal(before, after) {
-				s.look()
-			}
-		},
-		DeleteFunc: func(any) { s.look() },
-	})
-	w.handler = handler
-	return err
-}
-
-// watchFailed notes a failure; client-go tries again by itself.
-func (s *Source) watchFailed(w *watch, err error) {
-	if errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-		s.log.Debug("watch ended, starting another", zap.String("kind", w.kind), zap.Error(err))
-		return
-	}
-	w.failures.Add(1)
-	w.lastErr.Store(&err)
-	s.log.Warn("watch failed, trying again", zap.String("kind", w.kind), zap.Error(err))
+	return nil
 }
 
 // Run follows the API server until ctx ends; it may be called once. The API
-// server being away is no error: client-go tries for ever, and what is known
-// stays in force.
+// server being away is no error: it is tried for ever, and what is known stays
+// in force.
 func (s *Source) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	var informers sync.WaitGroup
-	checkers := make([]cache.DoneChecker, 0, len(s.watches))
-	for _, w := range s.watches {
-		// The handler's, not the cache's: what the first list brought is then
-		// told already, and does not start a second round.
-		checkers = append(checkers, w.handler.HasSyncedChecker())
-		informers.Go(func() { w.informer.RunWithContext(ctx) })
+	for _, f := range s.feeds {
+		group.Go(func() error {
+			f.run(ctx)
+			return nil
+		})
 	}
+	group.Go(func() error { return s.recorder.run(ctx, s.uid) })
 	group.Go(func() error {
-		<-ctx.Done()
-		awaitEnd(&informers)
-		return nil
-	})
-	if s.recorder != nil {
-		group.Go(func() error { return s.recorder.run(ctx) })
-	}
-	group.Go(func() error {
-		if cache.WaitFor(ctx, "", checkers...) {
-			s.synced.Store(true)
-			s.look()
+		for _, f := range s.feeds {
+			select {
+			case <-f.replaced:
+			case <-ctx.Done():
+				return nil
+			}
 		}
+		s.synced.Store(true)
+		s.notify()
 		return nil
 	})
 	return group.Wait()
 }
 
-// awaitEnd waits for the informers, but not for one that is in the middle of a
-// pause between two tries: client-go sleeps up to a minute without looking up.
-func awaitEnd(informers *sync.WaitGroup) {
-	ended := make(chan struct{})
-	go func() {
-		informers.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(endPatience):
-	}
-}
-
-// look says that there is something new, once everything is there.
-func (s *Source) look() {
+// notify says that there is something new, once everything is there.
+func (s *Source) notify() {
 	if !s.synced.Load() {
 		return
 	}
@@ -178,60 +130,53 @@ func (s *Source) look() {
 	}
 }
 
-// Changed says "look again", first when every cache has synced.
+// Changed says "look again", first when every kind has been read.
 func (s *Source) Changed() <-chan struct{} { return s.changed }
 
-// Inputs are all the objects as they are now. They are shared with the caches,
-// and must not be written to. Only whole after the first Changed.
+// Inputs are all the objects as they are now. They are shared and must not be
+// written to; one that has not changed for the model is the same pointer as
+// before. Only whole after the first Changed.
 func (s *Source) Inputs() model.Inputs {
-	inputs := model.Inputs{
-		NodeName:       s.cfg.NodeName,
-		Namespaces:     stored[corev1.Namespace](s.byKind[kindNamespace]),
-		Pods:           stored[corev1.Pod](s.byKind[kindPod]),
-		Services:       stored[corev1.Service](s.byKind[kindService]),
-		EndpointSlices: stored[discoveryv1.EndpointSlice](s.byKind[kindEndpointSlice]),
-	}
-	for _, node := range stored[corev1.Node](s.byKind[kindNode]) {
-		if node.Name == s.cfg.NodeName {
-			inputs.Node = node
-		}
+	inputs := model.Inputs{NodeName: s.cfg.NodeName}
+	for _, f := range s.feeds {
+		f.addTo(&inputs)
 	}
 	return inputs
 }
 
-// stored are the objects in the cache of one kind.
-func stored[T any](w *watch) []*T {
-	objects := w.informer.GetStore().List()
-	typed := make([]*T, 0, len(objects))
-	for _, object := range objects {
-		if value, ok := object.(*T); ok {
-			typed = append(typed, value)
-		}
+// Health is how the reading of each kind goes.
+func (s *Source) Health() []kinds.Health {
+	all := make([]kinds.Health, len(s.feeds))
+	for i, f := range s.feeds {
+		all[i] = f.health()
 	}
-	return typed
+	return all
 }
 
-// Problems are that the API server can't be reached, and the kinds that could
-// not be read yet: while there are any of these, Changed does not fire.
+// Problems are that the API server can't be reached, and the kinds that can't
+// be read or followed now. Until every kind has been read, Changed does not
+// fire; after that, what was read stays in force.
 func (s *Source) Problems() []model.Problem {
 	var problems []model.Problem
-	if err := s.reach.why(); err != nil {
-		problems = append(problems, model.Problem{Kind: "API server", Detail: "can't be reached: " + err.Error()})
+	unreachable := s.reachability.problem()
+	if unreachable != nil {
+		problems = append(problems, model.Problem{Kind: "API server", Detail: "can't be reached: " + unreachable.Error()})
 	}
-	for _, w := range s.watches {
-		if err := w.lastErr.Load(); err != nil && !w.informer.HasSynced() {
-			problems = append(problems, model.Problem{Kind: w.kind, Detail: (*err).Error()})
+	for _, h := range s.Health() {
+		if h.Err == nil {
+			continue
 		}
+		// Of a server that can't be reached, the same need not be said five times.
+		if unreachable != nil && !answered(h.Err) {
+			continue
+		}
+		what := "can't be read since "
+		if h.Synced {
+			what = "can't be followed, what is known stays in force; since "
+		}
+		problems = append(problems, model.Problem{
+			Kind: h.Kind, Detail: what + h.Since.UTC().Format(time.RFC3339) + ": " + h.Err.Error(),
+		})
 	}
 	return problems
-}
-
-// WatchFailures counts, by kind, the lists and watches that failed since the
-// start. A watch that merely ended and was resumed is no failure.
-func (s *Source) WatchFailures() map[string]uint64 {
-	failures := make(map[string]uint64, len(s.watches))
-	for _, w := range s.watches {
-		failures[w.kind] = w.failures.Load()
-	}
-	return failures
 }

@@ -4,47 +4,57 @@ package kube_test
 
 import (
 	"context"
-	"errors"
+	"net/http"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
-	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
 )
 
-// run runs a source over the client until the test ends.
+// run runs a source until the test ends.
 func run(t *testing.T, cfg kube.Config) *kube.Source {
 	t.Helper()
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cfg.NodeName = "node-1"
 	source, err := kube.New(cfg, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	source.Hurry()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- source.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("source ended with an error: %v", err)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("source ended with an error: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("source has not ended within 10 s")
 		}
 	})
 	return source
+}
+
+// start runs a source of all kinds over a fake server.
+func start(t *testing.T) (*kubetest.Server, *kube.Source) {
+	t.Helper()
+	server := kubetest.NewServer(t, kinds.All()...)
+	return server, run(t, kube.Config{REST: server.Config()})
 }
 
 func awaitChanged(t *testing.T, source *kube.Source) {
@@ -56,25 +66,42 @@ func awaitChanged(t *testing.T, source *kube.Source) {
 	}
 }
 
+// health is how the reading of one kind goes.
+func health(t *testing.T, source *kube.Source, kind string) kinds.Health {
+	t.Helper()
+	all := source.Health()
+	i := slices.IndexFunc(all, func(h kinds.Health) bool { return h.Kind == kind })
+	if i < 0 {
+		t.Fatalf("nothing is said of %s: %v", kind, all)
+	}
+	return all[i]
+}
+
+// problems are those of the source, each in a line.
+func problems(source *kube.Source) string {
+	var lines strings.Builder
+	for _, p := range source.Problems() {
+		lines.WriteString(p.Kind + ": " + p.Detail + "\n")
+	}
+	return lines.String()
+}
+
 // TestAsksForLittle is what the API server is asked to send.
 func TestAsksForLittle(t *testing.T) {
-	client := fake.NewClientset()
-	source := run(t, kube.Config{Client: client})
+	server, source := start(t)
 	awaitChanged(t, source)
 	got := map[string]string{}
-	for _, action := range client.Actions() {
-		if list, ok := action.(clienttesting.ListAction); ok {
-			r := list.GetListRestrictions()
-			got[action.GetResource().Resource] = r.Labels.String() + "|" + r.Fields.String()
-		}
+	for _, kind := range kinds.All() {
+		_, query := server.Requests("watch", kind.Resource)
+		got[kind.Resource] = query.Get("labelSelector") + "|" + query.Get("fieldSelector")
 	}
 	want := map[string]string{
 		"namespaces": "|",
 		"nodes":      "|metadata.name=node-1",
-		"pods":       "|spec.nodeName=node-1,status.phase!=Failed,status.phase!=Succeeded",
+		"pods":       "|spec.nodeName=node-1,status.phase!=Succeeded,status.phase!=Failed",
 		"services":   "|",
-		"endpointslices": "kubernetes.io/service-name,!service.kubernetes.io/headless," +
-			"!service.kubernetes.io/service-proxy-name|",
+		"endpointslices": "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name," +
+			"kubernetes.io/service-name|",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("selectors (-want +got):\n%s", diff)
@@ -84,36 +111,26 @@ func TestAsksForLittle(t *testing.T) {
 // TestNothingBeforeEverything is an API server that refuses one of the kinds
 // at first.
 func TestNothingBeforeEverything(t *testing.T) {
-	for _, resource := range []string{"namespaces", "nodes", "pods", "services", "endpointslices"} {
-		t.Run(resource, func(t *testing.T) {
+	for _, kind := range kinds.All() {
+		t.Run(kind.Resource, func(t *testing.T) {
 			t.Parallel()
-			client := fake.NewClientset()
-			var allowed atomic.Bool
-			client.PrependReactor("list", resource, func(clienttesting.Action) (bool, runtime.Object, error) {
-				if allowed.Load() {
-					return false, nil, nil
-				}
-				return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "", errors.New("not yet"))
-			})
-			source := run(t, kube.Config{Client: client})
-			failures := func() (total uint64) {
-				for _, n := range source.WatchFailures() {
-					total += n
-				}
-				return total
-			}
-			eventually(t, "a failure", func() bool { return failures() > 0 })
-			problems := source.Problems()
-			if len(problems) != 1 || !strings.Contains(problems[0].Detail, "forbidden") || problems[0].Kind == "" {
-				t.Errorf("problems %v, want one that says forbidden", problems)
+			server := kubetest.NewServer(t, kinds.All()...)
+			server.Refuse("list", kind.Resource, http.StatusForbidden)
+			server.Refuse("watch", kind.Resource, http.StatusForbidden)
+			source := run(t, kube.Config{REST: server.Config()})
+			eventually(t, "a failure", func() bool { return health(t, source, kind.Kind).Err != nil })
+			found := source.Problems()
+			if len(found) != 1 || !strings.Contains(found[0].Detail, "forbidden") || found[0].Kind != kind.Kind {
+				t.Errorf("problems %v, want one that says forbidden", found)
 			}
 			if len(source.Changed()) > 0 {
 				t.Fatal("signalled before everything was there")
 			}
-			allowed.Store(true)
+			server.Refuse("list", kind.Resource, 0)
+			server.Refuse("watch", kind.Resource, 0)
 			awaitChanged(t, source)
-			if problems := source.Problems(); len(problems) > 0 {
-				t.Errorf("problems %v after the sync", problems)
+			if found := source.Problems(); len(found) > 0 {
+				t.Errorf("problems %v after the sync", found)
 			}
 		})
 	}
@@ -121,108 +138,67 @@ func TestNothingBeforeEverything(t *testing.T) {
 
 // TestHeartbeatsAreNoChange updates what the model does not read.
 func TestHeartbeatsAreNoChange(t *testing.T) {
-	server := newFakeServer()
+	server := kubetest.NewServer(t, kinds.All()...)
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}
-	server.Put(t, node)
-	server.sources++
-	source := run(t, kube.Config{Client: server.Client})
+	server.Put(node)
+	source := run(t, kube.Config{REST: server.Config()})
 	awaitChanged(t, source)
-	server.settle(t)
 
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}}
 	node.Annotations = map[string]string{"heartbeat": "1"}
-	server.Put(t, node)
+	server.Put(node)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
-	server.Put(t, namespace)
+	server.Put(namespace)
 	awaitChanged(t, source)
 	if n := len(source.Inputs().Namespaces); n != 1 {
 		t.Errorf("signalled with %d namespaces, want 1: the signal was for the heartbeat", n)
 	}
 }
 
-func TestEvent(t *testing.T) {
-	client := fake.NewClientset(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "uid-web"}})
-	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	var ticks atomic.Int64
-	source := run(t, kube.Config{Client: client, Now: func() time.Time {
-		return now.Add(time.Duration(ticks.Add(1)) * time.Second)
-	}})
+// TestUnchangedObjectsKeepTheirPointer changes one Service of two, has
+// everything listed again, and touches a Service without a change.
+func TestUnchangedObjectsKeepTheirPointer(t *testing.T) {
+	server := kubetest.NewServer(t, kinds.All()...)
+	service := func(name, note string) *corev1.Service {
+		return &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Annotations: map[string]string{"note": note}},
+			Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.1"},
+		}
+	}
+	server.Put(service("a", ""))
+	server.Put(service("b", ""))
+	source := run(t, kube.Config{REST: server.Config()})
 	awaitChanged(t, source)
-	web := kube.Object{Kind: "Service", Namespace: "shop", Name: "web"}
-	for range 3 { // the agent finds the same problem every round
-		source.Event(web, "AddressTaken", "10.96.0.1:80 already belongs to shop/other")
-	}
-	source.Event(kube.Object{Kind: "Namespace", Name: "shop"}, "InvalidLabel", strings.Repeat("x", 5000))
-
-	var got []eventsv1.Event
-	eventually(t, "two events", func() bool {
-		got = nil
-		for _, namespace := range []string{"shop", "default"} {
-			list, err := client.EventsV1().Events(namespace).List(t.Context(), metav1.ListOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, list.Items...)
-		}
-		return len(got) >= 2
-	})
-	if len(got) != 2 {
-		t.Fatalf("got %d events, want 2: %v", len(got), got)
-	}
-	want := eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: "shop", Name: got[0].Name},
-		EventTime:           metav1.NewMicroTime(now.Add(time.Second)),
-		ReportingController: "nodevoy.io/agent", ReportingInstance: "node-1", Action: "Redirect", Type: "Warning",
-		Reason: "AddressTaken", Note: "10.96.0.1:80 already belongs to shop/other",
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "web", UID: "uid-web"},
-	}
-	// The fake server's own additions.
-	ignore := cmp.Options{
-		cmpopts.IgnoreFields(eventsv1.Event{}, "TypeMeta"), cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ManagedFields"),
-	}
-	if diff := cmp.Diff(want, got[0], ignore); diff != "" {
-		t.Errorf("event (-want +got):\n%s", diff)
-	}
-	if len(got[1].Note) != 1024 {
-		t.Errorf("note of %d bytes, want the API's limit of 1024", len(got[1].Note))
-	}
-}
-
-func TestEventNeverMatters(t *testing.T) {
-	about := kube.Object{Kind: "Pod", Namespace: "shop", Name: "p"}
-	var none *kube.Source
-	none.Event(about, "Reason", "note")
-
-	source, err := kube.New(kube.Config{NodeName: "n", Client: fake.NewClientset()}, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	source.Event(about, "Reason", "no clock, no events")
-
-	source, err = kube.New(kube.Config{NodeName: "n", Client: fake.NewClientset(), Now: time.Now}, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 10_000 { // nobody writes them: must not block
-		source.Event(about, "Reason", "note")
-	}
-
-	forbidden := fake.NewClientset()
-	forbidden.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "", nil)
-	})
-	running := run(t, kube.Config{Client: forbidden, Now: time.Now})
-	awaitChanged(t, running)
-	running.Event(about, "Reason", "note")
-	eventually(t, "the attempt", func() bool {
-		for _, action := range forbidden.Actions() {
-			if action.GetVerb() == "create" {
-				return true
+	get := func(name string) *corev1.Service {
+		for _, s := range source.Inputs().Services {
+			if s.Name == name {
+				return s
 			}
 		}
-		return false
-	})
-	if diff := cmp.Diff([]model.Problem(nil), running.Problems()); diff != "" {
-		t.Errorf("problems (-want +got):\n%s", diff)
+		t.Fatalf("no Service %s", name)
+		return nil
+	}
+	a, b := get("a"), get("b")
+
+	server.Put(service("a", "touched"))
+	changed := service("b", "")
+	changed.Spec.ClusterIP = "10.96.0.2"
+	server.Put(changed)
+	awaitChanged(t, source)
+	if get("a") != a || get("b") == b {
+		t.Errorf("after a change of b: a is the same: %v, b is the same: %v", get("a") == a, get("b") == b)
+	}
+
+	b = get("b")
+	lists := func() int { n, _ := server.Requests("watch", "services"); return n }
+	before := lists()
+	server.Refuse("watch", "services", http.StatusGone) // as after a long outage
+	server.BreakWatches("services")
+	eventually(t, "a refused watch", func() bool { return lists() > before })
+	server.Refuse("watch", "services", 0)
+	server.Put(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "c"}})
+	awaitChanged(t, source)
+	if get("a") != a || get("b") != b {
+		t.Errorf("after another list: a is the same: %v, b is the same: %v", get("a") == a, get("b") == b)
 	}
 }

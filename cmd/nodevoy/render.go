@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -47,7 +47,7 @@ func newRender() *cobra.Command {
 }
 
 func render(cmd *cobra.Command, cfg agent.Config) error {
-	inputs, problems, err := objects.Load(cfg.Objects, cfg.NodeName)
+	inputs, problems, err := files.Load(cfg.Objects, cfg.NodeName)
 	if err != nil {
 		return err
 	}

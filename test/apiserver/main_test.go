@@ -46,6 +46,6 @@ func newLab(t *testing.T) (*lab.Lab, *Server) {
 // API server.
 func TestContract(t *testing.T) {
 	_, server := newLab(t)
-	harness := kubetest.Harness{Client: server.Client(t)}
+	harness := kubetest.Harness{Client: server.Client(t), Config: server.Config()}
 	sourcetest.Run(t, func(*testing.T) sourcetest.Harness { return harness })
 }

@@ -30,7 +30,7 @@ type mirror struct {
 func newMirror(t *testing.T, l *lab.Lab, server *Server) *mirror {
 	t.Helper()
 	return &mirror{
-		lab: l, harness: kubetest.Harness{Client: server.Client(t)},
+		lab: l, harness: kubetest.Harness{Client: server.Client(t), Config: server.Config()},
 		texts: map[string]string{}, objects: map[string]sourcetest.Object{},
 	}
 }

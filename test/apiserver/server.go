@@ -95,6 +95,9 @@ func (s *Server) Client(t testing.TB) *kubernetes.Clientset {
 	return client
 }
 
+// Config is how an administrator reaches the API server.
+func (s *Server) Config() *rest.Config { return rest.CopyConfig(s.config) }
+
 // ready returns why the API server doesn't say that it is.
 func (s *Server) ready(ctx context.Context, process *lab.Process) error {
 	select {

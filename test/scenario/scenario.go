@@ -19,8 +19,8 @@ import (
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/agent/objects"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -115,7 +115,7 @@ func Load(path, scratch string) (*Scenario, error) {
 	if err := os.WriteFile(filepath.Join(scratch, clusterSection), []byte(cluster), 0o600); err != nil {
 		return nil, err
 	}
-	inputs, problems, err := objects.Load(scratch, nodeName)
+	inputs, problems, err := files.Load(scratch, nodeName)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

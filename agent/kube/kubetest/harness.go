@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubetest puts objects into an API server, fake or real, for the
-// contract test of package sourcetest.
 package kubetest
 
 import (
 	"context"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 	corev1 "k8s.io/api/core/v1"
@@ -14,27 +13,51 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/agent/sourcetest"
 )
 
-// Harness is a sourcetest.Harness over an API server.
+// Harness is a sourcetest.Harness over a real API server.
 type Harness struct {
 	Client kubernetes.Interface
+	// Config says how to reach it.
+	Config *rest.Config
 }
 
-var _ sourcetest.Harness = Harness{}
+// FakeHarness is a sourcetest.Harness over a fake one.
+type FakeHarness struct{ *Server }
+
+var (
+	_ sourcetest.Harness = Harness{}
+	_ sourcetest.Harness = FakeHarness{}
+)
 
 // Source makes a source that reads the API server.
 func (h Harness) Source(t testing.TB, nodeName string) sourcetest.Source {
+	return newSource(t, nodeName, h.Config)
+}
+
+// Source makes a source that reads the server.
+func (h FakeHarness) Source(t testing.TB, nodeName string) sourcetest.Source {
+	return newSource(t, nodeName, h.Config())
+}
+
+func newSource(t testing.TB, nodeName string, cfg *rest.Config) *kube.Source {
 	t.Helper()
-	source, err := kube.New(kube.Config{NodeName: nodeName, Client: h.Client}, zaptest.NewLogger(t))
+	source, err := kube.New(kube.Config{NodeName: nodeName, REST: cfg, Now: time.Now}, zaptest.NewLogger(t))
 	if err != nil {
 		t.Fatalf("make source: %v", err)
 	}
 	return source
 }
+
+// Put creates or replaces the object.
+func (h FakeHarness) Put(_ testing.TB, object sourcetest.Object) { h.Server.Put(object) }
+
+// Delete removes the object.
+func (h FakeHarness) Delete(_ testing.TB, object sourcetest.Object) { h.Server.Delete(object) }
 
 // Put creates or replaces the object, then its status.
 func (h Harness) Put(t testing.TB, object sourcetest.Object) {
@@ -96,7 +119,7 @@ func (h Harness) Delete(t testing.TB, object sourcetest.Object) {
 	}
 }
 
-// finalize lets go of a namespace that waits for its contents to be deleted.
+// finalize removes a namespace that waits for its contents to be deleted.
 func (h Harness) finalize(ctx context.Context, name string) error {
 	ns, err := h.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

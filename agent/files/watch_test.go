@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects_test
+package files_test
 
 import (
 	"os"
@@ -111,7 +111,7 @@ func TestUnreadableFileKeepsItsLastGoodVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.await(t, "unreadable", state{Services: []string{"a1"}, Problems: []string{
-		"File||a.yaml||stat " + path + ": too many levels of symbolic links; the last good version of a.yaml stays in force",
+		"File||a.yaml||stat " + path + ": too many levels of symbolic links; what was last read of a.yaml stays in force",
 		"File||loop.yaml||stat " + filepath.Join(r.dir, "loop.yaml") + ": too many levels of symbolic links; nothing of loop.yaml is used",
 	}})
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects
+package files
 
 import "time"
 
-// RereadEvery makes the source look unasked more often than users need.
+// RereadEvery makes the source read its directory without an event at another
+// interval.
 func (s *Source) RereadEvery(every time.Duration) { s.reread = every }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kube
+package kube_test
 
 import (
 	"context"
@@ -9,12 +9,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/nodevoy/nodevoy/agent/kube"
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // TestAPIServerAway is one that refuses connections, then answers.
@@ -34,7 +38,7 @@ clusters: [{name: k, cluster: {server: "http://` + address + `"}}]}`
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	source, err := New(Config{NodeName: "n", Kubeconfig: path}, zap.New(core))
+	source, err := kube.New(kube.Config{NodeName: "n", Kubeconfig: path, Now: time.Now}, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ clusters: [{name: k, cluster: {server: "http://` + address + `"}}]}`
 	ended := make(chan error, 1)
 	go func() { ended <- source.Run(ctx) }()
 
-	waitFor(t, "the problem", func() bool { return len(source.Problems()) > 0 })
+	eventually(t, "the problem", func() bool { return len(source.Problems()) > 0 })
 	if p := source.Problems()[0]; p.Kind != "API server" || !strings.Contains(p.Detail, "refused") {
 		t.Errorf("problem %v, want the API server's refusal", p)
 	}
@@ -52,7 +56,9 @@ clusters: [{name: k, cluster: {server: "http://` + address + `"}}]}`
 	server := &httptest.Server{Listener: ln, Config: &http.Server{Handler: http.NotFoundHandler()}}
 	server.Start()
 	defer server.Close()
-	waitFor(t, "the answer", func() bool { return source.reach.why() == nil })
+	eventually(t, "the answer", func() bool {
+		return !slices.ContainsFunc(source.Problems(), func(p model.Problem) bool { return p.Kind == "API server" })
+	})
 	for message, want := range map[string]int{"API server can't be reached, what is known stays in force": 1, "API server answers again": 1} {
 		if n := logs.FilterMessage(message).Len(); n != want {
 			t.Errorf("%q was logged %d times, want %d", message, n, want)
@@ -66,14 +72,5 @@ clusters: [{name: k, cluster: {server: "http://` + address + `"}}]}`
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("ended after %s, in the middle of client-go's pauses", took)
-	}
-}
-
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); <-time.After(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not come within 20 s", what)
-		}
 	}
 }

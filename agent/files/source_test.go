@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects_test
+package files_test
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/agent/objects"
 )
 
 // never is how often a source looks unasked in tests of what it is told.
@@ -25,7 +25,7 @@ const never = time.Hour
 
 // running is a source of a directory, followed until the test ends.
 type running struct {
-	*objects.Source
+	*files.Source
 	dir  string
 	logs *observer.ObservedLogs
 }
@@ -43,7 +43,7 @@ func start(t *testing.T, files map[string]string) *running {
 func startIn(t *testing.T, dir string, reread time.Duration) *running {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	source, err := objects.New(dir, "node-1", zap.New(core))
+	source, err := files.New(dir, "node-1", zap.New(core))
 	if err != nil {
 		t.Fatalf("make source: %v", err)
 	}
@@ -121,13 +121,13 @@ func TestNewRefuses(t *testing.T) {
 	for _, test := range []struct{ name, dir, node, want string }{
 		{"no directory", filepath.Join(dir, "none"), "n", "open objects directory: stat " + filepath.Join(dir, "none") + ": no such file or directory"},
 		{"a file", file, "n", "open objects directory: " + file + " is not a directory"},
-		{"no node name", dir, "", "objects: the node's name is empty"},
+		{"no node name", dir, "", "files: the node's name is empty"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := objects.New(test.dir, test.node, zap.NewNop()); err == nil || err.Error() != test.want {
+			if _, err := files.New(test.dir, test.node, zap.NewNop()); err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
-			if _, _, err := objects.Load(test.dir, test.node); err == nil || err.Error() != test.want {
+			if _, _, err := files.Load(test.dir, test.node); err == nil || err.Error() != test.want {
 				t.Errorf("Load: got %v, want %s", err, test.want)
 			}
 		})
@@ -139,7 +139,7 @@ func TestRunFailsWithoutItsDirectory(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	source, err := objects.New(dir, "node-1", zap.NewNop())
+	source, err := files.New(dir, "node-1", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,9 +161,12 @@ func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.yaml"), services("one")+`---
 {apiVersion: v1, kind: Node, metadata: {name: node-1}}
---- {apiVersion: v1, kind: Node, metadata: {name: node-2}}
---- {apiVersion: v1, kind: Pod, metadata: {name: here}, spec: {nodeName: node-1}}
---- {apiVersion: v1, kind: Pod, metadata: {name: there}, spec: {nodeName: node-2}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: node-2}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: here}, spec: {nodeName: node-1}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: there}, spec: {nodeName: node-2}}
 `)
 	write(t, filepath.Join(dir, "b.json"), `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}`)
 	write(t, filepath.Join(dir, "c.yml"), services("two"))
@@ -176,7 +179,7 @@ func TestLoad(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	inputs, problems, err := objects.Load(dir, "node-1")
+	inputs, problems, err := files.Load(dir, "node-1")
 	if err != nil || len(problems) > 0 {
 		t.Fatalf("problems %v, error %v", problems, err)
 	}
@@ -196,24 +199,36 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func TestBrokenFileKeepsItsLastGoodVersion(t *testing.T) {
+func TestBrokenDocumentKeepsItsLastGoodVersion(t *testing.T) {
 	r := start(t, map[string]string{"a.yaml": services("a1", "a2"), "b.yaml": services("b1")})
 	r.await(t, "start", state{Services: []string{"a1", "a2", "b1"}})
 
-	write(t, filepath.Join(r.dir, "a.yaml"), services("a3")+"spec: {prots: []}\n")
-	broken := []string{`Service|default|a3|spec.prots|unknown field (a.yaml, object from line 2); the last good version of a.yaml stays in force`}
-	r.await(t, "a broken", state{Services: []string{"a1", "a2", "b1"}, Problems: broken})
+	// Of the file, a1 is deleted, a2 is broken, a3 is new, and a4 is new and broken.
+	const broken = "spec: {prots: []}\n"
+	write(t, filepath.Join(r.dir, "a.yaml"), services("a2")+broken+services("a3", "a4")+broken)
+	faults := []string{
+		`Service|default|a2|spec.prots|unknown field (a.yaml, object from line 2); its last good version stays in force`,
+		`Service|default|a4|spec.prots|unknown field (a.yaml, object from line 11); it is not used`,
+	}
+	r.await(t, "a2 and a4 broken", state{Services: []string{"a2", "a3", "b1"}, Problems: faults})
 
 	write(t, filepath.Join(r.dir, "b.yaml"), services("b2"))
-	r.await(t, "b changed, a still broken", state{Services: []string{"a1", "a2", "b2"}, Problems: broken})
-	if n := r.logs.FilterMessageSnippet("broken").Len(); n != 1 {
+	r.await(t, "b changed, a still broken", state{Services: []string{"a2", "a3", "b2"}, Problems: faults})
+	if n := r.logs.FilterMessageSnippet("faults").Len(); n != 1 {
 		t.Errorf("%d log lines about the broken file, want 1: %v", n, r.logs.All())
 	}
 
-	write(t, filepath.Join(r.dir, "a.yaml"), "nothing: [")
-	r.await(t, "a broken otherwise", state{
-		Services: []string{"a1", "a2", "b2"},
-		Problems: []string{"File||a.yaml||yaml: line 1: did not find expected node content (document from line 1); the last good version of a.yaml stays in force"},
+	// Which object is broken can't be told: it is one of those that are missing.
+	write(t, filepath.Join(r.dir, "a.yaml"), services("a5")+"---\nnothing: [")
+	r.await(t, "a document that is no YAML", state{
+		Services: []string{"a2", "a3", "a5", "b2"},
+		Problems: []string{"File||a.yaml||yaml: line 6: did not find expected node content (document from line 6); objects that are now missing from a.yaml stay in force"},
+	})
+
+	write(t, filepath.Join(r.dir, "a.yaml"), strings.ReplaceAll(services("a6"), "\n", "\r"))
+	r.await(t, "a file that can't be separated", state{
+		Services: []string{"a2", "a3", "a5", "b2"},
+		Problems: []string{"File||a.yaml||line 1: a carriage return without a line feed: lines must end with LF or CRLF; what was last read of a.yaml stays in force"},
 	})
 
 	write(t, filepath.Join(r.dir, "a.yaml"), services("a3"))
@@ -227,13 +242,41 @@ func TestBrokenFileKeepsItsLastGoodVersion(t *testing.T) {
 }
 
 func TestFileBrokenFromTheStart(t *testing.T) {
-	r := start(t, map[string]string{"a.yaml": services("a1") + "---\n\nkind: Service\n", "b.yaml": services("b1")})
+	r := start(t, map[string]string{
+		"a.yaml": services("a1") + "---\n\nkind: Service\n" + services("a2"), "b.yaml": services("b1"),
+		"c.yaml": "\xff\xfek\x00", "d.yaml": "kind: [\n",
+	})
 	r.await(t, "start", state{
-		Services: []string{"b1"},
-		Problems: []string{"Service|||apiVersion|is missing (a.yaml, object from line 7); nothing of a.yaml is used"},
+		Services: []string{"a1", "a2", "b1"},
+		Problems: []string{
+			"Service|||apiVersion|is missing (a.yaml, object from line 7); it is not used",
+			"File||c.yaml||is not UTF-8 text (it looks like UTF-16 or binary data); nothing of c.yaml is used",
+			"File||d.yaml||yaml: line 1: did not find expected node content (document from line 1); it is not used",
+		},
 	})
 	write(t, filepath.Join(r.dir, "a.yaml"), services("a1"))
+	write(t, filepath.Join(r.dir, "c.yaml"), "")
+	write(t, filepath.Join(r.dir, "d.yaml"), "")
 	r.await(t, "mended", state{Services: []string{"a1", "b1"}})
+}
+
+// TestUnchangedObjectsKeepTheirPointer changes a document, moves another to
+// another line, and breaks a third.
+func TestUnchangedObjectsKeepTheirPointer(t *testing.T) {
+	r := start(t, map[string]string{"a.yaml": services("a1", "a2", "a3"), "b.yaml": services("b1")})
+	before := map[string]*service{}
+	for _, s := range r.Inputs().Services {
+		before[s.Name] = s
+	}
+	write(t, filepath.Join(r.dir, "a.yaml"), services("a1")+"spec: {clusterIP: 10.96.0.1}\n"+services("a2", "a3")+"spec: {prots: []}\n")
+	r.await(t, "changed", state{Services: []string{"a1", "a2", "a3", "b1"}, Problems: []string{
+		"Service|default|a3|spec.prots|unknown field (a.yaml, object from line 11); its last good version stays in force",
+	}})
+	for _, s := range r.Inputs().Services {
+		if same := before[s.Name] == s; same == (s.Name == "a1") {
+			t.Errorf("%s is the same object: %v", s.Name, same)
+		}
+	}
 }
 
 func TestUnknownKindsAreToldAndTheRestIsRead(t *testing.T) {
@@ -254,7 +297,7 @@ func TestObjectInTwoFiles(t *testing.T) {
 	r := start(t, map[string]string{"b.yaml": labelled("web", "b"), "a.yaml": services("other"), "c.yaml": labelled("web", "c")})
 	twice := state{
 		Services: []string{"other", "web"},
-		Problems: []string{"Service|default|web||is in b.yaml and again in c.yaml; the first one counts"},
+		Problems: []string{"Service|default|web||is in b.yaml line 2 and again in c.yaml line 2; the first one counts"},
 	}
 	r.await(t, "start", twice)
 	from := func() string {
@@ -266,7 +309,7 @@ func TestObjectInTwoFiles(t *testing.T) {
 	}
 	write(t, filepath.Join(r.dir, "a.yaml"), services("other", "other"))
 	r.await(t, "twice in one file", state{Services: twice.Services, Problems: append([]string{
-		"Service|default|other||is in a.yaml and again in a.yaml; the first one counts",
+		"Service|default|other||is in a.yaml line 2 and again in a.yaml line 6; the first one counts",
 	}, twice.Problems...)})
 	if err := os.Remove(filepath.Join(r.dir, "b.yaml")); err != nil {
 		t.Fatal(err)
@@ -282,7 +325,7 @@ func TestProblemsAreTheModels(t *testing.T) {
 	r := start(t, map[string]string{"a.yaml": "kind: [\n"})
 	want := []model.Problem{{
 		Kind: "File", Name: "a.yaml",
-		Detail: "yaml: line 1: did not find expected node content (document from line 1); nothing of a.yaml is used",
+		Detail: "yaml: line 1: did not find expected node content (document from line 1); it is not used",
 	}}
 	if diff := cmp.Diff(want, r.Problems()); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -1,15 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package objects reads the agent's inputs from a directory of ordinary
-// Kubernetes YAML or JSON (v1 Namespace, Node, Pod, Service, List, and
-// discovery.k8s.io/v1 EndpointSlice; any number in a file), and reads it again
-// whenever it changes. It is what the demo, `nodevoy render` and tests use in
-// place of an API server.
-//
-// Files are read strictly. One with a mistake in it is reported, and its last
-// good version stays in force; the other files are not affected. Objects are
-// taken as written: nothing is defaulted but the namespace.
-package objects
+package files
 
 import (
 	"context"
@@ -24,6 +15,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
@@ -34,9 +26,9 @@ const (
 	quiet = 50 * time.Millisecond
 	// patience is when a directory that is never quiet is read all the same.
 	patience = time.Second
-	// rereadEvery is how often to look without having been told to: inotify
+	// rereadInterval is how often the directory is read without an event: inotify
 	// says nothing of changes behind a link, or on some file systems.
-	rereadEvery = 10 * time.Second
+	rereadInterval = 10 * time.Second
 )
 
 // Source is a directory of objects.
@@ -49,17 +41,19 @@ type Source struct {
 	current  atomic.Pointer[snapshot]
 }
 
-// snapshot is one whole, never changed once it is stored.
+// snapshot is the directory as it was read, never changed once it is stored.
 type snapshot struct {
 	inputs   model.Inputs
 	problems []model.Problem
+	// lost is why the directory can't be read now.
+	lost error
 }
 
 // New makes a source of the directory for the node of that name. It reads
 // nothing yet; a directory that is not one is an error.
 func New(dir, nodeName string, log *zap.Logger) (*Source, error) {
 	if nodeName == "" {
-		return nil, errors.New("objects: the node's name is empty")
+		return nil, errors.New("files: the node's name is empty")
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -71,8 +65,8 @@ func New(dir, nodeName string, log *zap.Logger) (*Source, error) {
 	return &Source{
 		nodeName: nodeName,
 		log:      log,
-		dir:      directory{path: dir, files: map[string]*file{}},
-		reread:   rereadEvery,
+		dir:      directory{path: dir, decoder: newDecoder(kinds.All()), files: map[string]*file{}},
+		reread:   rereadInterval,
 		changed:  make(chan struct{}, 1),
 	}, nil
 }
@@ -94,8 +88,9 @@ func Load(dir, nodeName string) (model.Inputs, []model.Problem, error) {
 // Changed says "look again", first when every file has been read.
 func (s *Source) Changed() <-chan struct{} { return s.changed }
 
-// Inputs are all the objects as they are now. They are shared, and must not be
-// written to. Empty before the first Changed.
+// Inputs are all the objects as they are now. They are shared and must not be
+// written to. One whose document has not changed is the same pointer as before.
+// Empty before the first Changed.
 func (s *Source) Inputs() model.Inputs {
 	if now := s.current.Load(); now != nil {
 		return now.inputs
@@ -110,6 +105,20 @@ func (s *Source) Problems() []model.Problem {
 		return now.problems
 	}
 	return nil
+}
+
+// Health is how the reading of each kind goes, all from the one directory.
+func (s *Source) Health() []kinds.Health {
+	now := s.current.Load()
+	var all []kinds.Health
+	for _, kind := range kinds.All() {
+		h := kinds.Health{Kind: kind.Kind, Synced: now != nil}
+		if now != nil {
+			h.Err = now.lost
+		}
+		all = append(all, h)
+	}
+	return all
 }
 
 // Run reads the directory and follows its changes until ctx ends. It fails
@@ -180,25 +189,21 @@ func (s *Source) rescan(dirty map[string]bool) {
 // publish makes the present state of the directory the current one.
 func (s *Source) publish() {
 	inputs, problems := s.dir.merge(s.nodeName)
-	s.current.Store(&snapshot{inputs: inputs, problems: problems})
+	s.current.Store(&snapshot{inputs: inputs, problems: problems, lost: s.dir.lost})
 	for name, f := range s.dir.files {
 		switch {
-		case slices.Equal(f.told, f.faults):
+		case slices.Equal(f.logged, f.faults):
 			continue
 		case len(f.faults) > 0:
 			first := f.faults[0]
-			what := "objects file is broken, nothing of it is used"
-			if f.documents != nil {
-				what = "objects file is broken, its last good version stays in force"
-			}
-			s.log.Warn(what,
-				zap.String("file", name), zap.Int("problems", len(f.faults)),
+			s.log.Warn("objects file has faults",
+				zap.String("file", name), zap.Int("faults", len(f.faults)),
 				zap.String("kind", first.Kind), zap.String("namespace", first.Namespace), zap.String("name", first.Name),
 				zap.String("field", first.Field), zap.String("detail", first.Detail))
 		default:
 			s.log.Info("objects file is good again", zap.String("file", name))
 		}
-		f.told = f.faults
+		f.logged = f.faults
 	}
 	select {
 	case s.changed <- struct{}{}:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kube
+package kinds
 
 import (
 	"fmt"
@@ -60,12 +60,24 @@ func annotated(meta metav1.ObjectMeta, annotations map[string]string) metav1.Obj
 	return meta
 }
 
+// kindOf is the entry of the object's kind.
+func kindOf(t *testing.T, o Object) Kind {
+	t.Helper()
+	for _, k := range All() {
+		if fmt.Sprintf("%T", k.New()) == fmt.Sprintf("%T", o) {
+			return k
+		}
+	}
+	t.Fatalf("no entry for %T", o)
+	return Kind{}
+}
+
 func TestTrim(t *testing.T) {
 	local := corev1.ServiceInternalTrafficPolicyLocal
 	ingress := corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}}
 	for _, test := range []struct {
 		name       string
-		have, want metav1.Object
+		have, want Object
 	}{
 		{
 			name: "namespace",
@@ -195,14 +207,16 @@ func TestTrim(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			interned := newInterner()
-			trim(test.have, interned)
-			if diff := cmp.Diff(test.want, test.have); diff != "" {
+			interned, kind, before := NewInterner(), kindOf(t, test.have), test.have.DeepCopyObject()
+			trimmed := kind.Trim(test.have, interned)
+			if diff := cmp.Diff(test.want, trimmed); diff != "" {
 				t.Errorf("trimmed (-want +got):\n%s", diff)
 			}
-			// client-go may trim what has been trimmed.
-			trim(test.have, interned)
-			if diff := cmp.Diff(test.want, test.have); diff != "" {
+			if diff := cmp.Diff(before, test.have.DeepCopyObject()); diff != "" {
+				t.Errorf("trim wrote to its argument (-before +after):\n%s", diff)
+			}
+			// What a streamed list brought is trimmed again.
+			if diff := cmp.Diff(test.want, kind.Trim(trimmed, interned)); diff != "" {
 				t.Errorf("trimmed twice (-want +got):\n%s", diff)
 			}
 		})
@@ -217,9 +231,19 @@ func TestEqual(t *testing.T) {
 	ready := func(ready bool) []discoveryv1.Endpoint {
 		return []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: &ready}}}
 	}
+	endpoint := func(change func(*discoveryv1.Endpoint)) *discoveryv1.EndpointSlice {
+		e := discoveryv1.Endpoint{
+			Addresses: []string{"10.0.0.1"}, NodeName: new("a"), Zone: new("z"),
+			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
+			TargetRef:  &corev1.ObjectReference{Name: "p"}, Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "z"}}},
+		}
+		change(&e)
+		return &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{e}}
+	}
+	whole := endpoint(func(*discoveryv1.Endpoint) {})
 	for _, test := range []struct {
 		name          string
-		before, after any
+		before, after Object
 		want          bool
 	}{
 		{"namespace, new version", &corev1.Namespace{ObjectMeta: at("1", lean("n"))}, &corev1.Namespace{ObjectMeta: at("2", lean("n"))}, true},
@@ -238,10 +262,22 @@ func TestEqual(t *testing.T) {
 		{"service, type", &corev1.Service{}, &corev1.Service{Spec: corev1.ServiceSpec{Type: "ExternalName"}}, false},
 		{"slice, same", &discoveryv1.EndpointSlice{Endpoints: ready(true)}, &discoveryv1.EndpointSlice{Endpoints: ready(true)}, true},
 		{"slice, readiness", &discoveryv1.EndpointSlice{Endpoints: ready(true)}, &discoveryv1.EndpointSlice{Endpoints: ready(false)}, false},
-		{"other kinds", &corev1.Secret{}, &corev1.Secret{}, false},
+		{"endpoint, same", whole, endpoint(func(*discoveryv1.Endpoint) {}), true},
+		{"endpoint, address", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Addresses[0] = "10.0.0.2" }), false},
+		{"endpoint, ready", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Conditions.Ready = nil }), false},
+		{"endpoint, serving", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Conditions.Serving = new(false) }), false},
+		{"endpoint, terminating", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Conditions.Terminating = new(true) }), false},
+		{"endpoint, node", whole, endpoint(func(e *discoveryv1.Endpoint) { e.NodeName = new("b") }), false},
+		{"endpoint, zone", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Zone = nil }), false},
+		{"endpoint, pod", whole, endpoint(func(e *discoveryv1.Endpoint) { e.TargetRef.Name = "q" }), false},
+		{"endpoint, hints", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Hints.ForZones[0].Name = "y" }), false},
+		{"endpoint, no hints", whole, endpoint(func(e *discoveryv1.Endpoint) { e.Hints = nil }), false},
+		{"slice, fewer endpoints", whole, &discoveryv1.EndpointSlice{}, false},
+		{"slice, ports", whole, &discoveryv1.EndpointSlice{Endpoints: whole.Endpoints, Ports: []discoveryv1.EndpointPort{{}}}, false},
+		{"slice, address type", whole, &discoveryv1.EndpointSlice{Endpoints: whole.Endpoints, AddressType: "IPv6"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := equal(test.before, test.after); got != test.want {
+			if got := kindOf(t, test.before).Equal(test.before, test.after); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
@@ -249,7 +285,7 @@ func TestEqual(t *testing.T) {
 }
 
 func TestInternerIsBounded(t *testing.T) {
-	interned := newInterner()
+	interned := NewInterner()
 	first := interned.string("first")
 	for i := range 2 * internerSize {
 		if got, want := interned.string(fmt.Sprint(i)), fmt.Sprint(i); got != want {
@@ -268,15 +304,15 @@ func TestInternerIsBounded(t *testing.T) {
 func TestTrimmedSlicesAreSmall(t *testing.T) {
 	const count, perSlice, limit = 100_000, 10, 400
 	encoded := encodedSlice(t, perSlice)
-	interned := newInterner()
+	interned := NewInterner()
 	kept := make([]*discoveryv1.EndpointSlice, count/perSlice)
 	before := heap()
 	for i := range kept {
-		kept[i] = &discoveryv1.EndpointSlice{}
-		if err := kept[i].Unmarshal(encoded); err != nil {
+		received := &discoveryv1.EndpointSlice{}
+		if err := received.Unmarshal(encoded); err != nil {
 			t.Fatal(err)
 		}
-		trim(kept[i], interned)
+		kept[i] = trimEndpointSlice(received, interned)
 	}
 	each := int(heap()-before) / count
 	runtime.KeepAlive(kept)

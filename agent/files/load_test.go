@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects_test
+package files_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 	"sigs.k8s.io/yaml"
 
-	"github.com/nodevoy/nodevoy/agent/objects"
+	"github.com/nodevoy/nodevoy/agent/files"
 )
 
 // writeCluster writes a cluster of that many Services of ten endpoints each,
@@ -83,7 +83,7 @@ func BenchmarkLoad(b *testing.B) {
 			writeCluster(b, dir, services, format == "json")
 			b.ReportAllocs()
 			for b.Loop() {
-				inputs, problems, err := objects.Load(dir, "node-1")
+				inputs, problems, err := files.Load(dir, "node-1")
 				if err != nil || len(problems) > 0 || len(inputs.Services) != services {
 					b.Fatalf("loaded %d services, problems %v, error %v", len(inputs.Services), problems, err)
 				}
@@ -102,7 +102,7 @@ func BenchmarkChange(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	source, err := objects.New(dir, "node-1", zap.NewNop())
+	source, err := files.New(dir, "node-1", zap.NewNop())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects_test
+package files_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
-	"github.com/nodevoy/nodevoy/agent/objects"
+	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/sourcetest"
 )
 
@@ -25,7 +25,7 @@ type directory struct{ path string }
 
 func (d directory) Source(t testing.TB, nodeName string) sourcetest.Source {
 	t.Helper()
-	source, err := objects.New(d.path, nodeName, zaptest.NewLogger(t))
+	source, err := files.New(d.path, nodeName, zaptest.NewLogger(t))
 	if err != nil {
 		t.Fatalf("make source: %v", err)
 	}

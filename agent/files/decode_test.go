@@ -1,27 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package objects
+package files
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // read is what decode makes of a whole file: the keys of its objects, and what
 // is wrong, one line each.
 func read(file, text string) (keys, unread, faults []string) {
-	for _, doc := range split([]byte(text)) {
-		d := decode(file, doc)
+	docs, err := split([]byte(text))
+	if err != nil {
+		return nil, nil, []string{err.Error()}
+	}
+	decoder := newDecoder(kinds.All())
+	for _, doc := range docs {
+		d := decoder.decode(file, doc)
 		for _, o := range d.objects {
 			keys = append(keys, o.key.String())
 		}
 		unread = append(unread, lines(d.unread)...)
-		faults = append(faults, lines(d.faults)...)
+		for _, f := range d.faults {
+			faults = append(faults, lines([]model.Problem{f.problem()})...)
+		}
 	}
 	return keys, unread, faults
 }
@@ -61,7 +70,8 @@ metadata: {name: client, namespace: shop}
 ...
 ---
 {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}}
---- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web-1}, endpoints: [], ports: [], addressType: IPv4}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web-1}, endpoints: [], ports: [], addressType: IPv4}
 `,
 			keys: []string{
 				"Namespace shop", "Node node-1", "Pod shop/client", "Service shop/web", "EndpointSlice default/web-1",
@@ -74,8 +84,42 @@ metadata: {name: client, namespace: shop}
 			keys: []string{"Node a"},
 		},
 		{
-			name: "document after an end",
-			text: service + "...\napiVersion: v1\nkind: Node\nmetadata: {name: a}\n", keys: []string{"Service default/web", "Node a"},
+			name:   "document after an end",
+			text:   service + "...\napiVersion: v1\nkind: Node\nmetadata: {name: a}\n---\n" + service,
+			keys:   []string{"Service default/web"},
+			faults: []string{`File f.yaml: : holds another document: documents must be separated by lines of "---" (document from line 1)`},
+		},
+		{
+			name:   "document after a line break that only YAML knows",
+			text:   "apiVersion: v1\u2028kind: Node\u2028metadata: {name: b}\u2028---\u2028apiVersion: v1\u2028kind: Node\u2028metadata: {name: a}\n---\n" + service,
+			keys:   []string{"Service default/web"},
+			faults: []string{`File f.yaml: : holds another document: documents must be separated by lines of "---" (document from line 1)`},
+		},
+		{
+			name: "document on its separator's line", text: service + "--- {apiVersion: v1, kind: Node, metadata: {name: a}}\n",
+			faults: []string{"separate documents: invalid Yaml document separator: {apiVersion: v1, kind: Node, metadata: {name: a}}"},
+		},
+		{
+			name: "dots and dashes in texts", keys: []string{"Node a", "Service default/web"},
+			text: "apiVersion: v1\nkind: Node\nmetadata: {name: a, annotations: {x: '... and ---'}}\n...\n---\n" + service,
+		},
+		{
+			name: "UTF-16, little-endian", text: "\xff\xfea\x00:\x00 \x00b\x00", faults: []string{"is not UTF-8 text (it looks like UTF-16 or binary data)"},
+		},
+		{
+			name: "UTF-16, big-endian", text: "\xfe\xff\x00a\x00:\x00 \x00b", faults: []string{"is not UTF-8 text (it looks like UTF-16 or binary data)"},
+		},
+		{
+			name: "UTF-16 without a mark", text: "a\x00:\x00 \x00b\x00", faults: []string{"is not UTF-8 text (it looks like UTF-16 or binary data)"},
+		},
+		{name: "Latin-1", text: service + "# caf\xe9\n", faults: []string{"is not UTF-8 text"}},
+		{
+			name: "lines that end with CR", text: strings.ReplaceAll(service+"---\n"+service, "\n", "\r"),
+			faults: []string{"line 1: a carriage return without a line feed: lines must end with LF or CRLF"},
+		},
+		{
+			name: "a line that ends with CR", text: service + "---\r" + service,
+			faults: []string{"line 4: a carriage return without a line feed: lines must end with LF or CRLF"},
 		},
 		{
 			name: "json", text: `{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"}}`, keys: []string{"Node a"},
@@ -99,6 +143,7 @@ metadata: {name: client, namespace: shop}
 		{
 			name:   "list with a broken item",
 			text:   "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n- {apiVersion: v1, kind: Node}\n",
+			keys:   []string{"Node a"},
 			faults: []string{"Node : metadata.name: is missing (f.yaml, object from line 1, items[1])"},
 		},
 		{
@@ -184,7 +229,7 @@ metadata: {name: client, namespace: shop}
 }
 
 func TestDecodeFillsInTheNamespace(t *testing.T) {
-	d := decode("f.yaml", split([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"))[0])
+	d := newDecoder(kinds.All()).decode("f.yaml", document{text: []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n"), line: 1})
 	if got := d.objects[0].value.GetNamespace(); got != "default" {
 		t.Errorf("namespace %q, want default", got)
 	}
@@ -201,19 +246,24 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	decoder := newDecoder(kinds.All())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, doc := range split(data) {
+		docs, err := split(data)
+		if err != nil && len(docs) > 0 {
+			t.Fatalf("error %v, and yet %d documents", err, len(docs))
+		}
+		for _, doc := range docs {
 			if doc.line < 1 || len(doc.text) == 0 {
 				t.Fatalf("document %+v", doc)
 			}
-			d := decode("f.yaml", doc)
-			if len(d.faults) > 0 && len(d.objects) > 0 {
-				t.Fatalf("faults %v, and yet objects %v", d.faults, d.objects)
-			}
+			d := decoder.decode("f.yaml", doc)
 			for _, o := range d.objects {
 				checkObject(t, o)
 			}
-			for _, p := range append(d.faults, d.unread...) {
+			for _, fault := range d.faults {
+				d.unread = append(d.unread, fault.problem())
+			}
+			for _, p := range d.unread {
 				if p.Detail == "" {
 					t.Fatalf("problem without a detail: %+v", p)
 				}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kinds
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nodevoy/nodevoy/agent/model"
+)
+
+// labelServiceProxyName marks what kube-proxy, and so nodevoy, leaves alone.
+const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// trimMeta keeps what identifies an object, and the labels that are named.
+func trimMeta(from *metav1.ObjectMeta, interned *Interner, labels ...string) metav1.ObjectMeta {
+	kept := metav1.ObjectMeta{
+		Name:              from.Name,
+		Namespace:         interned.string(from.Namespace),
+		UID:               from.UID,
+		ResourceVersion:   from.ResourceVersion,
+		CreationTimestamp: from.CreationTimestamp,
+		DeletionTimestamp: from.DeletionTimestamp,
+	}
+	for _, label := range labels {
+		if value, ok := from.Labels[label]; ok {
+			if kept.Labels == nil {
+				kept.Labels = make(map[string]string, 1)
+			}
+			kept.Labels[label] = interned.string(value)
+		}
+	}
+	return kept
+}
+
+func equalMeta(before, after metav1.ObjectMeta) bool {
+	before.ResourceVersion, after.ResourceVersion = "", ""
+	return equal(before, after)
+}
+
+func equal[T any](before, after T) bool { return equality.Semantic.DeepEqual(before, after) }
+
+// trimNamespace keeps every label: any may be selected by.
+func trimNamespace(o *corev1.Namespace, interned *Interner) *corev1.Namespace {
+	kept := &corev1.Namespace{ObjectMeta: trimMeta(&o.ObjectMeta, interned)}
+	kept.Labels = o.Labels
+	return kept
+}
+
+func equalNamespaces(before, after *corev1.Namespace) bool {
+	return equalMeta(before.ObjectMeta, after.ObjectMeta)
+}
+
+func trimNode(o *corev1.Node, interned *Interner) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: trimMeta(&o.ObjectMeta, interned, corev1.LabelTopologyRegion, corev1.LabelTopologyZone),
+		Status:     corev1.NodeStatus{Addresses: o.Status.Addresses},
+	}
+}
+
+func equalNodes(before, after *corev1.Node) bool {
+	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Status, after.Status)
+}
+
+func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
+	ports := make([]corev1.ServicePort, len(o.Spec.Ports))
+	for i := range o.Spec.Ports {
+		from := &o.Spec.Ports[i]
+		ports[i] = corev1.ServicePort{
+			Name: interned.string(from.Name), Protocol: from.Protocol, AppProtocol: from.AppProtocol, Port: from.Port,
+		}
+	}
+	return &corev1.Service{
+		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, labelServiceProxyName),
+		Spec: corev1.ServiceSpec{
+			Type:                     o.Spec.Type,
+			Ports:                    ports,
+			ClusterIP:                o.Spec.ClusterIP,
+			ClusterIPs:               o.Spec.ClusterIPs,
+			ExternalIPs:              o.Spec.ExternalIPs,
+			LoadBalancerSourceRanges: o.Spec.LoadBalancerSourceRanges,
+			SessionAffinity:          o.Spec.SessionAffinity,
+			InternalTrafficPolicy:    o.Spec.InternalTrafficPolicy,
+		},
+		Status: corev1.ServiceStatus{LoadBalancer: o.Status.LoadBalancer},
+	}
+}
+
+func equalServices(before, after *corev1.Service) bool {
+	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Spec, after.Spec) && equal(before.Status, after.Status)
+}
+
+// trimPod keeps of containers and annotations only the names that show another
+// mesh's proxy.
+func trimPod(o *corev1.Pod, interned *Interner) *corev1.Pod {
+	kept := &corev1.Pod{
+		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel),
+		Spec: corev1.PodSpec{
+			NodeName: interned.string(o.Spec.NodeName), HostNetwork: o.Spec.HostNetwork,
+			Containers: meshProxies(o.Spec.Containers), InitContainers: meshProxies(o.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs},
+	}
+	for _, m := range model.Meshes() {
+		if _, annotated := o.Annotations[m.Annotation]; annotated {
+			if kept.Annotations == nil {
+				kept.Annotations = make(map[string]string, 1)
+			}
+			// The value can be kilobytes, and is not read.
+			kept.Annotations[m.Annotation] = ""
+		}
+	}
+	return kept
+}
+
+// meshProxies are the containers that are another mesh's proxy, by name alone.
+func meshProxies(containers []corev1.Container) []corev1.Container {
+	var kept []corev1.Container
+	for i := range containers {
+		for _, m := range model.Meshes() {
+			if containers[i].Name == m.Container {
+				kept = append(kept, corev1.Container{Name: m.Container})
+			}
+		}
+	}
+	return kept
+}
+
+func equalPods(before, after *corev1.Pod) bool {
+	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Spec, after.Spec) && equal(before.Status, after.Status)
+}

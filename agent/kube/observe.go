@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/nodevoy/nodevoy/agent/kinds"
+)
+
+// patience is how long things may take. Tests shorten it.
+type patience struct {
+	// retry is the back-off between two attempts to read a kind.
+	retry wait.Backoff
+	// list is how long a kind may take to be read before that is a fault.
+	list time.Duration
+	// bookmark is how long a streamed list may bring nothing new and yet not
+	// say that it is complete.
+	bookmark time.Duration
+	// steady is how long a watch must last to prove, without an event, that it
+	// works.
+	steady time.Duration
+	// absent is how often an optional kind that is not served is asked for.
+	absent time.Duration
+}
+
+func defaultPatience() patience {
+	return patience{
+		// As client-go's own.
+		retry: wait.Backoff{Duration: 800 * time.Millisecond, Cap: 30 * time.Second, Steps: 10, Factor: 2, Jitter: 1},
+		list:  30 * time.Second, bookmark: 20 * time.Second, steady: 5 * time.Second,
+		// With the back-off, a kind that appears is read within two minutes.
+		absent: time.Minute,
+	}
+}
+
+// errEndedAtOnce is told of a watch that was accepted and ended.
+var errEndedAtOnce = errors.New("the API server ends the watch at once, without an event")
+
+// observedWatch passes a watch's events on.
+type observedWatch struct {
+	watch.Interface
+	events  chan watch.Event
+	stopped chan struct{}
+	once    sync.Once
+}
+
+// ResultChan has the events.
+func (w *observedWatch) ResultChan() <-chan watch.Event { return w.events }
+
+// Stop ends the watch.
+func (w *observedWatch) Stop() {
+	w.once.Do(func() { close(w.stopped) })
+	w.Interface.Stop()
+}
+
+// observe notes how the watch goes: it works when there is an event, or when it
+// lasts. A streamed list that brings nothing more and is never said to be
+// complete, as from an API server whose watch cache is stuck, is ended, and
+// client-go lists in the ordinary way.
+func (f *feed) observe(ctx context.Context, from watch.Interface, streamed bool) watch.Interface {
+	w := &observedWatch{Interface: from, events: make(chan watch.Event), stopped: make(chan struct{})}
+	go func() {
+		defer close(w.events)
+		defer from.Stop()
+		f.relay(ctx, w, streamed)
+	}()
+	return w
+}
+
+// relay passes events on until the watch ends.
+func (f *feed) relay(ctx context.Context, w *observedWatch, streamed bool) {
+	steady := time.NewTimer(f.patience.steady)
+	defer steady.Stop()
+	bookmark := time.NewTimer(f.patience.bookmark)
+	defer bookmark.Stop()
+	proven := false
+	for {
+		incomplete := bookmark.C
+		if !streamed {
+			incomplete = nil
+		}
+		var event watch.Event
+		select {
+		case <-w.stopped:
+			return
+		case <-steady.C:
+			if proven = true; !streamed {
+				f.note(ctx, opFollow, nil)
+			}
+			continue
+		case <-incomplete:
+			event = f.giveUpStream()
+		case next, ok := <-w.Interface.ResultChan():
+			if !ok {
+				if !proven && !streamed {
+					f.note(ctx, opFollow, errEndedAtOnce)
+				}
+				return
+			}
+			event = next
+			switch {
+			case event.Type == watch.Error:
+				if !streamed {
+					f.note(ctx, opFollow, apierrors.FromObject(event.Object))
+				}
+			case streamed && event.Type == watch.Added:
+				bookmark.Reset(f.patience.bookmark)
+			case streamed && completes(event):
+				streamed = false
+				f.note(ctx, opFollow, nil)
+			case !streamed && !proven:
+				f.note(ctx, opFollow, nil)
+			}
+			proven = true
+		}
+		select {
+		case w.events <- event:
+		case <-w.stopped:
+			return
+		}
+	}
+}
+
+// completes says whether the event ends a streamed list.
+func completes(event watch.Event) bool {
+	o, ok := event.Object.(kinds.Object)
+	return ok && event.Type == watch.Bookmark && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
+}
+
+// giveUpStream has lists not streamed for a while, beginning with this one.
+func (f *feed) giveUpStream() watch.Event {
+	f.log.Warn("API server does not end a streamed list, listing in the ordinary way", zap.String("kind", f.kind.Kind))
+	f.status.setListOnly(f.now().Add(listOnlyFor))
+	return watch.Event{Type: watch.Error, Object: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusGatewayTimeout, Reason: metav1.StatusReasonTimeout,
+		Message: errNotStreamed.Error(),
+	}}
+}

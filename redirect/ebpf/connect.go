@@ -3,13 +3,13 @@
 package ebpf
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 
+	"github.com/cilium/ebpf"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,8 +25,8 @@ func OnConnect() ([]Program, error) {
 	}
 	defer func() { _ = unix.Close(root) }()
 	var found []Program
-	for _, h := range []hook{{unix.BPF_CGROUP_INET4_CONNECT, "connect4"}, {unix.BPF_CGROUP_INET6_CONNECT, "connect6"}} {
-		names, err := query(attached{target: root, hook: h.kind, flags: unix.BPF_F_QUERY_EFFECTIVE})
+	for _, h := range []hook{{ebpf.AttachCGroupInet4Connect, "connect4"}, {ebpf.AttachCGroupInet6Connect, "connect6"}} {
+		names, err := attached(root, h, unix.BPF_F_QUERY_EFFECTIVE)
 		if err != nil {
 			return nil, fmt.Errorf("%w what is attached to %s: %w", ErrUnknown, h.name, err)
 		}
@@ -40,11 +40,13 @@ func OnConnect() ([]Program, error) {
 // openCgroup opens the root of the cgroup2 hierarchy, as far as this process
 // sees it.
 func openCgroup() (int, error) {
-	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
 	if err != nil {
 		return -1, fmt.Errorf("find cgroup2: %w", err)
 	}
-	for _, path := range cgroups(mounts) {
+	wholeFirst(mounts)
+	for _, m := range mounts {
+		path := m.Mountpoint
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		var fs unix.Statfs_t
 		if err == nil && unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
@@ -53,31 +55,21 @@ func openCgroup() (int, error) {
 		if err == nil {
 			// Another mount lies over it.
 			_ = unix.Close(fd)
-		} else if errors.Is(err, os.ErrPermission) {
+		} else if !errors.Is(err, os.ErrNotExist) {
 			return -1, fmt.Errorf("%w what is in cgroup2: open %s: %w", ErrUnknown, path, err)
 		}
 	}
 	return -1, fmt.Errorf("%w: no cgroup2 is mounted", ErrUnknown)
 }
 
-// cgroups are the mount points of cgroup2 in a text as of /proc/PID/mountinfo:
-// first those of the whole hierarchy.
-func cgroups(mountinfo []byte) []string {
-	var whole, parts []string
-	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
-	for lines.Scan() {
-		// id parent device root point options [tags] - type source options
-		mount, source, _ := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(mount)
-		if len(fields) < 5 || !strings.HasPrefix(source, "cgroup2 ") {
-			continue
-		}
-		point := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
-		if fields[3] == "/" {
-			whole = append(whole, point)
-		} else {
-			parts = append(parts, point)
-		}
+// wholeFirst puts mounts of the whole hierarchy before mounts of parts of it.
+func wholeFirst(mounts []*mountinfo.Info) {
+	slices.SortStableFunc(mounts, func(a, b *mountinfo.Info) int { return part(a) - part(b) })
+}
+
+func part(m *mountinfo.Info) int {
+	if m.Root == "/" {
+		return 0
 	}
-	return append(whole, parts...)
+	return 1
 }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package family names the two IP families, so that every other room of
-// redirect is written once and run twice.
 package family
 
 import "net/netip"

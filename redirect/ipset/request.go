@@ -25,10 +25,6 @@ const (
 // typeMask leaves of an attribute's type what is not a flag (NLA_TYPE_MASK).
 const typeMask = 0x3fff
 
-// dumpAttempts bounds how often a listing is begun anew because sets came or
-// went while it ran.
-const dumpAttempts = 10
-
 // The revisions asked for: the lowest that every supported kernel has, since a
 // newer one only adds options that are not used.
 const revision = 1
@@ -36,6 +32,8 @@ const revision = 1
 // request begins a message. Callers add attributes and execute it.
 func request(cmd, flags int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(cmd|unix.NFNL_SUBSYS_IPSET<<8, nl.GetIpsetFlags(cmd)|flags)
+	// A listing during which sets come or go is begun anew.
+	req.RetryInterrupted = true
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
 	req.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
 	return req
@@ -45,9 +43,6 @@ func request(cmd, flags int) *nl.NetlinkRequest {
 func (s *Sets) execute(req *nl.NetlinkRequest) ([]attributes, error) {
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: s.socket}
 	messages, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	for i := 1; errors.Is(err, nl.ErrDumpInterrupted) && i < dumpAttempts; i++ {
-		messages, err = req.Execute(unix.NETLINK_NETFILTER, 0)
-	}
 	if err != nil {
 		return nil, explain(err)
 	}

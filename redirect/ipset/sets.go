@@ -25,7 +25,8 @@ const batch = 500
 const answerTimeout = 10 * time.Second
 
 // Sets are the ipsets of the network namespace it was opened in. It is safe for
-// concurrent use; calls wait for each other, so who can't wait opens his own.
+// concurrent use. Calls wait for each other, because they share a socket: open
+// another Sets for calls that must not wait.
 type Sets struct {
 	socket *nl.SocketHandle
 }
@@ -146,7 +147,8 @@ func (s *Sets) Header(set string) (Header, error) {
 		return Header{}, wrap("list", set, err)
 	}
 	if len(replies) == 0 {
-		return Header{}, wrap("list", set, ErrNotFound)
+		// The kernel says so when there is no such set.
+		return Header{}, wrap("list", set, errors.New("the kernel's answer is empty"))
 	}
 	return header(replies[0])
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package iptables reads and writes iptables, of one backend and one family at
-// a time, through the node's own commands: go-iptables finds and lists, an own
+// a time, through the node's own commands: go-iptables finds and lists, its own
 // Restore writes. It never lists what it was not asked for, and never makes the
 // kernel set up a table by looking at it. Fake is the same without a kernel.
 package iptables

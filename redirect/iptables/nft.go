@@ -91,12 +91,9 @@ func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([][]byt
 	for _, a := range attrs {
 		req.AddData(a)
 	}
-	// A dump that rules changed under is complete all the same for our
-	// purpose, but the next try is nearly always clean.
+	// A listing during which rules change is begun anew.
+	req.RetryInterrupted = true
 	replies, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	for i := 0; errors.Is(err, nl.ErrDumpInterrupted) && i < 10; i++ {
-		replies, err = req.Execute(unix.NETLINK_NETFILTER, 0)
-	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return nil, errno

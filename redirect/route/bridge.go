@@ -25,7 +25,7 @@ func (n *Network) Bridged(f family.Family) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read sysctl: %w", err)
 	}
-	links, err := again(n.handle.LinkList)
+	links, err := n.handle.LinkList()
 	if err != nil {
 		return "", fmt.Errorf("list interfaces: %w", err)
 	}

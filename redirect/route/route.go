@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package route puts addresses on the loopback interface, and makes the policy
-// rule and route by which packets with a mark belong to this host. Everything
-// is idempotent: adding what is there, or removing what is not, is no error.
-// Fake is the same without a kernel.
 package route
 
 import (
@@ -38,7 +34,7 @@ type Network struct {
 
 // Open opens a socket of its own to the kernel's routing.
 func Open() (*Network, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandleWithOptions(netlink.HandleOptions{RetryInterrupted: true}, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open route netlink socket: %w", err)
 	}
@@ -54,23 +50,10 @@ const forever = math.MaxUint32
 // loopback is the index of the interface lo, in every network namespace.
 const loopback = 1
 
-// dumpAttempts bounds how often a listing is begun anew because something
-// changed while it ran.
-const dumpAttempts = 10
-
-// again repeats a listing that the kernel says was interrupted.
-func again[T any](list func() (T, error)) (T, error) {
-	v, err := list()
-	for i := 1; errors.Is(err, netlink.ErrDumpInterrupted) && i < dumpAttempts; i++ {
-		v, err = list()
-	}
-	return v, err
-}
-
 // Addresses are the addresses of one family on lo.
 func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
 	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopback, Name: "lo"}}
-	list, err := again(func() ([]netlink.Addr, error) { return n.handle.AddrList(lo, int(f)) })
+	list, err := n.handle.AddrList(lo, int(f))
 	if err != nil {
 		return nil, fmt.Errorf("list %s addresses of lo: %w", f, err)
 	}
@@ -169,9 +152,7 @@ func (n *Network) HasRule(r Rule) (bool, error) {
 		return false, nil
 	}
 	filter := &netlink.Route{Table: r.Table, Type: unix.RTN_LOCAL}
-	routes, err := again(func() ([]netlink.Route, error) {
-		return n.handle.RouteListFiltered(int(r.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
-	})
+	routes, err := n.handle.RouteListFiltered(int(r.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	if err != nil {
 		return false, fmt.Errorf("list %s routes of table %d: %w", r.Family, r.Table, err)
 	}
@@ -185,7 +166,7 @@ func (n *Network) HasRule(r Rule) (bool, error) {
 
 // Marks lists the policy rules that look at the packet mark, ours included.
 func (n *Network) Marks(f family.Family) ([]Foreign, error) {
-	list, err := again(func() ([]netlink.Rule, error) { return n.handle.RuleList(int(f)) })
+	list, err := n.handle.RuleList(int(f))
 	if err != nil {
 		return nil, fmt.Errorf("list %s policy rules: %w", f, err)
 	}

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package iptables reads and writes iptables, of one backend and one family at
-// a time, through the node's own commands: go-iptables finds and lists, its own
-// Restore writes. It never lists what it was not asked for, and never makes the
-// kernel set up a table by looking at it. Fake is the same without a kernel.
 package iptables
 
 import (
@@ -11,8 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-
-	"github.com/coreos/go-iptables/iptables"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -24,6 +18,12 @@ var (
 	ErrNotFound = errors.New("no such chain")
 	// ErrUnreadable: nft wrote rules into the chain that iptables can't show.
 	ErrUnreadable = errors.New("the chain has rules that iptables can't read, made by nft")
+	// ErrBusy: another process held the lock of the legacy tables all the time
+	// that was waited for it, or changed the table meanwhile. Try again.
+	ErrBusy = errors.New("iptables is busy: another process holds its lock")
+	// ErrTooMuch: there are more rules than anybody needs, so they are not looked
+	// at: more than MaxRules in a chain, or tables beyond the bounds of Untrusted.
+	ErrTooMuch = errors.New("too many rules to look at")
 	// ErrNoCommand: the commands of this backend and family are not installed.
 	ErrNoCommand = errors.New("command not found")
 )
@@ -46,15 +46,24 @@ func versionWord(b Backend) string {
 	return "nf_tables"
 }
 
-// waitSeconds bounds the wait for the lock that legacy commands share.
-const waitSeconds = 5
+// MaxRules bounds the rules of a chain that is listed, and what refers to the
+// chain. The chains of this project have about ten; the kernel's own, which others
+// use too, have some dozens even in the busiest cluster. A pod that may administer
+// its network can have any number, and reading 300,000 takes a second and 140 MB.
+const MaxRules = 5000
+
+// MaxTable bounds a table of the legacy backend, in bytes, after Untrusted. Its
+// commands read and write whole tables, whatever they are asked: 4 MiB is about
+// 20,000 rules, some thousand times what a pod with a service mesh's rules has.
+const MaxTable = 4 << 20
 
 // Tables are the tables of one backend and one family.
 type Tables struct {
-	backend Backend
-	family  family.Family
-	list    *iptables.IPTables
-	restore string
+	backend       Backend
+	family        family.Family
+	list, restore string
+	// maxTable bounds a legacy table, in bytes; 0 for no bound.
+	maxTable int
 }
 
 // Open finds the commands of a backend and family; ErrNoCommand without them.
@@ -63,19 +72,23 @@ func Open(b Backend, f family.Family) (*Tables, error) {
 	if err != nil {
 		return nil, err
 	}
-	proto := iptables.ProtocolIPv4
-	if f == family.V6 {
-		proto = iptables.ProtocolIPv6
+	t := &Tables{backend: b, family: f}
+	if t.list, err = exec.LookPath(command); err != nil {
+		return nil, fmt.Errorf("%s: %w", command, ErrNoCommand)
 	}
-	list, err := iptables.New(iptables.Path(command), iptables.IPFamily(proto), iptables.Timeout(waitSeconds))
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", command, err)
-	}
-	restore, err := exec.LookPath(command + "-restore")
-	if err != nil {
+	if t.restore, err = exec.LookPath(command + "-restore"); err != nil {
 		return nil, fmt.Errorf("%s-restore: %w", command, ErrNoCommand)
 	}
-	return &Tables{backend: b, family: f, list: list, restore: restore}, nil
+	return t, nil
+}
+
+// Untrusted is the same for network namespaces in which others may write any
+// number of rules. A legacy table beyond MaxTable is ErrTooMuch for each method.
+// (The host's may be larger: kube-proxy writes one rule or more for each endpoint.)
+func (t *Tables) Untrusted() *Tables {
+	u := *t
+	u.maxTable = MaxTable
+	return &u
 }
 
 // find names the command: the one called after the backend, or the plain one

@@ -66,8 +66,8 @@ func nftEmpty(f family.Family, table string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// What is in the table: chains, sets, objects.
-	things := number(attrs[unix.NFTA_TABLE_USE])
+	// How many chains, sets and objects are in the table.
+	entries := number(attrs[unix.NFTA_TABLE_USE])
 	replies, err = nftables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f)
 	if err != nil {
 		return false, fmt.Errorf("list nf_tables chains: %w", err)
@@ -84,9 +84,9 @@ func nftEmpty(f family.Family, table string) (bool, error) {
 		if !hooked || number(attrs[unix.NFTA_CHAIN_USE]) > 0 || number(attrs[unix.NFTA_CHAIN_POLICY]) != verdictAccept {
 			return false, nil
 		}
-		things--
+		entries--
 	}
-	return things == 0, nil
+	return entries == 0, nil
 }
 
 // attributes are those of a reply, by type.

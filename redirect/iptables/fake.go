@@ -21,6 +21,9 @@ type Fake struct {
 	Natives []string
 	// SetExists says whether an ipset is there; nil for any.
 	SetExists func(set string) bool
+	// Busy says whether another process holds the lock; nil for never. Of the nft
+	// backend nobody asks.
+	Busy func() bool
 
 	backend Backend
 	family  family.Family
@@ -55,16 +58,35 @@ func (f *Fake) Family() family.Family { return f.family }
 
 // List is as Tables.List.
 func (f *Fake) List(ctx context.Context, table, chain string) ([]string, error) {
-	if err := ctx.Err(); err != nil {
+	rules, err := f.rules(ctx, table, chain)
+	if err != nil {
+		return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", f.family, f.backend, chain, table, err)
+	}
+	return rules, nil
+}
+
+func (f *Fake) rules(ctx context.Context, table, chain string) ([]string, error) {
+	if err := f.usable(ctx); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rules, there := f.tables[table][chain]
-	if !there {
-		return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", f.family, f.backend, chain, table, ErrNotFound)
+	switch {
+	case !there:
+		return nil, ErrNotFound
+	case len(rules) > MaxRules:
+		return nil, ErrTooMuch
 	}
 	return slices.Clone(rules), nil
+}
+
+// usable says why a command can't do anything now.
+func (f *Fake) usable(ctx context.Context) error {
+	if f.backend == Legacy && f.Busy != nil && f.Busy() {
+		return ErrBusy
+	}
+	return ctx.Err()
 }
 
 // Generation is as Tables.Generation.
@@ -108,8 +130,8 @@ func (f *Fake) Restore(ctx context.Context, text string) error { return f.feed(c
 func (f *Fake) Test(ctx context.Context, text string) error { return f.feed(ctx, text, false) }
 
 func (f *Fake) feed(ctx context.Context, text string, write bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := f.usable(ctx); err != nil {
+		return fmt.Errorf("restore %s %s tables: %w", f.family, f.backend, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

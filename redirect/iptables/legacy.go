@@ -4,11 +4,8 @@ package iptables
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,32 +41,36 @@ func layout(f family.Family) entry {
 
 // legacyGeneration is a number of what the legacy tables hold: the same while the
 // rules are. It is 0 when the kernel doesn't show them so.
-func legacyGeneration(f family.Family) (uint32, error) {
-	names, err := os.ReadFile("/proc/thread-self/net/" + namesFile(f))
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+func (t *Tables) legacyGeneration() (uint32, error) {
+	names, err := legacyTables(t.family)
+	if err != nil || names == nil {
+		return 0, err
 	}
-	if err != nil {
-		return 0, fmt.Errorf("list legacy tables: %w", err)
+	level := unix.SOL_IP
+	if t.family == family.V6 {
+		level = unix.SOL_IPV6
 	}
-	domain, level := unix.AF_INET, unix.SOL_IP
-	if f == family.V6 {
-		domain, level = unix.AF_INET6, unix.SOL_IPV6
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := rawSocket(t.family)
 	if err != nil {
 		// iptables-legacy will say it too, and better.
 		return 0, nil
 	}
 	defer func() { _ = unix.Close(fd) }()
 	sum := fnv.New32a()
-	for _, table := range strings.Fields(string(names)) {
-		entries, err := legacyEntries(fd, level, table)
+	for _, table := range names {
+		size, err := tableSize(fd, level, table)
+		if err == nil && t.maxTable > 0 && size > t.maxTable {
+			return 0, fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
+		}
+		var entries []byte
+		if err == nil {
+			entries, err = legacyEntries(fd, level, table, size)
+		}
 		if err != nil {
 			// Changed in between, or of another shape: then nothing is known.
 			return 0, nil
 		}
-		if !constant(entries, layout(f)) {
+		if !constant(entries, layout(t.family)) {
 			return 0, nil
 		}
 		_, _ = sum.Write(append([]byte(table), entries...))
@@ -77,17 +78,50 @@ func legacyGeneration(f family.Family) (uint32, error) {
 	return max(sum.Sum32(), 1), nil
 }
 
-// legacyEntries are the rules of a table as the kernel has them.
-func legacyEntries(fd, level int, table string) ([]byte, error) {
+// checkTable is ErrTooMuch if a legacy table that is set up is beyond the bound.
+func (t *Tables) checkTable(table string) error {
+	if t.maxTable == 0 {
+		return nil
+	}
+	level := unix.SOL_IP
+	if t.family == family.V6 {
+		level = unix.SOL_IPV6
+	}
+	fd, err := rawSocket(t.family)
+	if err != nil {
+		return fmt.Errorf("open raw socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	size, err := tableSize(fd, level, table)
+	if err != nil {
+		return fmt.Errorf("ask for the size of legacy table %s: %w", table, err)
+	}
+	if size > t.maxTable {
+		return fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
+	}
+	return nil
+}
+
+// rawSocket opens a socket whose options are the legacy tables.
+func rawSocket(f family.Family) (int, error) {
+	return unix.Socket(int(f), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+}
+
+// tableSize is the size of a table's entries, in bytes.
+func tableSize(fd, level int, table string) (int, error) {
 	info := make([]byte, infoBytes)
 	copy(info[:nameBytes-1], table)
 	if err := getsockopt(fd, level, optInfo, info); err != nil {
-		return nil, err
+		return 0, err
 	}
-	size := binary.NativeEndian.Uint32(info[sizeOffset:])
-	entries := make([]byte, entriesHead+int(size))
+	return int(binary.NativeEndian.Uint32(info[sizeOffset:])), nil
+}
+
+// legacyEntries are the rules of a table of that size, as the kernel has them.
+func legacyEntries(fd, level int, table string, size int) ([]byte, error) {
+	entries := make([]byte, entriesHead+size)
 	copy(entries[:nameBytes-1], table)
-	binary.NativeEndian.PutUint32(entries[nameBytes:], size)
+	binary.NativeEndian.PutUint32(entries[nameBytes:], uint32(size))
 	if err := getsockopt(fd, level, optEntries, entries); err != nil {
 		return nil, err
 	}

@@ -10,75 +10,110 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
-
 	"github.com/nodevoy/nodevoy/redirect/family"
+)
+
+// What iptables prints, beside exit code 1, which it has for other faults too. The
+// nft commands say the same of a chain that isn't there.
+const (
+	saysNoChain    = "No chain/target/match by that name"
+	saysUnreadable = "is incompatible, use 'nft' tool"
 )
 
 // List returns the rules of one chain as iptables-save writes them, "-A CHAIN"
 // included. ErrNotFound without the chain; the kernel's own chains always are,
-// without rules until their table is first used. ErrUnreadable when iptables
-// can't show them all: then nothing is known about the chain.
+// without rules until their table is first used. ErrUnreadable when nft made rules
+// in it that iptables can't show, ErrTooMuch when there are more than MaxRules, and
+// ErrBusy when another process held the lock. On any error but ErrNotFound nothing
+// is known of the chain's rules.
 func (t *Tables) List(ctx context.Context, table, chain string) ([]string, error) {
+	rules, err := t.rules(ctx, table, chain)
+	if err != nil {
+		return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", t.family, t.backend, chain, table, err)
+	}
+	return rules, nil
+}
+
+func (t *Tables) rules(ctx context.Context, table, chain string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	there, err := t.exists(table, chain)
-	if err != nil {
-		return nil, t.failed(table, chain, err)
-	}
-	if !there {
-		if builtin(chain) {
-			return nil, nil
-		}
-		return nil, t.failed(table, chain, ErrNotFound)
-	}
-	lines, err := t.list.List(table, chain)
-	var failure *iptables.Error
 	switch {
-	case errors.As(err, &failure) && failure.ExitStatus() == 1 && t.backend == Legacy:
-		return nil, t.failed(table, chain, ErrNotFound)
-	case errors.As(err, &failure) && failure.ExitStatus() == 1:
-		return nil, t.failed(table, chain, t.unreadable(table, chain))
 	case err != nil:
-		return nil, t.failed(table, chain, err)
+		return nil, err
+	case !there && builtin(chain):
+		return nil, nil
+	case !there:
+		return nil, ErrNotFound
+	}
+	out, err := t.run(ctx, "", t.list, "-t", table, "-S", chain)
+	if err != nil {
+		return nil, t.classify(err, table, chain)
 	}
 	// The first line is the chain itself: -N, or -P with its policy.
-	return slices.DeleteFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "-A ") }), nil
+	rules := slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return !strings.HasPrefix(l, "-A ") })
+	if len(rules) > MaxRules {
+		return nil, ErrTooMuch
+	}
+	return rules, nil
 }
 
-// unreadable tells a chain that is gone meanwhile from one that can't be read:
-// the command says the same of both.
-func (t *Tables) unreadable(table, chain string) error {
-	there, err := t.exists(table, chain)
-	if err == nil && !there {
+// classify says what a failed listing means.
+func (t *Tables) classify(err error, table, chain string) error {
+	var f *failure
+	if !errors.As(err, &f) || f.code != exitOther {
+		return err
+	}
+	if t.backend == Legacy {
+		if strings.Contains(f.stderr, saysNoChain) {
+			return ErrNotFound
+		}
+		return err
+	}
+	if !strings.Contains(f.stderr, saysUnreadable) {
+		return err
+	}
+	// The chain may have gone meanwhile.
+	there, e := t.exists(table, chain)
+	switch {
+	case e != nil:
+		return errors.Join(err, e)
+	case !there:
 		return ErrNotFound
 	}
-	return errors.Join(ErrUnreadable, err)
+	return ErrUnreadable
 }
 
 // exists says whether the chain may be there, without setting up its table:
-// iptables-legacy makes any table it is asked about.
+// iptables-legacy makes any table it is asked about. ErrTooMuch when it must not
+// be listed.
 func (t *Tables) exists(table, chain string) (bool, error) {
 	if t.backend == NFT {
 		return nftChain(t.family, table, chain)
 	}
-	names, err := os.ReadFile("/proc/thread-self/net/" + namesFile(t.family))
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+	names, err := legacyTables(t.family)
+	if err != nil || !slices.Contains(names, table) {
+		return false, err
 	}
-	return slices.Contains(strings.Fields(string(names)), table), err
+	return true, t.checkTable(table)
 }
 
-func namesFile(f family.Family) string {
+// legacyTables names the tables that the legacy backend has set up.
+func legacyTables(f family.Family) ([]string, error) {
+	file := "ip_tables_names"
 	if f == family.V6 {
-		return "ip6_tables_names"
+		file = "ip6_tables_names"
 	}
-	return "ip_tables_names"
-}
-
-func (t *Tables) failed(table, chain string, err error) error {
-	return fmt.Errorf("list %s %s chain %s of table %s: %w", t.family, t.backend, chain, table, err)
+	names, err := os.ReadFile("/proc/thread-self/net/" + file)
+	if errors.Is(err, os.ErrNotExist) {
+		// The kernel has no such backend.
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list legacy tables: %w", err)
+	}
+	return strings.Fields(string(names)), nil
 }
 
 // builtin says whether the kernel has the chain by itself.

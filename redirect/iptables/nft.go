@@ -3,6 +3,7 @@
 package iptables
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,19 +43,29 @@ func NFTables(f family.Family) ([]string, error) {
 	return names, nil
 }
 
-// nftChain says whether nf_tables has the chain.
+// nftChain says whether nf_tables has the chain; ErrTooMuch when it has more than
+// MaxRules, or is jumped to from more.
 func nftChain(f family.Family, table, chain string) (bool, error) {
-	_, err := nftables(unix.NFT_MSG_GETCHAIN, 0, f,
+	replies, err := nftables(unix.NFT_MSG_GETCHAIN, 0, f,
 		nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(table)),
 		nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(chain)))
 	switch {
-	case err == nil:
-		return true, nil
 	// EINVAL and EOPNOTSUPP: the kernel has no nf_tables.
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for nf_tables chain: %w", err)
 	}
-	return false, fmt.Errorf("look for nf_tables chain: %w", err)
+	for _, r := range replies {
+		attrs, err := attributes(r)
+		if err != nil {
+			return false, err
+		}
+		if number(attrs[unix.NFTA_CHAIN_USE]) > MaxRules {
+			return true, ErrTooMuch
+		}
+	}
+	return true, nil
 }
 
 // generationID is NFTA_GEN_ID.
@@ -64,7 +75,7 @@ const generationID = 1
 // makes it; 0 when there is no such number.
 func (t *Tables) Generation() (uint32, error) {
 	if t.backend != NFT {
-		return legacyGeneration(t.family)
+		return t.legacyGeneration()
 	}
 	replies, err := nftables(unix.NFT_MSG_GETGEN, 0, 0)
 	if err != nil {
@@ -91,12 +102,36 @@ func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([][]byt
 	for _, a := range attrs {
 		req.AddData(a)
 	}
+	var replies [][]byte
+	err := error(nl.ErrDumpInterrupted)
 	// A listing during which rules change is begun anew.
-	req.RetryInterrupted = true
-	replies, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	for try := 0; try < dumpAttempts && errors.Is(err, nl.ErrDumpInterrupted); try++ {
+		replies, err = collect(req)
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return nil, errno
+	}
+	return replies, err
+}
+
+// dumpAttempts is how often a listing is begun that changes interrupt.
+const dumpAttempts = 10
+
+// collect sends a request and returns the replies; ErrTooMuch when they have more
+// than maxOutput bytes, which netlink's own way of trying again would all keep.
+func collect(req *nl.NetlinkRequest) ([][]byte, error) {
+	var replies [][]byte
+	size := 0
+	err := req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(reply []byte) bool {
+		if size += len(reply); size > maxOutput {
+			return false
+		}
+		replies = append(replies, bytes.Clone(reply))
+		return true
+	})
+	if size > maxOutput {
+		return nil, ErrTooMuch
 	}
 	return replies, err
 }

@@ -3,40 +3,66 @@
 package iptables
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// around is how many lines of a refused text an error shows on either side.
-const around = 3
+// contextLines is how many lines of a refused text an error shows on either side.
+const contextLines = 3
 
 // Restore writes the text, in iptables-save's form, and leaves everything it
 // doesn't name as it is (--noflush). A table changes as a whole or not at all;
-// of several tables, those before a refused one have changed.
+// of several tables, those before a refused one have changed. ErrBusy when another
+// process held the lock.
 func (t *Tables) Restore(ctx context.Context, text string) error {
 	return t.feed(ctx, text, "--noflush")
 }
 
 // Test is Restore without writing: an error means that the commands or the
-// kernel lack a match, a target or a set. Of chains that are not there only the
-// legacy backend complains.
+// kernel lack a match, a target or a set, unless it is ErrBusy. Of chains that are
+// not there only the legacy backend complains.
 func (t *Tables) Test(ctx context.Context, text string) error {
 	return t.feed(ctx, text, "--noflush", "--test")
 }
 
 func (t *Tables) feed(ctx context.Context, text string, args ...string) error {
-	args = append(args, "-w", strconv.Itoa(waitSeconds))
-	cmd := exec.CommandContext(ctx, t.restore, args...)
-	cmd.Stdin = strings.NewReader(text)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("restore %s %s tables: %w: %s", t.family, t.backend, err, explain(stderr.String(), text))
+	if err := t.checkTables(text); err != nil {
+		return fmt.Errorf("restore %s %s tables: %w", t.family, t.backend, err)
+	}
+	_, err := t.run(ctx, text, t.restore, args...)
+	var f *failure
+	if errors.As(err, &f) {
+		return fmt.Errorf("restore %s %s tables: %w: %s", t.family, t.backend, f.err, explain(f.stderr, text))
+	}
+	if err != nil {
+		return fmt.Errorf("restore %s %s tables: %w", t.family, t.backend, err)
+	}
+	return nil
+}
+
+// checkTables is ErrTooMuch if a legacy table that the text names is beyond the
+// bound: the command would read and write all of it.
+func (t *Tables) checkTables(text string) error {
+	if t.backend != Legacy || t.maxTable == 0 {
+		return nil
+	}
+	names, err := legacyTables(t.family)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		table, ok := strings.CutPrefix(strings.TrimSpace(line), "*")
+		if !ok || !slices.Contains(names, table) {
+			continue
+		}
+		if err := t.checkTable(table); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -56,7 +82,7 @@ func explain(complaint, text string) string {
 	}
 	var b strings.Builder
 	b.WriteString(complaint)
-	for i := max(1, n-around); i <= min(len(lines), n+around); i++ {
+	for i := max(1, n-contextLines); i <= min(len(lines), n+contextLines); i++ {
 		mark := " "
 		if i == n {
 			mark = ">"

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+)
+
+// TestTooManyRules: what nobody needs is not read, however many there are.
+func TestTooManyRules(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		fill(t, k, iptables.MaxRules)
+		if rules, err := k.List(t.Context(), "nat", "OWN"); err != nil || len(rules) != iptables.MaxRules {
+			t.Errorf("%d rules, %v; want %d", len(rules), err, iptables.MaxRules)
+		}
+		restore(t, k, "*nat", "-A OWN -j RETURN", "COMMIT")
+		if rules, err := k.List(t.Context(), "nat", "OWN"); !errors.Is(err, iptables.ErrTooMuch) {
+			t.Errorf("%d rules, %v; want ErrTooMuch", len(rules), err)
+		}
+		// Other chains can be listed, and ours be emptied.
+		holds(t, k, "PREROUTING")
+		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
+		holds(t, k, "OWN")
+	})
+}
+
+// fill makes chain OWN of table nat and puts so many rules into it.
+func fill(t *testing.T, k kernel, rules int) {
+	t.Helper()
+	restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
+	for chunk := range slices.Chunk(slices.Repeat([]string{"-A OWN -j RETURN"}, rules), 1000) {
+		restore(t, k, slices.Concat([]string{"*nat"}, chunk, []string{"COMMIT"})...)
+	}
+}
+
+// TestHugeTable: a pod's table with any number of rules costs neither time nor
+// memory. (It takes nft's commands a minute to write 300,000.)
+func TestHugeTable(t *testing.T) {
+	const quickly, little = time.Second, 16 << 20
+	rules := map[iptables.Backend]int{iptables.NFT: 50_000, iptables.Legacy: 300_000}
+	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+		t.Run(string(b), func(t *testing.T) {
+			trusted := open(t, b, family.V4)
+			if b == iptables.NFT {
+				fill(t, trusted, rules[b])
+			} else {
+				restore(t, trusted, slices.Concat([]string{"*nat", ":OWN - [0:0]"},
+					slices.Repeat([]string{"-A OWN -p tcp -m tcp --dport 80 -j RETURN"}, rules[b]), []string{"COMMIT"})...)
+			}
+			k := trusted.Untrusted()
+			for what, do := range map[string]func() error{
+				"list":           func() error { return second(k.List(t.Context(), "nat", "OWN")) },
+				"list a small":   func() error { return second(k.List(t.Context(), "nat", "OUTPUT")) },
+				"generation":     func() error { return second(k.Generation()) },
+				"outputs":        func() error { return second(k.Outputs()) },
+				"restore beside": func() error { return k.Restore(t.Context(), "*nat\n:SMALL - [0:0]\n-A SMALL -j RETURN\nCOMMIT\n") },
+				"test beside":    func() error { return k.Test(t.Context(), "*nat\n-A OUTPUT -j RETURN\nCOMMIT\n") },
+			} {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				begin := time.Now()
+				err := do()
+				took := time.Since(begin)
+				runtime.ReadMemStats(&after)
+				t.Logf("%s: %v, %d KiB, %v", what, took, (after.TotalAlloc-before.TotalAlloc)>>10, err)
+				if took > quickly || after.TotalAlloc-before.TotalAlloc > little {
+					t.Errorf("%s took %v and %d KiB", what, took, (after.TotalAlloc-before.TotalAlloc)>>10)
+				}
+				// nf_tables have no size but a chain's; legacy commands read whole tables.
+				refused := what == "list" || b == iptables.Legacy && what != "outputs"
+				if errors.Is(err, iptables.ErrTooMuch) != refused || !refused && err != nil {
+					t.Errorf("%s: %v, want ErrTooMuch: %v", what, err, refused)
+				}
+			}
+		})
+	}
+}
+
+// TestManyChains: a listing of chains is bounded too.
+func TestManyChains(t *testing.T) {
+	k := open(t, iptables.NFT, family.V4)
+	var chains []string
+	for i := range 40_000 {
+		chains = append(chains, fmt.Sprintf(":C%d - [0:0]", i))
+	}
+	for chunk := range slices.Chunk(chains, 500) {
+		restore(t, k, slices.Concat([]string{"*nat"}, chunk, []string{"COMMIT"})...)
+	}
+	for what, err := range map[string]error{"outputs": second(k.Outputs()), "drop": k.DropEmpty("raw")} {
+		if what == "outputs" && !errors.Is(err, iptables.ErrTooMuch) || what == "drop" && err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestBusy: another process holds the lock of the legacy tables.
+func TestBusy(t *testing.T) {
+	check := func(t *testing.T, k kernel) {
+		for what, err := range map[string]error{
+			"list":    second(k.List(t.Context(), "nat", "PREROUTING")),
+			"restore": k.Restore(t.Context(), "*nat\n:OTHER - [0:0]\nCOMMIT\n"),
+		} {
+			if !errors.Is(err, iptables.ErrBusy) {
+				t.Errorf("%s: %v, want ErrBusy", what, err)
+			}
+		}
+	}
+	t.Run("fake", func(t *testing.T) {
+		f := iptables.NewFake(iptables.Legacy, family.V4)
+		f.Busy = func() bool { return true }
+		check(t, f)
+	})
+	t.Run("kernel", func(t *testing.T) {
+		k := open(t, iptables.Legacy, family.V4)
+		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
+		lock, err := os.OpenFile("/run/xtables.lock", os.O_RDWR|os.O_CREATE, 0o600)
+		if err == nil {
+			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, k)
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, k, "OWN")
+	})
+}
+
+// TestFailures: a command that fails says nothing about the rules, unless it says
+// so. The chain that is asked for is there all the time.
+func TestFailures(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		backend iptables.Backend
+		script  string
+		want    error
+	}{
+		{"no memory", iptables.NFT, "echo out of memory >&2; exit 1", nil},
+		{"rules of nft", iptables.NFT, "echo \"chain \\`PREROUTING' in table \\`nat' is incompatible, use 'nft' tool.\" >&2; exit 1", iptables.ErrUnreadable},
+		{"not permitted", iptables.NFT, "exit 4", nil},
+		{"killed", iptables.NFT, "kill -9 $$", nil},
+		{"no end", iptables.NFT, "while :; do echo -A PREROUTING -j ACCEPT; done", iptables.ErrTooMuch},
+		{"no end of complaints", iptables.NFT, "while :; do echo no >&2; done", iptables.ErrTooMuch},
+		{"no memory", iptables.Legacy, "echo 'iptables: Memory allocation problem.' >&2; exit 1", nil},
+		{"no chain", iptables.Legacy, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1", iptables.ErrNotFound},
+		{"changed meanwhile", iptables.Legacy, "exit 4", iptables.ErrBusy},
+		{"no such option", iptables.Legacy, "exit 2", nil},
+	} {
+		t.Run(string(tc.backend)+" "+tc.name, func(t *testing.T) {
+			restore(t, open(t, tc.backend, family.V4), "*nat", "-A PREROUTING -j RETURN", "COMMIT")
+			dir := t.TempDir()
+			for _, name := range []string{"iptables-" + string(tc.backend), "iptables-" + string(tc.backend) + "-restore"} {
+				if err := os.WriteFile(dir+"/"+name, []byte("#!/bin/sh\n"+tc.script+"\n"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			k, err := iptables.Open(tc.backend, family.V4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules, err := k.List(t.Context(), "nat", "PREROUTING")
+			if err == nil {
+				t.Fatalf("no error, but %q", rules)
+			}
+			for _, is := range []error{iptables.ErrNotFound, iptables.ErrUnreadable, iptables.ErrBusy, iptables.ErrTooMuch} {
+				if errors.Is(err, is) != (is == tc.want) {
+					t.Errorf("%v, want %v", err, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
@@ -25,6 +26,11 @@ const (
 // typeMask leaves of an attribute's type what is not a flag (NLA_TYPE_MASK).
 const typeMask = 0x3fff
 
+// maxListing bounds what is read of a listing, in bytes. A set of 262,144 members,
+// the largest that is made here, is about 14 MB; in a pod that may administer its
+// network there can be any number of sets and members.
+const maxListing = 32 << 20
+
 // The revisions asked for: the lowest that every supported kernel has, since a
 // newer one only adds options that are not used.
 const revision = 1
@@ -32,8 +38,6 @@ const revision = 1
 // request begins a message. Callers add attributes and execute it.
 func request(cmd, flags int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(cmd|unix.NFNL_SUBSYS_IPSET<<8, nl.GetIpsetFlags(cmd)|flags)
-	// A listing during which sets come or go is begun anew.
-	req.RetryInterrupted = true
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
 	req.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
 	return req
@@ -42,7 +46,7 @@ func request(cmd, flags int) *nl.NetlinkRequest {
 // execute sends a request and returns the replies' attributes.
 func (s *Sets) execute(req *nl.NetlinkRequest) ([]attributes, error) {
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: s.socket}
-	messages, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	messages, err := dump.Collect(req, unix.NETLINK_NETFILTER, maxListing)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -3,7 +3,6 @@
 package iptables
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
@@ -102,36 +102,13 @@ func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([][]byt
 	for _, a := range attrs {
 		req.AddData(a)
 	}
-	var replies [][]byte
-	err := error(nl.ErrDumpInterrupted)
-	// A listing during which rules change is begun anew.
-	for try := 0; try < dumpAttempts && errors.Is(err, nl.ErrDumpInterrupted); try++ {
-		replies, err = collect(req)
-	}
+	replies, err := dump.Collect(req, unix.NETLINK_NETFILTER, maxOutput)
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	switch {
+	case errors.As(err, &errno):
 		return nil, errno
-	}
-	return replies, err
-}
-
-// dumpAttempts is how often a listing is begun that changes interrupt.
-const dumpAttempts = 10
-
-// collect sends a request and returns the replies; ErrTooMuch when they have more
-// than maxOutput bytes, which netlink's own way of trying again would all keep.
-func collect(req *nl.NetlinkRequest) ([][]byte, error) {
-	var replies [][]byte
-	size := 0
-	err := req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(reply []byte) bool {
-		if size += len(reply); size > maxOutput {
-			return false
-		}
-		replies = append(replies, bytes.Clone(reply))
-		return true
-	})
-	if size > maxOutput {
-		return nil, ErrTooMuch
+	case errors.Is(err, dump.ErrTooMuch):
+		return nil, fmt.Errorf("%w: %w", ErrTooMuch, err)
 	}
 	return replies, err
 }

@@ -3,36 +3,69 @@
 package netns
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/dump"
 )
 
 // loopback is the index of the interface lo, in every network namespace.
 const loopback = 1
 
-// dumpAttempts bounds how often a listing is begun anew because something
-// changed while it ran.
-const dumpAttempts = 10
+// maxListing bounds what is read of a namespace's addresses, in bytes. That is
+// some 2,500 addresses: pods have two to ten, but may have any number.
+const maxListing = 256 << 10
+
+// openRoute opens a socket to the routing of the calling thread's namespace.
+func openRoute() (*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	return &nl.SocketHandle{Socket: s}, nil
+}
 
 // list lists addresses as Space.Addresses does. It asks for all families at once:
 // a kernel without IPv6 then has no reason to complain.
-func list(route *netlink.Handle) ([]netip.Addr, error) {
-	all, err := route.AddrList(nil, netlink.FAMILY_ALL)
-	for i := 1; errors.Is(err, netlink.ErrDumpInterrupted) && i < dumpAttempts; i++ {
-		all, err = route.AddrList(nil, netlink.FAMILY_ALL)
-	}
+func list(route *nl.SocketHandle) ([]netip.Addr, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: route}
+	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
+	replies, err := dump.Collect(req, unix.NETLINK_ROUTE, maxListing)
 	if err != nil {
 		return nil, err
 	}
 	var addrs []netip.Addr
-	for _, a := range all {
-		if a.IPNet == nil || a.LinkIndex == loopback {
+	for _, r := range replies {
+		if len(r) < unix.SizeofIfAddrmsg {
+			return nil, fmt.Errorf("reply of %d bytes is too short", len(r))
+		}
+		if nl.DeserializeIfAddrmsg(r).Index == loopback {
 			continue
 		}
-		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsGlobalUnicast() {
+		attrs, err := nl.ParseRouteAttr(r[unix.SizeofIfAddrmsg:])
+		if err != nil {
+			return nil, err
+		}
+		var local, address []byte
+		for _, a := range attrs {
+			switch a.Attr.Type {
+			case unix.IFA_LOCAL:
+				local = a.Value
+			case unix.IFA_ADDRESS:
+				// The other end's, if there is a local one too.
+				address = a.Value
+			}
+		}
+		if local == nil {
+			local = address
+		}
+		if addr, ok := netip.AddrFromSlice(local); ok && addr.IsGlobalUnicast() {
 			addrs = append(addrs, addr.Unmap())
 		}
 	}

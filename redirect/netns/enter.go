@@ -24,7 +24,7 @@ func onThread(fn func() (home bool, err error)) error {
 	go func() {
 		err := errUnfinished
 		defer func() { result <- err }()
-		// A thread that strayed is never unlocked: the runtime ends it with the
+		// A thread that couldn't go back is never unlocked: the runtime ends it with the
 		// goroutine, or parks it for ever if it is the process's first.
 		runtime.LockOSThread()
 		home, e := fn()
@@ -38,7 +38,7 @@ func onThread(fn func() (home bool, err error)) error {
 
 // visit calls fn in the namespace that enter moves the thread to, unless it is
 // there already. It is called on a thread of its own.
-func visit(to namespace, enter func() error, fn func() error) (home bool, err error) {
+func visit(to nsFile, enter func() error, fn func() error) (home bool, err error) {
 	from, err := openNamespace(own)
 	if err != nil {
 		return true, err
@@ -59,55 +59,55 @@ func visit(to namespace, enter func() error, fn func() error) (home bool, err er
 // id tells a namespace from others that exist at the same time.
 type id struct{ dev, inode uint64 }
 
-// namespace is an open network namespace.
-type namespace struct {
+// nsFile is an open file that is a network namespace.
+type nsFile struct {
 	id
 	fd int
 }
 
 // openNamespace opens what path leads to, if it is a network namespace.
-func openNamespace(path string) (namespace, error) {
+func openNamespace(path string) (nsFile, error) {
 	// Asked first: opening something else may block or have an effect.
 	if _, err := stat(path); err != nil {
-		return namespace{}, err
+		return nsFile{}, err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return namespace{}, describe("open", path, err)
+		return nsFile{}, describe("open", path, err)
 	}
 	n, err := identify(fd)
 	if err != nil {
 		_ = unix.Close(fd)
-		return namespace{}, fmt.Errorf("identify %s: %w", path, err)
+		return nsFile{}, fmt.Errorf("identify %s: %w", path, err)
 	}
 	return n, nil
 }
 
 // identify makes sure that an open file is a network namespace.
-func identify(fd int) (namespace, error) {
+func identify(fd int) (nsFile, error) {
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		return namespace{}, fmt.Errorf("%w: it is no network namespace", ErrGone)
+		return nsFile{}, fmt.Errorf("%w: it is no network namespace", ErrGone)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return namespace{}, err
+		return nsFile{}, err
 	}
-	return namespace{id{st.Dev, st.Ino}, fd}, nil
+	return nsFile{id{st.Dev, st.Ino}, fd}, nil
 }
 
 // enter moves the calling thread into the namespace.
-func (n namespace) enter() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }
+func (n nsFile) enter() error { return unix.Setns(n.fd, unix.CLONE_NEWNET) }
 
 // enterFrom is enter, with an error that names the path that led here.
-func (n namespace) enterFrom(path string) error {
+func (n nsFile) enterFrom(path string) error {
 	if err := n.enter(); err != nil {
 		return describe("enter", path, err)
 	}
 	return nil
 }
 
-func (n namespace) close() { _ = unix.Close(n.fd) }
+func (n nsFile) close() { _ = unix.Close(n.fd) }
 
 // describe names what was tried, and what is missing if it wasn't permitted.
 func describe(verb, path string, err error) error {

@@ -20,17 +20,21 @@ const (
 	lastWait  = 5 * time.Second
 )
 
-// doubt is how long a pod that has lost its namespace is given no other. Most
-// such pods are being deleted, and their address is a new pod's before anybody
+// reassignDelay is how long a pod that has lost its namespace is given no other.
+// Most such pods are being deleted, and their address is a new pod's before anybody
 // says so; few are given a new namespace.
-const doubt = 10 * time.Second
+const reassignDelay = 10 * time.Second
 
-// Wanted is a pod whose network namespace is looked for.
+// Wanted is a pod of the node.
 type Wanted struct {
 	// UID is the pod's, Name its namespace and name, for messages.
 	UID, Name string
-	// IPs are all addresses that the pod has.
+	// IPs are all addresses that the pod has, and nobody else: none of a pod that
+	// has ended, or that uses the node's network.
 	IPs []netip.Addr
+	// ExcludeOnly: the pod's namespace isn't asked for. The pod counts all the same,
+	// so that its namespace is given to no other.
+	ExcludeOnly bool
 }
 
 // Finder finds the network namespaces of pods, and holds those it found. It may
@@ -42,7 +46,7 @@ type Finder struct {
 
 	mu    sync.Mutex
 	pods  map[string]*pod
-	cache map[place]reading
+	cache map[location]reading
 }
 
 // pod is what is known of a pod that is wanted, or was found.
@@ -61,28 +65,42 @@ type pod struct {
 
 // New makes a Finder. now tells the time.
 func New(cfg Config, now func() time.Time, log *zap.Logger) *Finder {
-	return &Finder{cfg: cfg, now: now, log: log, pods: map[string]*pod{}, cache: map[place]reading{}}
+	return &Finder{cfg: cfg, now: now, log: log, pods: map[string]*pod{}, cache: map[location]reading{}}
 }
 
-// Find gives each wanted pod's namespace by the pod's UID, or the reason why there
-// is none. A namespace is the pod's if it has any of the pod's addresses, no other
-// namespace has one, and it isn't held for another pod. (Space.Addresses tells
-// which addresses are there: a family may come later.) A pod is given the same
-// Space until that one is wrong, which closes it, or until Release. A pod that
-// isn't found is looked for again by later calls, the less often the longer it is
-// missing.
-func (f *Finder) Find(want []Wanted) (found map[string]*Space, missing map[string]error) {
+// Find takes all pods of the node, and gives the namespaces of those that are asked
+// for, by UID, and what is wrong with some.
+//
+// A namespace may be the pod's if it has any of the pod's addresses and isn't held
+// for another pod. (Space.Addresses tells which addresses are there: a family may
+// come later.) Where more than one namespace has the address, or more than one pod
+// claims a namespace, the first of these decides that says anything: the cgroup of
+// processes inside, if Config.Proc is set; the node's own route to the address; and
+// that there is one namespace which no other pod claims. If nothing does, it is
+// ErrAmbiguous.
+//
+// A pod is given the same Space until that one is known to be wrong, which closes
+// it, or until Release. What can't be found out now changes nothing: a pod that was
+// found is found, and its error wraps ErrUnknown. A pod that isn't found is looked
+// for again by later calls, the less often the longer it is missing.
+func (f *Finder) Find(pods []Wanted) (found map[string]*Space, problems map[string]error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
-	wanted := map[string]bool{}
-	var lost []*pod
+	known := map[string]bool{}
+	var lost, others []*pod
 	due := false
-	for _, w := range want {
-		if wanted[w.UID] {
+	for _, w := range pods {
+		if known[w.UID] {
 			continue
 		}
-		wanted[w.UID] = true
+		known[w.UID] = true
+		if w.ExcludeOnly {
+			if p := f.pods[w.UID]; p == nil || p.space == nil {
+				others = append(others, &pod{Wanted: w})
+			}
+			continue
+		}
 		p := f.update(w)
 		if f.keeps(p) {
 			continue
@@ -91,23 +109,32 @@ func (f *Finder) Find(want []Wanted) (found map[string]*Space, missing map[strin
 		due = due || !now.Before(p.next)
 	}
 	if due {
-		f.search(lost, now)
+		f.search(lost, others, now)
 	}
-	found, missing = map[string]*Space{}, map[string]error{}
-	for uid, p := range f.pods {
-		switch {
-		case !wanted[uid]:
-			if p.space == nil {
-				delete(f.pods, uid)
-			}
-		case p.err != nil:
-			missing[uid] = p.err
-		default:
-			found[uid] = p.space
+	found, problems = map[string]*Space{}, map[string]error{}
+	asked := func(w Wanted) bool { return known[w.UID] && !w.ExcludeOnly }
+	for _, w := range pods {
+		p := f.pods[w.UID]
+		if p == nil || !asked(w) {
+			continue
+		}
+		if p.space != nil {
+			found[w.UID] = p.space
+		}
+		if p.err != nil {
+			problems[w.UID] = p.err
 		}
 	}
-	return found, missing
+	for uid, p := range f.pods {
+		if p.space == nil && found[uid] == nil && problems[uid] == nil {
+			delete(f.pods, uid)
+		}
+	}
+	return found, problems
 }
+
+// wanted says whether the pod's namespace is asked for.
+func (p *pod) wanted() bool { return !p.ExcludeOnly }
 
 // update takes what is wanted of a pod.
 func (f *Finder) update(w Wanted) *pod {
@@ -123,13 +150,13 @@ func (f *Finder) update(w Wanted) *pod {
 	return p
 }
 
-// keeps says whether a pod is held, and its namespace is still its own. One that
-// isn't is closed.
+// keeps says whether a pod is held, and its namespace is not known to be another's
+// now. One that is so is closed.
 func (f *Finder) keeps(p *pod) bool {
 	if p.space == nil {
 		return false
 	}
-	p.err = p.space.checkAny(p.IPs)
+	p.err = unknown(p.space.checkAny(p.IPs))
 	if !errors.Is(p.err, ErrGone) {
 		return true
 	}
@@ -153,26 +180,27 @@ func (f *Finder) Release(uid string) {
 // All opens every network namespace on the node but the host's own, also those
 // that are held for pods. The caller closes them, also when there is an error.
 func (f *Finder) All() ([]*Space, error) {
-	l, err := newLook()
+	found, err := newScan(f.cfg.Proc)
 	if err != nil {
 		return nil, err
 	}
-	l.directories(f.cfg.Dirs)
+	found.directories(f.cfg.Dirs)
 	if f.cfg.Proc != "" {
-		l.processes(f.cfg.Proc)
+		found.hostMounts(f.cfg)
+		found.processes(f.cfg.Proc)
 	}
 	var spaces []*Space
-	for _, p := range l.places {
-		s, err := p.open()
+	for _, l := range found.locations {
+		s, err := l.open()
 		switch {
 		case errors.Is(err, ErrGone):
 		case err != nil:
-			l.errs = append(l.errs, err)
+			found.errs = append(found.errs, err)
 		default:
 			spaces = append(spaces, s)
 		}
 	}
-	return spaces, l.trouble()
+	return spaces, found.incomplete()
 }
 
 // Close closes every namespace that was found.
@@ -188,14 +216,14 @@ func (f *Finder) Close() {
 }
 
 // open opens a Space, unless another namespace is there by now.
-func (p place) open() (*Space, error) {
-	s, err := OpenPath(p.path)
+func (l location) open() (*Space, error) {
+	s, err := OpenPath(l.path)
 	if err != nil {
 		return nil, err
 	}
-	if s.ns.id != p.id {
+	if s.ns.id != l.id {
 		_ = s.Close()
-		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, p.path)
+		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, l.path)
 	}
 	return s, nil
 }

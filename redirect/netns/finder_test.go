@@ -142,7 +142,7 @@ func TestFindNamesWhatItCantRead(t *testing.T) {
 	f := New(Config{Dirs: []string{file}, Proc: file}, time.Now, zaptest.NewLogger(t))
 	_, missing := f.Find([]Wanted{web()})
 	err := missing["1"]
-	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "list directory of network namespaces") || !strings.Contains(err.Error(), "1 more") {
+	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), " more") {
 		t.Errorf("Find says %v", err)
 	}
 	if _, err := f.All(); err == nil || !strings.Contains(err.Error(), file) {

@@ -17,7 +17,7 @@ import (
 
 // process is one that is in a namespace.
 type process struct {
-	place
+	location
 	pid     int
 	started uint64
 }
@@ -25,18 +25,13 @@ type process struct {
 // processes looks for namespaces that processes are in, and takes the path of the
 // oldest process of each: a pod's own lives longest, and what else enters the
 // pod's namespace came later.
-func (l *look) processes(proc string) {
-	// The calling process might not be in the host's namespace; the first is.
-	first, err := stat(filepath.Join(proc, "1/ns/net"))
-	if err != nil {
-		l.errs = append(l.errs, err)
+func (s *scan) processes(proc string) {
+	if s.hostless {
 		return
 	}
-	l.seen[first.id] = true
-	l.places = slices.DeleteFunc(l.places, func(p place) bool { return p.id == first.id })
 	names, err := readNames(proc)
 	if err != nil {
-		l.errs = append(l.errs, fmt.Errorf("list processes: %w", err))
+		s.errs = append(s.errs, fmt.Errorf("list processes: %w", err))
 		return
 	}
 	found := map[id]process{}
@@ -50,29 +45,35 @@ func (l *look) processes(proc string) {
 			continue
 		}
 		if err != nil {
-			l.errs = append(l.errs, err)
+			s.errs = append(s.errs, err)
 			continue
 		}
-		if l.seen[p.id] {
+		if s.known[p.id] {
 			continue
 		}
 		started, err := startTime(filepath.Join(proc, name, "stat"))
+		if ended(err) {
+			continue
+		}
 		if err != nil {
-			// It ended in between.
+			s.errs = append(s.errs, fmt.Errorf("read the age of a process: %w", err))
 			continue
 		}
 		if o, ok := found[p.id]; !ok || started < o.started || (started == o.started && pid < o.pid) {
 			found[p.id] = process{p, pid, started}
 		}
 	}
-	var places []place
+	var locations []location
 	for _, o := range found {
-		l.seen[o.id] = true
-		places = append(places, o.place)
+		s.known[o.id] = true
+		locations = append(locations, o.location)
 	}
-	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.path, b.path) })
-	l.places = append(l.places, places...)
+	slices.SortFunc(locations, func(a, b location) int { return strings.Compare(a.path, b.path) })
+	s.locations = append(s.locations, locations...)
 }
+
+// ended says whether a file of /proc can't be read because its process ended.
+func ended(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
 
 // readNames lists a directory without asking for more than the names.
 func readNames(dir string) ([]string, error) {

@@ -11,16 +11,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// cacheLife is how long the addresses of a namespace that is no wanted pod's are
-// believed; they hardly ever change.
+// cacheLife is how long the addresses of a namespace that isn't held are believed;
+// they hardly ever change.
 const cacheLife = time.Second
 
-// place is a path that leads to a namespace.
-type place struct {
+// location is a path that leads to a namespace.
+type location struct {
 	id
 	path string
 }
@@ -31,161 +30,190 @@ type reading struct {
 	at    time.Time
 }
 
-// look is what is known of the node's namespaces at one time.
-type look struct {
-	// seen has the host's own too.
-	seen   map[id]bool
-	places []place
-	errs   []error
+// scan is what is known of the node's namespaces at one time.
+type scan struct {
+	// known has the host's own too.
+	known map[id]bool
+	// hostless is set if it isn't known which the host's is that processes see.
+	hostless  bool
+	locations []location
+	// errs says what couldn't be looked at.
+	errs []error
 }
 
-// newLook knows the host's own namespaces: the calling thread's, which may differ
-// from the process's.
-func newLook() (*look, error) {
-	l := &look{seen: map[id]bool{}}
+// newScan knows the host's own namespaces: the calling thread's, which may differ
+// from the process's, and the one of the first process that proc has, if any: the
+// calling process might not be in the host's.
+func newScan(proc string) (*scan, error) {
+	s := &scan{known: map[id]bool{}}
 	for _, path := range []string{own, "/proc/self/ns/net"} {
-		p, err := stat(path)
+		l, err := stat(path)
 		if err != nil {
 			// The host's might be taken for a pod's.
 			return nil, fmt.Errorf("tell the host's network namespace from others: %w", err)
 		}
-		l.seen[p.id] = true
+		s.known[l.id] = true
 	}
-	return l, nil
+	if proc == "" {
+		return s, nil
+	}
+	first, err := stat(filepath.Join(proc, "1/ns/net"))
+	if err != nil {
+		s.errs, s.hostless = append(s.errs, err), true
+		return s, nil
+	}
+	s.known[first.id] = true
+	return s, nil
 }
 
 // stat identifies the namespace that a path leads to. What is no namespace is an
 // error that wraps ErrGone: a mount that is about to be made, or was just undone,
 // looks like that.
-func stat(path string) (place, error) {
+func stat(path string) (location, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
-		return place{}, describe("find", path, err)
+		return location{}, describe("find", path, err)
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return place{}, fmt.Errorf("%w: %s is no namespace", ErrGone, path)
+		return location{}, fmt.Errorf("%w: %s is no namespace", ErrGone, path)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return place{}, describe("find", path, err)
+		return location{}, describe("find", path, err)
 	}
-	return place{id{st.Dev, st.Ino}, path}, nil
+	return location{id{st.Dev, st.Ino}, path}, nil
 }
 
 // add takes what path leads to, unless it is known by another path.
-func (l *look) add(path string) {
-	p, err := stat(path)
+func (s *scan) add(path string) {
+	l, err := stat(path)
 	switch {
 	case errors.Is(err, ErrGone):
 	case err != nil:
-		l.errs = append(l.errs, err)
-	case !l.seen[p.id]:
-		l.seen[p.id] = true
-		l.places = append(l.places, p)
+		s.errs = append(s.errs, err)
+	case !s.known[l.id]:
+		s.known[l.id] = true
+		s.locations = append(s.locations, l)
 	}
 }
 
 // directories looks for mounts of namespaces.
-func (l *look) directories(dirs []string) {
+func (s *scan) directories(dirs []string) {
 	var seen []os.FileInfo
 	for _, dir := range dirs {
 		is, err := os.Stat(dir)
 		if err == nil && slices.ContainsFunc(seen, func(other os.FileInfo) bool { return os.SameFile(is, other) }) {
-			// One of the usual places is often a link to another.
+			// One of the usual directories is often a link to another.
 			continue
 		}
 		seen = append(seen, is)
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			l.errs = append(l.errs, fmt.Errorf("list directory of network namespaces: %w", err))
+			s.errs = append(s.errs, fmt.Errorf("list directory of network namespaces: %w", err))
 		}
 		for _, e := range entries {
 			if !e.IsDir() {
-				l.add(filepath.Join(dir, e.Name()))
+				s.add(filepath.Join(dir, e.Name()))
 			}
 		}
 	}
 }
 
-// trouble is nil if everything could be looked at, else one error however many
-// there were: they are alike.
-func (l *look) trouble() error {
-	if len(l.errs) < 2 {
-		return errors.Join(l.errs...)
+// hostMounts looks for mounts of namespaces as the host's first process sees them:
+// also those that don't propagate to where this process is.
+func (s *scan) hostMounts(cfg Config) {
+	dirs := DefaultConfig().Dirs
+	for _, dir := range cfg.Dirs {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
 	}
-	return fmt.Errorf("%w (and %d more)", l.errs[0], len(l.errs)-1)
+	for i := range dirs {
+		dirs[i] = filepath.Join(cfg.Proc, "1/root", dirs[i])
+	}
+	s.directories(dirs)
+}
+
+// incomplete is nil if everything could be looked at, else one error however many
+// there were: they are alike.
+func (s *scan) incomplete() error {
+	if len(s.errs) < 2 {
+		return errors.Join(s.errs...)
+	}
+	return fmt.Errorf("%w (and %d more)", s.errs[0], len(s.errs)-1)
 }
 
 // read gives the addresses in each namespace; one that is gone is left out, and
 // so is what is no network namespace.
-func (l *look) read(places []place, now time.Time) map[place]reading {
-	readings := map[place]reading{}
+func (s *scan) read(locations []location, now time.Time) map[location]reading {
+	readings := map[location]reading{}
 	err := onThread(func() (bool, error) {
 		from, err := openNamespace(own)
 		if err != nil {
 			return true, err
 		}
 		defer from.close()
-		for _, p := range places {
-			addrs, err := inside(p)
+		for _, l := range locations {
+			addrs, err := readAddresses(l)
 			switch {
 			case errors.Is(err, ErrGone):
 			case err != nil:
-				l.errs = append(l.errs, err)
+				s.errs = append(s.errs, err)
 			default:
-				readings[p] = reading{addrs, now}
+				readings[l] = reading{addrs, now}
 			}
 		}
 		here, err := stat(own)
 		return (err == nil && here.id == from.id) || from.enter() == nil, nil
 	})
 	if err != nil {
-		l.errs = append(l.errs, err)
+		s.errs = append(s.errs, err)
 	}
 	return readings
 }
 
-// inside lists the addresses in a namespace, and leaves the calling thread in it.
-func inside(p place) ([]netip.Addr, error) {
-	ns, err := openNamespace(p.path)
+// readAddresses lists the addresses in a namespace, and leaves the calling thread
+// in it.
+func readAddresses(l location) ([]netip.Addr, error) {
+	ns, err := openNamespace(l.path)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.close()
-	if ns.id != p.id {
-		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, p.path)
+	if ns.id != l.id {
+		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, l.path)
 	}
-	if err := ns.enterFrom(p.path); err != nil {
+	if err := ns.enterFrom(l.path); err != nil {
 		return nil, err
 	}
-	route, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	route, err := openRoute()
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of network namespace %s: %w", p.path, err)
+		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)
 	}
 	defer route.Close()
 	addrs, err := list(route)
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of network namespace %s: %w", p.path, err)
+		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)
 	}
 	return addrs, nil
 }
 
-// cached is read, for those that weren't read lately. Where no address was found
-// there may be one soon.
-func (f *Finder) cached(l *look, places []place, now time.Time) map[place]reading {
-	var unread []place
-	readings := map[place]reading{}
-	for _, p := range places {
-		r, ok := f.cache[p]
+// cached is read, for those that weren't read within cacheLife. Where no address
+// was found there may be one soon.
+func (f *Finder) cached(s *scan, locations []location, now time.Time) map[location]reading {
+	var unread []location
+	readings := map[location]reading{}
+	for _, l := range locations {
+		r, ok := f.cache[l]
 		if ok && now.Sub(r.at) < cacheLife && len(r.addrs) > 0 {
-			readings[p] = r
+			readings[l] = r
 		} else {
-			unread = append(unread, p)
+			unread = append(unread, l)
 		}
 	}
 	if len(unread) > 0 {
-		for p, r := range l.read(unread, now) {
-			readings[p] = r
+		for l, r := range s.read(unread, now) {
+			readings[l] = r
 		}
 	}
 	return readings

@@ -34,7 +34,7 @@ func Scratch(fn func() error) error {
 }
 
 // around leaves the thread's namespace for another and comes back.
-func around(other namespace) error {
+func around(other nsFile) error {
 	scratch, err := openNamespace(own)
 	if err != nil {
 		return err

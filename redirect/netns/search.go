@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,159 +13,162 @@ import (
 	"go.uber.org/zap"
 )
 
-// candidate is a namespace that has an address of a wanted pod.
-type candidate struct {
-	place
-	// holder is the pod that it is held for.
-	holder *pod
-}
-
 // view is what is found in the node's namespaces.
 type view struct {
-	*look
-	readings map[place]reading
-	holders  map[id]*pod
+	*scan
+	readings map[location]reading
+	// holders are the pods for which namespaces are held.
+	holders map[id]*pod
 }
 
-// search looks for pods that aren't held.
-func (f *Finder) search(lost []*pod, now time.Time) {
-	v, err := f.view(lost, now)
+// search looks for pods that aren't held. Other pods have namespaces too.
+func (f *Finder) search(lost, others []*pod, now time.Time) {
+	v, claims, err := f.view(lost, others, now)
+	if err == nil {
+		err = f.weigh(v, claims)
+	}
 	if err != nil {
 		for _, p := range lost {
-			p.fail(err, now)
+			p.fail(unknown(err), now)
 		}
 		return
 	}
 	f.cache = v.readings
-	// In the order of lost, for the sake of messages.
-	var claimed []place
-	claims := map[place][]*pod{}
-	for _, p := range lost {
-		c, err := v.choose(p)
+	assign(claims)
+	for _, c := range claims[:len(lost)] {
+		err := c.err
+		if err == nil {
+			err = v.verdict(c)
+		}
+		if err == nil {
+			err = f.take(c.pod, c.candidates[0], c.proved)
+		}
 		if err != nil {
-			p.fail(err, now)
-			continue
-		}
-		if claims[c] == nil {
-			claimed = append(claimed, c)
-		}
-		claims[c] = append(claims[c], p)
-	}
-	for _, c := range claimed {
-		for _, p := range claims[c] {
-			if err := f.take(p, c, claims[c]); err != nil {
-				p.fail(err, now)
-			}
+			c.pod.fail(err, now)
 		}
 	}
 }
 
-// view reads the namespaces that directories have, and if one of the pods is in
-// none of those, the namespaces that processes are in.
-func (f *Finder) view(lost []*pod, now time.Time) (*view, error) {
-	l, err := newLook()
+// view reads the namespaces that directories have and, as long as one of the lost
+// pods isn't in one that nobody else claims, those that the host's first process
+// sees, and those that processes are in. The claims are in the order of the pods.
+func (f *Finder) view(lost, others []*pod, now time.Time) (*view, []*claim, error) {
+	s, err := newScan(f.cfg.Proc)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	v := &view{look: l, readings: map[place]reading{}, holders: map[id]*pod{}}
+	v := &view{scan: s, readings: map[location]reading{}, holders: map[id]*pod{}}
 	for _, p := range f.pods {
 		if p.space != nil {
 			v.holders[p.space.ns.id] = p
 		}
 	}
-	v.directories(f.cfg.Dirs)
-	f.readInto(v, v.places, now)
-	if f.cfg.Proc != "" && slices.ContainsFunc(lost, func(p *pod) bool { return len(v.candidates(p.IPs)) == 0 }) {
-		before := slices.Clone(v.places)
-		v.processes(f.cfg.Proc)
-		f.readInto(v, slices.DeleteFunc(slices.Clone(v.places), func(p place) bool { return slices.Contains(before, p) }), now)
+	pods := slices.Concat(lost, others)
+	var claims []*claim
+	for _, look := range []func(){
+		func() { v.directories(f.cfg.Dirs) },
+		func() { v.hostMounts(f.cfg) },
+		func() { v.processes(f.cfg.Proc) },
+	} {
+		before := slices.Clone(v.locations)
+		look()
+		f.readInto(v, slices.DeleteFunc(slices.Clone(v.locations), func(l location) bool { return slices.Contains(before, l) }), now)
+		claims = v.claims(pods)
+		if f.cfg.Proc == "" || !slices.ContainsFunc(claims[:len(lost)], func(c *claim) bool { return len(c.candidates) != 1 || c.contested }) {
+			break
+		}
 	}
-	return v, nil
+	return v, claims, nil
 }
 
 // readInto reads the namespaces that aren't held.
-func (f *Finder) readInto(v *view, places []place, now time.Time) {
-	free := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return v.holders[p.id] != nil })
-	for p, r := range f.cached(v.look, free, now) {
-		v.readings[p] = r
+func (f *Finder) readInto(v *view, locations []location, now time.Time) {
+	free := slices.DeleteFunc(locations, func(l location) bool { return v.holders[l.id] != nil })
+	for l, r := range f.cached(v.scan, free, now) {
+		v.readings[l] = r
 	}
 }
 
-// candidates are the namespaces that have one of the addresses.
-func (v *view) candidates(ips []netip.Addr) []candidate {
-	var found []candidate
-	for _, p := range v.places {
-		if h := v.holders[p.id]; h != nil {
-			if intersect(ips, h.space.lately()) {
-				found = append(found, candidate{p, h})
-			}
-		} else if intersect(ips, v.readings[p].addrs) {
-			found = append(found, candidate{place: p})
+// weigh takes from the claims what the node knows better than addresses do.
+func (f *Finder) weigh(v *view, claims []*claim) error {
+	r, err := newRoutes()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	open := false
+	for _, c := range claims {
+		if len(c.candidates) > 0 && (c.contested || c.pod.wanted()) {
+			c.err = unknown(r.narrow(c))
 		}
+		open = open || c.contested && c.pod.wanted()
 	}
-	return found
+	if f.cfg.Proc == "" || !open {
+		return nil
+	}
+	owners := v.owners(f.cfg.Proc, claims)
+	for _, c := range claims {
+		c.narrow(owners)
+	}
+	return nil
 }
 
-// count counts the namespaces that were looked into, now or lately.
+// count counts the namespaces that were looked into, now or within cacheLife.
 func (v *view) count() int {
 	n := 0
-	for _, p := range v.places {
-		if _, read := v.readings[p]; read || v.holders[p.id] != nil {
+	for _, l := range v.locations {
+		if _, read := v.readings[l]; read || v.holders[l.id] != nil {
 			n++
 		}
 	}
 	return n
 }
 
-// choose gives the namespace that is the pod's, unless others say the same.
-func (v *view) choose(p *pod) (place, error) {
-	all := v.candidates(p.IPs)
-	// What is another pod's is not this one's, whatever addresses are put there.
-	free := slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.holder != nil })
+// verdict says why a pod is given no namespace; nil if it is given its candidate.
+func (v *view) verdict(c *claim) error {
+	ips, name := join(c.pod.IPs), c.pod.Name
 	switch {
-	case len(p.IPs) == 0:
-		return place{}, fmt.Errorf("%w: %s has no address yet", ErrNotFound, p.Name)
-	case len(free) == 1:
-		return free[0].place, nil
-	case len(free) > 1:
-		return place{}, fmt.Errorf("%w: %s of %s is in %s", ErrAmbiguous, join(p.IPs), p.Name, paths(free))
-	case len(all) > 0:
-		return place{}, fmt.Errorf("%w: %s of %s is in %s, which is held for %s",
-			ErrAmbiguous, join(p.IPs), p.Name, all[0].path, all[0].holder.Name)
+	case len(c.pod.IPs) == 0:
+		return fmt.Errorf("%w: %s has no address yet", ErrNotFound, name)
+	case c.owns:
+		return nil
+	case len(c.candidates) > 1:
+		return fmt.Errorf("%w: %s of %s is in %s", ErrAmbiguous, ips, name, paths(c.candidates))
+	case len(c.candidates) == 1:
+		return fmt.Errorf("%w: %s is claimed by %s and by %s, which have an address in common",
+			ErrAmbiguous, c.candidates[0].path, name, c.rival.Name)
+	case c.rival != nil:
+		return fmt.Errorf("%w: %s of %s is in %s, which is held for %s", ErrAmbiguous, ips, name, c.lost.path, c.rival.Name)
+	case c.lost.path != "":
+		return fmt.Errorf("%w: %s of %s is in %s, but belongs to another namespace by the node's routes or cgroups",
+			ErrAmbiguous, ips, name, c.lost.path)
 	}
 	where := fmt.Sprintf("is in none of the node's %d", v.count())
 	if v.count() == 0 {
 		where = "can't be looked for: no namespace can be seen (is the host's directory of them mounted here?)"
 	}
-	err := fmt.Errorf("%w: %s of %s %s", ErrNotFound, join(p.IPs), p.Name, where)
-	if trouble := v.trouble(); trouble != nil {
-		err = fmt.Errorf("%w: %w", err, trouble)
+	if err := v.incomplete(); err != nil {
+		return fmt.Errorf("%w: %s of %s %s: %w", ErrUnknown, ips, name, where, err)
 	}
-	return place{}, err
+	return fmt.Errorf("%w: %s of %s %s", ErrNotFound, ips, name, where)
 }
 
-// take holds a namespace for a pod, unless another pod claims it with as much right.
-// A pod that was in another namespace before has less: its address is a new pod's.
-func (f *Finder) take(p *pod, c place, claimants []*pod) error {
-	for _, other := range claimants {
-		if other != p && (p.moved(c.id) || !other.moved(c.id)) {
-			return fmt.Errorf("%w: %s is claimed by %s and by %s, which have an address in common",
-				ErrAmbiguous, c.path, p.Name, other.Name)
-		}
+// take holds a namespace for a pod. A pod that was in another namespace before is
+// given none for a while, unless processes prove that it is its own.
+func (f *Finder) take(p *pod, l location, proved bool) error {
+	if !proved && p.moved(l.id) && f.now().Before(p.lost.Add(reassignDelay)) {
+		return fmt.Errorf("%w: %s has an address of %s, whose own namespace is gone, and may be a new pod's", ErrAmbiguous, l.path, p.Name)
 	}
-	if p.moved(c.id) && f.now().Before(p.lost.Add(doubt)) {
-		return fmt.Errorf("%w: %s has an address of %s, whose own namespace is gone, and may be a new pod's", ErrAmbiguous, c.path, p.Name)
-	}
-	s, err := c.open()
+	s, err := l.open()
 	if err != nil {
-		return err
+		return unknown(err)
 	}
 	if err := s.checkAny(p.IPs); err != nil {
 		_ = s.Close()
-		return err
+		return unknown(err)
 	}
 	p.space, p.err, p.former, p.lost = s, nil, id{}, time.Time{}
-	f.log.Debug("network namespace found", zap.String("pod", p.Name), zap.String("path", c.path))
+	f.log.Debug("network namespace found", zap.String("pod", p.Name), zap.String("path", l.path))
 	return nil
 }
 
@@ -182,6 +186,14 @@ func (p *pod) fail(err error, now time.Time) {
 	p.wait = min(2*p.wait, lastWait)
 }
 
+// unknown makes of an error that is no answer one that says so.
+func unknown(err error) error {
+	if err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
 func join(ips []netip.Addr) string {
 	var texts []string
 	for _, ip := range ips {
@@ -190,10 +202,10 @@ func join(ips []netip.Addr) string {
 	return strings.Join(texts, ", ")
 }
 
-func paths(cs []candidate) string {
+func paths(locations []location) string {
 	var texts []string
-	for _, c := range cs {
-		texts = append(texts, c.path)
+	for _, l := range locations {
+		texts = append(texts, l.path)
 	}
 	return strings.Join(texts, " and in ")
 }

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/moby/sys/mountinfo"
 )
 
 // Sight is what can be seen of the places where namespaces are looked for.
@@ -34,7 +34,7 @@ func (c Config) Look() (Sight, error) {
 	var seen []os.FileInfo
 	for _, dir := range c.Dirs {
 		is, err := os.Stat(dir)
-		// One of the usual places is often a link to another.
+		// One of the usual directories is often a link to another.
 		again := err == nil && slices.ContainsFunc(seen, func(other os.FileInfo) bool { return os.SameFile(is, other) })
 		if errors.Is(err, os.ErrNotExist) || again {
 			continue
@@ -57,12 +57,12 @@ func (c Config) Look() (Sight, error) {
 	if len(errs) == 0 && len(s.Dirs) == 0 && !s.Proc {
 		errs = append(errs, fmt.Errorf("%s: %w", strings.Join(c.Dirs, ", "), os.ErrNotExist))
 	}
-	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return s, errors.Join(append(errs, err)...)
 	}
 	for _, dir := range s.Dirs {
-		if alone(string(mounts), dir) {
+		if private(mounts, dir) {
 			s.Stale = append(s.Stale, dir)
 		}
 	}
@@ -77,29 +77,26 @@ func spacesIn(dir string) (int, error) {
 	}
 	n := 0
 	for _, name := range names {
-		var fs unix.Statfs_t
-		if unix.Statfs(filepath.Join(dir, name.Name()), &fs) == nil && fs.Type == unix.NSFS_MAGIC {
+		_, err := stat(filepath.Join(dir, name.Name()))
+		switch {
+		case err == nil:
 			n++
+		case !errors.Is(err, ErrGone):
+			return 0, err
 		}
 	}
 	return n, nil
 }
 
-// alone says whether a directory is a mount of its own that takes no part in
-// what is mounted elsewhere; mountinfo is a text as of /proc/PID/mountinfo.
-func alone(mountinfo, dir string) bool {
+// private says whether a directory is a mount of its own that takes no part in what
+// is mounted elsewhere.
+func private(mounts []*mountinfo.Info, dir string) bool {
 	result := false
-	for line := range strings.Lines(mountinfo) {
-		// id parent device root point options [tags] - type source options
-		fields := strings.Fields(line)
-		end := slices.Index(fields, "-")
-		if end < 6 || fields[4] != filepath.Clean(dir) {
-			continue
-		}
+	for _, m := range mounts {
 		// The last one lies over the others.
-		result = !slices.ContainsFunc(fields[6:end], func(tag string) bool {
-			return strings.HasPrefix(tag, "shared:") || strings.HasPrefix(tag, "master:")
-		})
+		if m.Mountpoint == filepath.Clean(dir) {
+			result = !strings.Contains(m.Optional, "shared:") && !strings.Contains(m.Optional, "master:")
+		}
 	}
 	return result
 }

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+	"github.com/vishvananda/netlink/nl"
 )
 
 // Space is a network namespace, held open until Close. It may be used by several
@@ -18,11 +17,11 @@ type Space struct {
 	path string
 
 	mu sync.RWMutex
-	ns namespace
+	ns nsFile
 	// route lists addresses; nil until it is needed.
-	route *netlink.Handle
-	// known is what route last said.
-	known  []netip.Addr
+	route *nl.SocketHandle
+	// cached is what route last listed.
+	cached []netip.Addr
 	closed bool
 }
 
@@ -95,7 +94,7 @@ func (s *Space) Addresses() ([]netip.Addr, error) {
 	if s.route == nil {
 		err := onThread(func() (bool, error) {
 			return visit(s.ns, func() error { return s.ns.enterFrom(s.path) }, func() (err error) {
-				s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+				s.route, err = openRoute()
 				return err
 			})
 		})
@@ -107,19 +106,20 @@ func (s *Space) Addresses() ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of network namespace %s: %w", s.path, err)
 	}
-	s.known = addrs
+	s.cached = addrs
 	return slices.Clone(addrs), nil
 }
 
-// lately is what Addresses last said.
-func (s *Space) lately() []netip.Addr {
+// cachedAddresses is what Addresses last returned.
+func (s *Space) cachedAddresses() []netip.Addr {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.known
+	return s.cached
 }
 
 // Check says whether the path still leads to the namespace, and all of ips are on
-// a link of it. If not, the error wraps ErrGone.
+// a link of it. If not, the error wraps ErrGone; any other error means that it
+// couldn't be looked at.
 func (s *Space) Check(ips []netip.Addr) error {
 	if err := s.reachable(); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (s *Space) reachable() error {
 	return nil
 }
 
-// Close lets go of the namespace. Closing twice is no error.
+// Close closes the namespace's files. Closing twice is no error.
 func (s *Space) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

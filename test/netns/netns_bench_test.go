@@ -4,6 +4,7 @@ package netns
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -62,6 +63,26 @@ func BenchmarkFinderStrange(b *testing.B) {
 	for b.Loop() {
 		f.now = f.now.Add(time.Minute)
 		if _, missing := f.Find([]netns.Wanted{pod("none", "10.9.9.9")}); len(missing) != 1 {
+			b.Fatal("a pod was found that isn't there")
+		}
+	}
+	perNamespace(b)
+}
+
+// BenchmarkFinderOthers is the same among pods that aren't asked for, all of which
+// claim the namespace of one that may administer its network.
+func BenchmarkFinderOthers(b *testing.B) {
+	d, pods := namespaces(b)
+	var addrs []string
+	for i := range pods {
+		pods[i].ExcludeOnly = true
+		addrs = append(addrs, "net1="+pods[i].IPs[0].String())
+	}
+	d.address(filepath.Join(d.path, "pod0"), addrs...)
+	f := d.finder("")
+	for b.Loop() {
+		f.now = f.now.Add(time.Minute)
+		if _, missing := f.Find(append(pods, pod("none", "10.9.9.9"))); len(missing) != 1 {
 			b.Fatal("a pod was found that isn't there")
 		}
 	}

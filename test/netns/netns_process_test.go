@@ -176,7 +176,7 @@ func forbidden(t *testing.T, path string) {
 	says(t, err, netns.ErrNotPermitted, "enter network namespace "+path, "capability SYS_ADMIN")
 	f := d.finder("")
 	_, missing := f.expect(nil, want)
-	says(t, missing["a"], netns.ErrNotFound, "10.1.0.2")
+	says(t, missing["a"], netns.ErrUnknown, "10.1.0.2")
 	says(t, missing["a"], netns.ErrNotPermitted, path, "capability SYS_ADMIN")
 	_, err = f.All()
 	says(t, err, netns.ErrNotPermitted, path, "capability SYS_ADMIN")

@@ -218,7 +218,7 @@ func (a *Agent) narrow(ctx context.Context, last *State, known map[netip.AddrPor
 		return nil
 	}
 	node := *last.Node
-	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f model.Frontend) bool {
+	node.Frontends = slices.DeleteFunc(slices.Clone(node.Frontends), func(f *model.Frontend) bool {
 		return !known[f.Address]
 	})
 	return a.kernel.Withdraw(ctx, plan.Compile(&node, a.cfg.Redirect))

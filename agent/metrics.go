@@ -118,7 +118,7 @@ func (m *metrics) observeNode(n *model.Node) {
 		count[c.String()] = 0
 	}
 	for i := range n.Frontends {
-		if f := &n.Frontends[i]; f.Redirected() {
+		if f := n.Frontends[i]; f.Redirected() {
 			count[f.Class.String()]++
 		} else {
 			count["bypass"]++

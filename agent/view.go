@@ -102,7 +102,7 @@ func (s *State) enrolled() (redirected, others int) {
 func viewFrontends(v *debug.View, s *State, all bool) {
 	used := s.inUse()
 	for i := range s.Node.Frontends {
-		f := &s.Node.Frontends[i]
+		f := s.Node.Frontends[i]
 		class := f.Class.String()
 		if !f.Redirected() {
 			class = "bypass"
@@ -160,7 +160,7 @@ func Explain(n *model.Node) []string {
 		lines = append(lines, fmt.Sprintf("pod %s/%s: %s: %s", p.Namespace, p.Name, verdict, p.Reason))
 	}
 	for i := range n.Frontends {
-		f := viewFrontend(&n.Frontends[i], false)
+		f := viewFrontend(n.Frontends[i], false)
 		verdict := "class " + f.Class + ": " + f.Why
 		if f.Bypass != "" {
 			verdict = "not redirected: " + f.Bypass

@@ -4,6 +4,7 @@ package model_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,6 +68,30 @@ func BenchmarkBuild(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if n := model.Build(in, opts); len(n.Frontends) != services {
+					b.Fatalf("want %d frontends, got %d", services, len(n.Frontends))
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkBuilder is a round in which one EndpointSlice changed. A source lists
+// objects in any order.
+func BenchmarkBuilder(b *testing.B) {
+	for _, services := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {
+			in := cluster(services)
+			rand.Shuffle(services, func(i, j int) { in.Services[i], in.Services[j] = in.Services[j], in.Services[i] })
+			rand.Shuffle(services, func(i, j int) {
+				in.EndpointSlices[i], in.EndpointSlices[j] = in.EndpointSlices[j], in.EndpointSlices[i]
+			})
+			builder := model.NewBuilder(model.DefaultOptions())
+			builder.Build(in)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				slice := *in.EndpointSlices[i%services]
+				in.EndpointSlices[i%services] = &slice
+				if n := builder.Build(in); len(n.Frontends) != services {
 					b.Fatalf("want %d frontends, got %d", services, len(n.Frontends))
 				}
 			}

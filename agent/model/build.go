@@ -13,38 +13,51 @@ import (
 // that can't be used as written costs a Problem and nothing else. Neither in
 // nor anything it points to is written to, and the order of its lists does not
 // matter.
-func Build(in Inputs, opts Options) *Node {
-	b := &builder{in: in, opts: opts}
+func Build(in Inputs, opts Options) *Node { return NewBuilder(opts).Build(in) }
+
+// Builder builds one Node after another, each from all objects. What the last
+// Build computed from the very same objects it takes over; objects are the same
+// when their pointers are, so they must not be written to. A Builder is not safe
+// for concurrent use.
+type Builder struct {
+	opts     Options
+	pods     podsMemo
+	services servicesMemo
+	last     *Node
+}
+
+// NewBuilder makes a Builder that has built nothing yet.
+func NewBuilder(opts Options) *Builder { return &Builder{opts: opts} }
+
+// Build computes the same Node as the function Build.
+func (b *Builder) Build(in Inputs) *Node {
 	node := &Node{Name: in.NodeName}
 	if in.Node != nil {
 		node.Region = in.Node.Labels[corev1.LabelTopologyRegion]
 		node.Zone = in.Node.Labels[corev1.LabelTopologyZone]
 	}
-	b.zone = node.Zone
-
-	node.Pods = b.pods()
-	node.Frontends = b.frontends()
-	node.Problems = b.problems.sorted()
-
-	node.byAddress = make(map[netip.AddrPort]int, len(node.Frontends))
-	for i := range node.Frontends {
-		node.byAddress[node.Frontends[i].Address] = i
-	}
+	var problems problems
+	node.Pods = b.pods.build(in, b.opts, &problems)
+	reader := serviceReader{nodeName: node.Name, zone: node.Zone, opts: b.opts}
+	node.Frontends = b.services.frontends(in, reader, &problems)
+	node.Problems = problems.sorted()
+	node.byAddress = byAddress(node.Frontends, b.last)
+	b.last = node
 	return node
 }
 
-// builder is the state of one Build.
-type builder struct {
-	in       Inputs
-	opts     Options
-	zone     string
-	problems problems
-	// scratch is reused from one Service to the next.
-	scratch endpointScratch
-}
-
-func (b *builder) excluded(namespace string) bool {
-	return slices.Contains(b.opts.ExcludedNamespaces, namespace)
+// byAddress is the index of frontends by address. It is that of the last node,
+// which may be nil, if that has the same addresses.
+func byAddress(frontends []*Frontend, last *Node) map[netip.AddrPort]int {
+	same := func(x, y *Frontend) bool { return x == y || x.Address == y.Address }
+	if last != nil && slices.EqualFunc(frontends, last.Frontends, same) {
+		return last.byAddress
+	}
+	index := make(map[netip.AddrPort]int, len(frontends))
+	for i, f := range frontends {
+		index[f.Address] = i
+	}
+	return index
 }
 
 // redirectLabel reads the label of an object; a value that is neither enabled

@@ -12,34 +12,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// serviceKey names a Service.
-type serviceKey struct{ namespace, name string }
-
-// slicesByService groups the EndpointSlices by the Service they belong to,
-// each group sorted by name.
-func (b *builder) slicesByService() map[serviceKey][]*discoveryv1.EndpointSlice {
-	of := make(map[serviceKey][]*discoveryv1.EndpointSlice, len(b.in.Services))
-	for _, slice := range b.in.EndpointSlices {
-		if slice == nil {
-			continue
-		}
-		name := slice.Labels[discoveryv1.LabelServiceName]
-		if name == "" {
-			b.problems.add(kindEndpointSlice, &slice.ObjectMeta, "metadata.labels["+discoveryv1.LabelServiceName+"]",
-				"is missing; the slice belongs to no Service")
-			continue
-		}
-		key := serviceKey{slice.Namespace, name}
-		of[key] = append(of[key], slice)
-	}
-	for _, group := range of {
-		if len(group) > 1 {
-			slices.SortFunc(group, func(x, y *discoveryv1.EndpointSlice) int { return cmp.Compare(x.Name, y.Name) })
-		}
-	}
-	return of
-}
-
 // endpoint is one address of an EndpointSlice, read once for all ports.
 type endpoint struct {
 	ip                          netip.Addr
@@ -55,26 +27,25 @@ type candidate struct {
 	order   int
 }
 
-// endpointScratch holds the endpoints of the Service being worked on.
+// endpointScratch holds the endpoints of one Service while it is read.
 type endpointScratch struct {
+	slices     []*discoveryv1.EndpointSlice
 	endpoints  []endpoint
-	ends       []int // endpoints of group[i] end before ends[i]
+	ends       []int // endpoints of slices[i] end before ends[i]
 	candidates []candidate
 }
 
-// read fills the scratch with the endpoints of one Service's slices, and
-// reports the bad ones.
-func (b *builder) read(group []*discoveryv1.EndpointSlice) {
-	scratch := &b.scratch
-	scratch.endpoints, scratch.ends = scratch.endpoints[:0], scratch.ends[:0]
-	for _, slice := range group {
+// fill takes up the endpoints of the slices, and reports the bad ones.
+func (s *endpointScratch) fill(slices []*discoveryv1.EndpointSlice, p *problems) {
+	s.slices, s.endpoints, s.ends = slices, s.endpoints[:0], s.ends[:0]
+	for _, slice := range slices {
 		if slice.AddressType == discoveryv1.AddressTypeFQDN {
-			b.problems.add(kindEndpointSlice, &slice.ObjectMeta, "addressType", "FQDN has no IP addresses; ignored")
+			p.add(kindEndpointSlice, &slice.ObjectMeta, "addressType", "FQDN has no IP addresses; ignored")
 		} else {
-			scratch.endpoints = appendEndpoints(scratch.endpoints, slice, &b.problems)
-			checkPorts(slice, &b.problems)
+			s.endpoints = appendEndpoints(s.endpoints, slice, p)
+			checkPorts(slice, p)
 		}
-		scratch.ends = append(scratch.ends, len(scratch.endpoints))
+		s.ends = append(s.ends, len(s.endpoints))
 	}
 }
 
@@ -85,17 +56,17 @@ func appendEndpoints(to []endpoint, slice *discoveryv1.EndpointSlice, p *problem
 	for i := range slice.Endpoints {
 		from := &slice.Endpoints[i]
 		if len(from.Addresses) == 0 {
-			missing.hit(i, "")
+			missing.add(i, "")
 			continue
 		}
 		// All addresses of an endpoint are the same thing; consumers take the first.
 		ip, fault := parseAddress(from.Addresses[0])
 		if fault != "" {
-			unusable.hit(i, from.Addresses[0]+" "+fault)
+			unusable.add(i, from.Addresses[0]+" "+fault)
 			continue
 		}
 		if !ofType(ip, slice.AddressType) {
-			wrongType.hit(i, from.Addresses[0]+" is not "+string(slice.AddressType))
+			wrongType.add(i, from.Addresses[0]+" is not "+string(slice.AddressType))
 			continue
 		}
 		to = append(to, endpoint{
@@ -145,22 +116,22 @@ func checkPorts(slice *discoveryv1.EndpointSlice, p *problems) {
 	}
 }
 
-// candidates are the endpoints, among those read, of one Service port in one
-// address family, sorted by address and valid until the next call. An address that appears twice counts once: it is in two
-// slices while it moves from one to the other, or two pods have it while the
-// CNI reuses it, and then the one that stays is meant.
-func (b *builder) candidates(group []*discoveryv1.EndpointSlice, portName string, v6 bool) []candidate {
-	list := b.scratch.candidates[:0]
+// of returns the endpoints of one Service port in one address family, sorted by
+// address and valid until the next call. An address that appears twice counts
+// once: it is in two slices while it moves from one to the other, or two pods
+// have it while the CNI reuses it, and then the one that stays is meant.
+func (s *endpointScratch) of(portName string, v6 bool) []candidate {
+	list := s.candidates[:0]
 	start := 0
-	for i, slice := range group {
-		end := b.scratch.ends[i]
+	for i, slice := range s.slices {
+		end := s.ends[i]
 		for p := range slice.Ports {
 			port := &slice.Ports[p]
 			if !matches(port, portName) {
 				continue
 			}
 			for e := start; e < end; e++ {
-				ep := &b.scratch.endpoints[e]
+				ep := &s.endpoints[e]
 				if ep.ip.Is6() == v6 {
 					address := netip.AddrPortFrom(ep.ip, uint16(*port.Port))
 					list = append(list, candidate{endpoint: ep, address: address, order: len(list)})
@@ -169,7 +140,7 @@ func (b *builder) candidates(group []*discoveryv1.EndpointSlice, portName string
 		}
 		start = end
 	}
-	b.scratch.candidates = list
+	s.candidates = list
 	slices.SortFunc(list, compareCandidates)
 	return slices.CompactFunc(list, func(x, y candidate) bool { return x.address == y.address })
 }

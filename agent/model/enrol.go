@@ -4,67 +4,106 @@ package model
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// pods judges every pod of this node.
-func (b *builder) pods() []Pod {
-	local := b.localPods()
-	namespaces := b.namespaceLabels()
-	owners := b.ipOwners(local)
+// podsMemo is the last list of pods, and everything it was computed from.
+type podsMemo struct {
+	rules    enrolment
+	pods     []Pod
+	problems problems
+}
 
-	pods := make([]Pod, 0, len(local))
-	for i, pod := range local {
-		p := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
-		ips := b.podIPs(pod, nil)
+// build decides about every pod of this node.
+func (m *podsMemo) build(in Inputs, opts Options, p *problems) []Pod {
+	rules := enrolment{
+		opts: opts, node: in.Node, local: localPods(in), namespaces: namespaceLabels(in.Namespaces, opts, p),
+	}
+	if m.pods == nil || !m.rules.same(&rules) {
+		*m = podsMemo{rules: rules}
+		m.pods = rules.pods(&m.problems)
+	}
+	p.addAll(m.problems)
+	return m.pods
+}
+
+// enrolment is everything that decides whether pods are enrolled.
+type enrolment struct {
+	opts Options
+	// node is the node's object, or nil.
+	node *corev1.Node
+	// local are the node's pods, sorted by namespace and name.
+	local []*corev1.Pod
+	// namespaces says of each known namespace what namespaceLabels found.
+	namespaces map[string]string
+}
+
+// same says whether two enrolments with the same options must give the same pods.
+func (e *enrolment) same(other *enrolment) bool {
+	return e.node == other.node && slices.Equal(e.local, other.local) && maps.Equal(e.namespaces, other.namespaces)
+}
+
+// pods decides about every local pod.
+func (e *enrolment) pods(p *problems) []Pod {
+	owners := e.ipOwners(p)
+	pods := make([]Pod, 0, len(e.local))
+	for i, pod := range e.local {
+		if _, invalid := redirectLabel(pod.Labels); invalid {
+			p.add(kindPod, &pod.ObjectMeta, labelField, invalidLabel(pod.Labels))
+		}
+		view := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
+		ips := podIPs(pod, nil)
 		var lost string
 		for _, ip := range ips {
 			switch owner := owners[ip]; owner {
 			case i:
-				p.IPs = append(p.IPs, ip)
+				view.IPs = append(view.IPs, ip)
 			case ownedByNode:
 				lost = ip.String() + " is the node's own IP"
 			default:
-				lost = "IP " + ip.String() + " now belongs to " + local[owner].Namespace + "/" + local[owner].Name
+				lost = "IP " + ip.String() + " now belongs to " + e.local[owner].Namespace + "/" + e.local[owner].Name
 			}
 		}
-		p.Enrolled, p.Reason = b.enrolled(pod, namespaces)
+		view.Enrolled, view.Reason = e.enrolled(pod)
 		switch {
-		case p.Enrolled && len(ips) == 0:
-			p.Enrolled, p.Reason = false, "no IP yet"
-		case p.Enrolled && len(p.IPs) == 0:
-			p.Enrolled, p.Reason = false, lost
-		case p.Enrolled && lost != "":
-			p.Reason += "; " + lost
+		case view.Enrolled && len(ips) == 0:
+			view.Enrolled, view.Reason = false, "no IP yet"
+		case view.Enrolled && len(view.IPs) == 0:
+			view.Enrolled, view.Reason = false, lost
+		case view.Enrolled && lost != "":
+			view.Reason += "; " + lost
 		}
-		pods = append(pods, p)
+		pods = append(pods, view)
 	}
 	return pods
 }
 
-// enrolled is the one predicate: whether the pod is meant to be redirected,
-// and why. What remains to be seen is whether it has an IP to redirect.
-func (b *builder) enrolled(pod *corev1.Pod, namespaces map[string]string) (bool, string) {
-	wanted, reason := b.wanted(pod, namespaces)
-	if proxy := meshed(pod); wanted && proxy != "" {
+// enrolled says whether the pod is to be redirected if it has an IP, and why.
+func (e *enrolment) enrolled(pod *corev1.Pod) (bool, string) {
+	optedIn, reason := e.optedIn(pod)
+	if !optedIn {
+		return false, reason
+	}
+	if proxy := otherMesh(pod); proxy != "" {
 		return false, proxy
 	}
-	return wanted, reason
+	return true, reason
 }
 
-// wanted is what the labels and the kind of pod say about redirecting it.
-func (b *builder) wanted(pod *corev1.Pod, namespaces map[string]string) (bool, string) {
+// optedIn is what the labels and the kind of pod say about redirecting it.
+func (e *enrolment) optedIn(pod *corev1.Pod) (bool, string) {
 	own, _ := redirectLabel(pod.Labels)
-	namespace, known := namespaces[pod.Namespace]
+	namespace, known := e.namespaces[pod.Namespace]
 	switch {
 	case pod.Spec.HostNetwork:
 		return false, "uses the node's network (hostNetwork)"
 	case finished(pod):
 		return false, "finished (" + string(pod.Status.Phase) + ")"
-	case b.excluded(pod.Namespace):
+	case e.opts.excluded(pod.Namespace):
 		return false, "namespace is excluded"
 	case own == RedirectDisabled:
 		return false, "own label " + RedirectLabel + "=" + RedirectDisabled
@@ -75,22 +114,18 @@ func (b *builder) wanted(pod *corev1.Pod, namespaces map[string]string) (bool, s
 	case namespace == RedirectDisabled:
 		return false, "namespace label " + RedirectLabel + "=" + RedirectDisabled
 	case namespace == RedirectEnabled:
-		return true, "namespace label " + b.opts.NamespaceSelector.String()
+		return true, "namespace label " + e.opts.NamespaceSelector.String()
 	default:
-		return false, "namespace is not labelled " + b.opts.NamespaceSelector.String()
+		return false, "namespace is not labelled " + e.opts.NamespaceSelector.String()
 	}
 }
 
 // localPods are the pods on this node, sorted by namespace and name.
-func (b *builder) localPods() []*corev1.Pod {
+func localPods(in Inputs) []*corev1.Pod {
 	var local []*corev1.Pod
-	for _, pod := range b.in.Pods {
-		if pod == nil || pod.Spec.NodeName != b.in.NodeName || b.in.NodeName == "" {
-			continue
-		}
-		local = append(local, pod)
-		if _, invalid := redirectLabel(pod.Labels); invalid {
-			b.problems.add(kindPod, &pod.ObjectMeta, labelField, invalidLabel(pod.Labels))
+	for _, pod := range in.Pods {
+		if pod != nil && pod.Spec.NodeName == in.NodeName && in.NodeName != "" {
+			local = append(local, pod)
 		}
 	}
 	slices.SortFunc(local, func(x, y *corev1.Pod) int {
@@ -99,21 +134,21 @@ func (b *builder) localPods() []*corev1.Pod {
 	return local
 }
 
-// namespaceLabels says of every known namespace whether it opts its pods in
+// namespaceLabels says of every namespace whether it opts its pods in
 // (RedirectEnabled), out (RedirectDisabled), or neither.
-func (b *builder) namespaceLabels() map[string]string {
-	labels := make(map[string]string, len(b.in.Namespaces))
-	for _, ns := range b.in.Namespaces {
+func namespaceLabels(namespaces []*corev1.Namespace, opts Options, p *problems) map[string]string {
+	labels := make(map[string]string, len(namespaces))
+	for _, ns := range namespaces {
 		if ns == nil {
 			continue
 		}
 		value, invalid := redirectLabel(ns.Labels)
 		if invalid {
-			b.problems.add(kindNamespace, &ns.ObjectMeta, labelField, invalidLabel(ns.Labels))
+			p.add(kindNamespace, &ns.ObjectMeta, labelField, invalidLabel(ns.Labels))
 		}
 		if value != RedirectDisabled {
 			value = ""
-			if b.opts.NamespaceSelector.matches(ns.Labels) {
+			if opts.NamespaceSelector.matches(ns.Labels) {
 				value = RedirectEnabled
 			}
 		}
@@ -134,19 +169,19 @@ const ownedByNode = -1
 
 // ipOwners says which pod, by index, owns each IP. Two pods can claim one for
 // a moment when the CNI reuses the IP of a pod that is about to go.
-func (b *builder) ipOwners(local []*corev1.Pod) map[netip.Addr]int {
-	owners := make(map[netip.Addr]int, len(local))
-	if b.in.Node != nil {
-		for _, address := range b.in.Node.Status.Addresses {
+func (e *enrolment) ipOwners(p *problems) map[netip.Addr]int {
+	owners := make(map[netip.Addr]int, len(e.local))
+	if e.node != nil {
+		for _, address := range e.node.Status.Addresses {
 			if ip, err := netip.ParseAddr(address.Address); err == nil {
 				owners[ip.Unmap()] = ownedByNode
 			}
 		}
 	}
-	for i, pod := range local {
-		for _, ip := range b.podIPs(pod, &b.problems) {
+	for i, pod := range e.local {
+		for _, ip := range podIPs(pod, p) {
 			owner, taken := owners[ip]
-			if !taken || owner != ownedByNode && claimsBetter(pod, local[owner]) {
+			if !taken || owner != ownedByNode && ownsBefore(pod, e.local[owner]) {
 				owners[ip] = i
 			}
 		}
@@ -154,9 +189,9 @@ func (b *builder) ipOwners(local []*corev1.Pod) map[netip.Addr]int {
 	return owners
 }
 
-// claimsBetter says whether an IP both pods hold belongs to x: to the pod that
-// is not being deleted, then to the newer one, then to the first by name.
-func claimsBetter(x, y *corev1.Pod) bool {
+// ownsBefore says whether an IP that both pods hold belongs to x: to the pod
+// that is not being deleted, then to the newer one, then to the first by name.
+func ownsBefore(x, y *corev1.Pod) bool {
 	if xGoing, yGoing := x.DeletionTimestamp != nil, y.DeletionTimestamp != nil; xGoing != yGoing {
 		return yGoing
 	}
@@ -167,8 +202,8 @@ func claimsBetter(x, y *corev1.Pod) bool {
 }
 
 // podIPs are the addresses a live pod says it has, v4 before v6, each once.
-// Unusable ones are told to p, when there is one.
-func (b *builder) podIPs(pod *corev1.Pod, p *problems) []netip.Addr {
+// Unusable ones are reported to p, unless it is nil.
+func podIPs(pod *corev1.Pod, p *problems) []netip.Addr {
 	if pod.Spec.HostNetwork || finished(pod) {
 		return nil
 	}

@@ -53,7 +53,7 @@ func consistent(node *model.Node) error {
 		if i > 0 && node.Frontends[i-1].Address.Compare(f.Address) >= 0 {
 			return fmt.Errorf("frontend %s follows %s", f.Address, node.Frontends[i-1].Address)
 		}
-		if found, ok := node.Frontend(f.Address); !ok || found != &node.Frontends[i] {
+		if found, ok := node.Frontend(f.Address); !ok || found != f {
 			return fmt.Errorf("frontend %s is not found", f.Address)
 		}
 		if f.Bypass != "" && len(f.Backends) > 0 || f.ClassReason == "" || f.Address.Port() == 0 {

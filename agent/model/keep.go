@@ -2,33 +2,26 @@
 
 package model
 
-import (
-	"maps"
-	"net/netip"
-	"slices"
-)
+import "slices"
 
-// Keeping is the node with those frontends of an earlier view, not bypassed there,
-// that it has no more or bypasses. It is for who may still send connections there.
+// Keeping returns a copy of the node that also has the redirected frontends of an
+// earlier node which this one lacks or bypasses: connections may still be sent to
+// them.
 func (n *Node) Keeping(earlier *Node) *Node {
 	kept := *n
-	kept.Frontends, kept.byAddress = slices.Clone(n.Frontends), maps.Clone(n.byAddress)
-	for i := range earlier.Frontends {
-		f := &earlier.Frontends[i]
+	kept.Frontends = slices.Clone(n.Frontends)
+	for _, f := range earlier.Frontends {
 		if f.Bypass != "" {
 			continue
 		}
-		switch at, ok := kept.byAddress[f.Address]; {
+		switch at, ok := n.byAddress[f.Address]; {
 		case !ok:
-			kept.Frontends = append(kept.Frontends, *f)
+			kept.Frontends = append(kept.Frontends, f)
 		case kept.Frontends[at].Bypass != "":
-			kept.Frontends[at] = *f
+			kept.Frontends[at] = f
 		}
 	}
-	slices.SortFunc(kept.Frontends, func(a, b Frontend) int { return a.Address.Compare(b.Address) })
-	kept.byAddress = make(map[netip.AddrPort]int, len(kept.Frontends))
-	for i := range kept.Frontends {
-		kept.byAddress[kept.Frontends[i].Address] = i
-	}
+	slices.SortFunc(kept.Frontends, func(a, b *Frontend) int { return a.Address.Compare(b.Address) })
+	kept.byAddress = byAddress(kept.Frontends, nil)
 	return &kept
 }

@@ -29,9 +29,9 @@ func Meshes() []Mesh {
 	}
 }
 
-// meshed says by what the pod shows that it has another mesh's proxy; empty
-// when it has none.
-func meshed(pod *corev1.Pod) string {
+// otherMesh says how the pod shows that it has another mesh's proxy; empty when
+// it has none.
+func otherMesh(pod *corev1.Pod) string {
 	for _, m := range Meshes() {
 		named := func(c corev1.Container) bool { return c.Name == m.Container }
 		switch {

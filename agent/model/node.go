@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package model turns Kubernetes objects into this node's view of them: which
-// local pods are enrolled and why, which addresses they may dial, and which
-// backends answer there. It is pure: the same objects give the same Node, byte
-// for byte, and nothing here reads a clock, a file, an API or the kernel.
 package model
 
 import (
@@ -20,11 +16,13 @@ type Node struct {
 	// Pods are the pods on this node, enrolled or not, sorted by namespace and name.
 	Pods []Pod
 	// Frontends are all addresses at which a pod may reach a Service port by
-	// TCP, sorted by address, each at most once.
-	Frontends []Frontend
+	// TCP, sorted by address, each at most once. Nodes of one Builder share those
+	// that did not change.
+	Frontends []*Frontend
 	// Problems are the objects that could not be used as written, sorted.
 	Problems []Problem
 
+	// byAddress has the index of each of Frontends.
 	byAddress map[netip.AddrPort]int
 }
 
@@ -34,7 +32,7 @@ func (n *Node) Frontend(addr netip.AddrPort) (*Frontend, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &n.Frontends[i], true
+	return n.Frontends[i], true
 }
 
 // Pod is a pod on this node and the verdict about it.
@@ -67,7 +65,7 @@ func (p ServicePort) String() string {
 	return p.Namespace + "/" + p.Service + "/" + port
 }
 
-// Frontend is one address at which pods reach one Service port.
+// Frontend is one address at which pods reach one Service port. It is immutable.
 type Frontend struct {
 	Address netip.AddrPort
 	Port    ServicePort

@@ -54,3 +54,8 @@ func (o Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// excluded says whether the namespace is never touched.
+func (o *Options) excluded(namespace string) bool {
+	return slices.Contains(o.ExcludedNamespaces, namespace)
+}

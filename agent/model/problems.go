@@ -27,6 +27,9 @@ func (p *problems) add(kind string, meta *metav1.ObjectMeta, field, detail strin
 	})
 }
 
+// addAll adds those of another list.
+func (p *problems) addAll(other problems) { p.list = append(p.list, other.list...) }
+
 // sorted is the final list: by object, then field, each Problem once.
 func (p *problems) sorted() []Problem {
 	slices.SortFunc(p.list, func(a, b Problem) int {
@@ -49,7 +52,8 @@ type tally struct {
 	value string // what the first one holds
 }
 
-func (t *tally) hit(index int, value string) {
+// add counts the fault of the element at index, which holds value.
+func (t *tally) add(index int, value string) {
 	if t.count == 0 {
 		t.first, t.value = index, value
 	}

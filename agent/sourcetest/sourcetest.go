@@ -114,7 +114,7 @@ func viewOf(inputs model.Inputs, namespace string) view {
 	}
 	for _, frontend := range node.Frontends {
 		if frontend.Port.Namespace == namespace {
-			v.Frontends = append(v.Frontends, frontend)
+			v.Frontends = append(v.Frontends, *frontend)
 		}
 	}
 	return v

@@ -62,7 +62,7 @@ func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
 func frontendSets(node *model.Node, f family.Family) []Set {
 	byClass := map[model.Class][]netip.AddrPort{}
 	for i := range node.Frontends {
-		fe := &node.Frontends[i]
+		fe := node.Frontends[i]
 		if fe.Redirected() && family.Of(fe.Address.Addr()) == f && dialable(fe.Address) {
 			byClass[fe.Class] = append(byClass[fe.Class], unmapped(fe.Address))
 		}

@@ -53,7 +53,7 @@ func TestRuleCount(t *testing.T) {
 	big := &model.Node{}
 	for i := range 10000 {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80)
-		big.Frontends = append(big.Frontends, model.Frontend{Address: at, Backends: []model.Backend{{}}})
+		big.Frontends = append(big.Frontends, &model.Frontend{Address: at, Backends: []model.Backend{{}}})
 	}
 	for i := range 1000 {
 		big.Pods = append(big.Pods, model.Pod{Enrolled: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 1)})}})

@@ -180,7 +180,7 @@ func Node(t *testing.T, frontends []string, pods ...string) *model.Node {
 	n := &model.Node{}
 	for _, text := range frontends {
 		class, address, _ := strings.Cut(text, " ")
-		fe := model.Frontend{Address: netip.MustParseAddrPort(address), Backends: []model.Backend{{Address: netip.MustParseAddrPort("10.1.9.9:1")}}}
+		fe := &model.Frontend{Address: netip.MustParseAddrPort(address), Backends: []model.Backend{{Address: netip.MustParseAddrPort("10.1.9.9:1")}}}
 		for _, c := range model.Classes() {
 			if c.String() == class {
 				fe.Class = c

@@ -217,7 +217,7 @@ func thousands(frontends int) *model.Node {
 	n := &model.Node{}
 	for i := range frontends {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80)
-		n.Frontends = append(n.Frontends, model.Frontend{Address: at, Class: model.Class(i % 3), Backends: []model.Backend{{}}})
+		n.Frontends = append(n.Frontends, &model.Frontend{Address: at, Class: model.Class(i % 3), Backends: []model.Backend{{}}})
 	}
 	for i := range manyPods {
 		n.Pods = append(n.Pods, model.Pod{Enrolled: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 2)})}})

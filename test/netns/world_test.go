@@ -97,7 +97,7 @@ func view() *model.Node {
 	classes := map[string]model.Class{httpService: model.ClassHTTP, tcpService: model.ClassTCP, detectService: model.ClassDetect}
 	for _, f := range family.All() {
 		for _, s := range services() {
-			fe := model.Frontend{Address: at(f, s), Class: classes[s], Backends: []model.Backend{{Address: at(f, backend)}}}
+			fe := &model.Frontend{Address: at(f, s), Class: classes[s], Backends: []model.Backend{{Address: at(f, backend)}}}
 			if s == bypassed {
 				fe.Bypass = "its label says so"
 			}

@@ -55,7 +55,7 @@ func (s *Scenario) view() (string, error) {
 		v.Pods = append(v.Pods, row)
 	}
 	for i := range s.Node.Frontends {
-		v.Frontends = append(v.Frontends, viewOf(&s.Node.Frontends[i]))
+		v.Frontends = append(v.Frontends, viewOf(s.Node.Frontends[i]))
 	}
 	for _, p := range s.Problems {
 		v.Problems = append(v.Problems, fmt.Sprintf("%s %s/%s %s: %s", p.Kind, p.Namespace, p.Name, p.Field, p.Detail))

@@ -74,7 +74,10 @@ type loop struct {
 	// pods tells of each pod; nil in host mode.
 	pods  inPods
 	proof proof
-	round round
+	// builder and pace are of a run.
+	builder *model.Builder
+	pace    *pace
+	round   round
 	*reporter
 	// resume ends the draining of an Envoy that is there already; may be nil.
 	resume func(context.Context) error
@@ -95,6 +98,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer retry.Stop()
 	locate, stop := l.locateTicks()
 	defer stop()
+	l.builder, l.pace = model.NewBuilder(l.cfg.Model), newPace(l.cfg.Debounce)
 	l.round.started = time.Now()
 	l.publishState()
 	var debounce <-chan time.Time
@@ -105,7 +109,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.source.Changed():
 			l.round.change(time.Now())
 			if debounce == nil {
-				debounce = time.After(l.cfg.Debounce)
+				debounce = time.After(l.pace.next(time.Now()))
 			}
 			continue
 		case <-locate:
@@ -119,7 +123,9 @@ func (l *loop) run(ctx context.Context) error {
 				continue
 			}
 			debounce = nil
+			began := time.Now()
 			l.renew(ctx)
+			l.pace.done(time.Now(), time.Since(began))
 		case <-l.envoy.Changed():
 			l.noteNacks(l.envoy.Status())
 			l.noteRefusals()

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -299,7 +300,9 @@ func TestRemovalIsHeldBack(t *testing.T) {
 		}
 		b.mu.Lock()
 		b.withdrawErr = errors.New("no memory")
-		b.inputs.Services[0].Spec.ClusterIP, b.inputs.Services[0].Spec.ClusterIPs = "10.96.0.11", []string{"10.96.0.11"}
+		moved := b.inputs.Services[0].DeepCopy()
+		moved.Spec.ClusterIP, moved.Spec.ClusterIPs = "10.96.0.11", []string{"10.96.0.11"}
+		b.inputs.Services = []*corev1.Service{moved}
 		b.mu.Unlock()
 		b.change()
 		pass(10 * time.Second)

@@ -82,7 +82,7 @@ func (l *loop) rebuild(ctx context.Context) {
 		l.log.Info("all objects are read")
 	}
 	done := l.metrics.stage("build")
-	l.round.node = model.Build(l.source.Inputs(), l.cfg.Model)
+	l.round.node = l.builder.Build(l.source.Inputs())
 	l.round.plan = plan.Compile(l.round.node, l.cfg.Redirect)
 	done(nil)
 	l.tellProblems(l.round.node)

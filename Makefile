@@ -33,7 +33,7 @@ CHURN_TIME ?= 10m
 include test/cluster/cluster.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
-.PHONY: test lint unit netns envoy-test chart-test apiserver e2e churn fuzz bench
+.PHONY: test lint unit netns envoy-test chart-test apiserver e2e churn churn-api fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -72,6 +72,9 @@ e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
 # Without the race detector: the callers of 200 pods are one program.
 churn: deps envoy build ## pods come and go, CHURN_PODS at a time for CHURN_TIME, under load
 	NODEVOY_CHURN='$(CHURN_PODS) $(CHURN_TIME)' go test -count=1 -timeout=2h -v -run '^TestChurn$$' ./test/e2e
+
+churn-api: envoy build $(APISERVER_BINARIES) $(CLUSTER)/bin/kube-proxy ## what changes of 10,000 Services cost the agent, and kube-proxy beside it
+	go test -count=1 -timeout=1h -run '^$$' -bench '^BenchmarkChurn$$' -benchtime 1x ./test/apiserver
 
 fuzz: ## every fuzz target for FUZZTIME each
 	test/tools/fuzz.sh $(FUZZTIME)

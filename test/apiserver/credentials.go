@@ -52,10 +52,21 @@ func (s *Server) Kubeconfig(t testing.TB, rules ...rbacv1.PolicyRule) string {
 	if _, err := rbac.ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
 		t.Fatalf("bind the agent's role: %v", err)
 	}
+	return s.kubeconfig(t, name, agentToken)
+}
 
+// AdminKubeconfig writes a kubeconfig file for somebody who may do anything, and
+// returns its path.
+func (s *Server) AdminKubeconfig(t testing.TB) string {
+	t.Helper()
+	return s.kubeconfig(t, "admin", adminToken)
+}
+
+func (s *Server) kubeconfig(t testing.TB, name, token string) string {
+	t.Helper()
 	config := clientcmdapi.NewConfig()
 	config.Clusters[name] = &clientcmdapi.Cluster{Server: s.config.Host, CertificateAuthority: s.config.CAFile}
-	config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: agentToken}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: token}
 	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
 	config.CurrentContext = name
 	path := filepath.Join(t.TempDir(), "kubeconfig")

@@ -36,10 +36,7 @@ func (s *Server) Fill(t testing.TB, services, endpoints int) {
 		ObjectMeta: metav1.ObjectMeta{Name: "fill"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
 	}}}
 	for i := range services {
-		name := fmt.Sprintf("service-%05d", i)
-		stored = append(stored,
-			record{"/registry/services/specs/fill/" + name, fillService(name, i)},
-			record{"/registry/endpointslices/fill/" + name, fillSlice(name, i*endpoints, endpoints)})
+		stored = append(stored, fillRecords(i, endpoints)...)
 	}
 	for group := range slices.Chunk(stored, batch) {
 		if err := s.store(group); err != nil {
@@ -47,6 +44,17 @@ func (s *Server) Fill(t testing.TB, services, endpoints int) {
 		}
 	}
 }
+
+// fillRecords are the Service of this number and its EndpointSlice.
+func fillRecords(number, endpoints int) []record {
+	name := fillName(number)
+	return []record{
+		{"/registry/services/specs/fill/" + name, fillService(name, number)},
+		{"/registry/endpointslices/fill/" + name, fillSlice(name, number*endpoints, endpoints)},
+	}
+}
+
+func fillName(number int) string { return fmt.Sprintf("service-%05d", number) }
 
 // record is an object and its key in etcd.
 type record struct {

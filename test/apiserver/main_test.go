@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // newLab is a laboratory with an API server on a node of its own.
-func newLab(t *testing.T) (*lab.Lab, *Server) {
+func newLab(t testing.TB) (*lab.Lab, *Server) {
 	t.Helper()
 	l, err := lab.New(lab.Options{Mode: lab.Host})
 	if err != nil {

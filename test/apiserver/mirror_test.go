@@ -27,7 +27,7 @@ type mirror struct {
 	objects map[string]sourcetest.Object
 }
 
-func newMirror(t *testing.T, l *lab.Lab, server *Server) *mirror {
+func newMirror(t testing.TB, l *lab.Lab, server *Server) *mirror {
 	t.Helper()
 	return &mirror{
 		lab: l, harness: kubetest.Harness{Client: server.Client(t), Config: server.Config()},
@@ -37,7 +37,7 @@ func newMirror(t *testing.T, l *lab.Lab, server *Server) *mirror {
 
 // publish makes the laboratory's objects, as they are now, those of kube-proxy
 // and of the API server.
-func (m *mirror) publish(t *testing.T) {
+func (m *mirror) publish(t testing.TB) {
 	t.Helper()
 	check(t, m.lab.Publish(t.Context()))
 	files := must(filepath.Glob(filepath.Join(m.lab.ObjectsDir(), "*.yaml")))(t)
@@ -76,15 +76,15 @@ func rank(file string) int {
 }
 
 // must unwraps a value and its error; the error ends the test.
-func must[T any](value T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
+func must[T any](value T, err error) func(t testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		check(t, err)
 		return value
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ type cost struct {
 }
 
 // measure starts agent and Envoy, measures, and ends them.
-func (w *world) measure(t *testing.T) cost {
+func (w *world) measure(t testing.TB) cost {
 	t.Helper()
 	var c cost
 	began := time.Now()
@@ -85,7 +85,7 @@ func (w *world) measure(t *testing.T) cost {
 }
 
 // entries is the number of entries of one of the node's ipsets.
-func (w *world) entries(t *testing.T, set string) int {
+func (w *world) entries(t testing.TB, set string) int {
 	t.Helper()
 	const label = "Number of entries: "
 	for line := range strings.Lines(must(w.node.Run(t.Context(), "ipset", "list", "-terse", set))(t)) {

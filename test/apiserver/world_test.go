@@ -45,7 +45,7 @@ type world struct {
 	envoy      *lab.Envoy
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	l, server := newLab(t)
 	w := &world{mirror: newMirror(t, l, server), server: server, node: must(l.AddNode("node-a"))(t)}
@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) addBackend(t *testing.T, name string) *lab.Pod {
+func (w *world) addBackend(t testing.TB, name string) *lab.Pod {
 	t.Helper()
 	pod := must(w.node.AddPod("shop", name, nil))(t)
 	check(t, pod.Serve(t.Context()))
@@ -66,7 +66,7 @@ func (w *world) addBackend(t *testing.T, name string) *lab.Pod {
 }
 
 // setWeb publishes shop/web with these backends.
-func (w *world) setWeb(t *testing.T, pods ...*lab.Pod) {
+func (w *world) setWeb(t testing.TB, pods ...*lab.Pod) {
 	t.Helper()
 	w.lab.Objects().SetService(lab.Service{
 		Namespace: "shop", Name: "web", Ports: lab.EchoPorts(), Pods: pods,
@@ -77,7 +77,7 @@ func (w *world) setWeb(t *testing.T, pods ...*lab.Pod) {
 
 // setNamespace publishes the namespace shop with this value of the label that
 // enrols its pods; empty for none.
-func (w *world) setNamespace(t *testing.T, redirect string) {
+func (w *world) setNamespace(t testing.TB, redirect string) {
 	t.Helper()
 	labels := map[string]string{}
 	if redirect != "" {
@@ -88,7 +88,7 @@ func (w *world) setNamespace(t *testing.T, redirect string) {
 }
 
 // start starts the agent, with no more rights than it needs, and Envoy.
-func (w *world) start(t *testing.T) {
+func (w *world) start(t testing.TB) {
 	t.Helper()
 	if w.kubeconfig == "" {
 		w.kubeconfig = w.server.Kubeconfig(t, reads()...)
@@ -104,7 +104,7 @@ func (w *world) start(t *testing.T) {
 }
 
 // until waits up to limit for a condition and returns how long it took.
-func until(t *testing.T, limit time.Duration, what string, condition func(context.Context) error) time.Duration {
+func until(t testing.TB, limit time.Duration, what string, condition func(context.Context) error) time.Duration {
 	t.Helper()
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -62,7 +62,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	findings, err := probe.Run(ctx, cfg.Redirect, cfg.Netns)
+	findings, err := probe.Run(ctx, cfg.Redirect, cfg.Netns, log.Named("probe"))
 	if err != nil {
 		return nil, fmt.Errorf("this node can't redirect: %w", err)
 	}

@@ -231,6 +231,35 @@ func TestMismatchUnderRules(t *testing.T) {
 	b.Holds("nodevoy-pods4", "10.1.0.2")
 }
 
+// TestRulesRemovedMeanwhile: when Apply takes its own rules away, to make a set of
+// another type, and can't put them back, then the family is disengaged: Refresh
+// must not fill the set of pods again. The other family goes on.
+func TestRulesRemovedMeanwhile(t *testing.T) {
+	b := redirecttest.New(t)
+	n := redirecttest.Node(t, []string{"http 10.96.0.1:80", "http [fd96::1]:80"}, "10.1.0.2", "fd01::2")
+	a := b.Applied(n)
+	b.Must(apply.RemoveHooks(t.Context(), b.Applier(), b.Kernel().Tables[0]))
+	b.Must(b.Sets.Destroy("nodevoy-http4"))
+	b.Must(b.Sets.Create(netfilter.SetSpec{Name: "nodevoy-http4", Type: netfilter.HashIP, Family: family.V4, MaxElements: 9}))
+	b.Must(b.Kernel().Tables[0].Restore(t.Context(), "*nat\n:NODEVOY-PREROUTING - [0:0]\n-A NODEVOY-PREROUTING -m set --match-set nodevoy-http4 src -j RETURN\n-I PREROUTING 1 -j NODEVOY-PREROUTING\nCOMMIT\n"))
+	a.Forget()
+	b.Hook = func(_ *iptables.Fake, text string) error {
+		if strings.Contains(text, "-A NODEVOY") {
+			return redirecttest.ErrRefused
+		}
+		return nil
+	}
+	if err := a.Apply(t.Context(), b.Plan(n)); !errors.Is(err, redirecttest.ErrRefused) {
+		t.Fatalf("Apply without its rules: %v", err)
+	}
+	b.Must(a.Refresh(t.Context()))
+	b.Holds("nodevoy-pods4")
+	b.Holds("nodevoy-pods6", "fd01::2")
+	b.Hook = nil
+	b.Must(a.Apply(t.Context(), b.Plan(n)))
+	b.Holds("nodevoy-pods4", "10.1.0.2")
+}
+
 // TestOtherConfiguration: chains of another mechanism or backend go, once.
 func TestOtherConfiguration(t *testing.T) {
 	b := redirecttest.New(t)

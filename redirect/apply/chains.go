@@ -22,7 +22,7 @@ func (a *Applier) applyChains(ctx context.Context, tables Tables, f *plan.Family
 		same := true
 		for _, c := range chains {
 			have, err := tables.List(ctx, table, c.Name)
-			if err != nil && !errors.Is(err, iptables.ErrNotFound) && !errors.Is(err, iptables.ErrUnreadable) {
+			if !errors.Is(err, iptables.ErrNotFound) && !iptables.Present(err) {
 				return err
 			}
 			same = same && err == nil && slices.Equal(have, c.Lines())

@@ -82,7 +82,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(plan.Hook
 			}
 			_, err := t.List(ctx, table, h.Chain)
 			switch {
-			case err == nil, errors.Is(err, iptables.ErrUnreadable):
+			case iptables.Present(err):
 				found = append(found, h)
 			case !errors.Is(err, iptables.ErrNotFound):
 				errs = append(errs, err)
@@ -91,7 +91,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(plan.Hook
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
 			clear(a.last)
-			errs = append(errs, a.sources.flush(nil), removeTable(ctx, t, table, found))
+			errs = append(errs, a.sources.drop(t.Family()), removeTable(ctx, t, table, found))
 			// A connection that was redirected needs the nat table to the end.
 			if !a.inPod {
 				errs = append(errs, t.DropEmpty(table))

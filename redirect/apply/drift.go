@@ -118,7 +118,7 @@ func compareRules(ctx context.Context, tables Tables, f *plan.FamilyPlan) ([]Dri
 		switch {
 		case errors.Is(err, iptables.ErrNotFound):
 			found = append(found, Drift{DriftChain, name, "missing"})
-		case errors.Is(err, iptables.ErrUnreadable):
+		case err != nil && iptables.Present(err):
 			found = append(found, Drift{DriftChain, name, err.Error()})
 		case err != nil:
 			return found, err

@@ -104,24 +104,22 @@ func (s *sources) disengageBefore(number uint64) error {
 	return s.flush(s.engaged)
 }
 
-// disengage empties the sets, whoever filled them.
+// disengage empties the sets, whoever filled them, and forgets who was in them.
 func (s *sources) disengage() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.empty()
-}
-
-// empty empties the sets and forgets who was in them.
-func (s *sources) empty() error {
 	clear(s.engaged)
 	return s.flush(nil)
 }
 
-// drop empties the set of one family.
+// drop is disengage for one family.
 func (s *sources) drop(f family.Family) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.engaged, f)
+	if s.closed {
+		return nil
+	}
 	if err := s.sets.Flush(plan.PodsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
 		return err
 	}

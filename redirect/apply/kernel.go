@@ -90,6 +90,14 @@ func OpenKernel() (Kernel, error) {
 // OpenTables finds the commands of every backend and family. They work in the
 // network namespace of the thread that calls them.
 func OpenTables() ([]Tables, error) {
+	return openTables(func(t *iptables.Tables) *iptables.Tables { return t })
+}
+
+// OpenPodTables is OpenTables for the network namespaces of pods, which may have any
+// number of rules.
+func OpenPodTables() ([]Tables, error) { return openTables((*iptables.Tables).Untrusted) }
+
+func openTables(bounds func(*iptables.Tables) *iptables.Tables) ([]Tables, error) {
 	var found []Tables
 	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		for _, f := range family.All() {
@@ -100,7 +108,7 @@ func OpenTables() ([]Tables, error) {
 			if err != nil {
 				return nil, err
 			}
-			found = append(found, t)
+			found = append(found, bounds(t))
 		}
 	}
 	return found, nil

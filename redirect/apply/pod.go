@@ -114,7 +114,7 @@ func (a *Applier) applyPodRules(ctx context.Context, tables Tables, f *plan.Fami
 	var text strings.Builder
 	for _, c := range f.Chains {
 		have, err := tables.List(ctx, c.Table, c.Name)
-		if err != nil && !errors.Is(err, iptables.ErrNotFound) && !errors.Is(err, iptables.ErrUnreadable) {
+		if !errors.Is(err, iptables.ErrNotFound) && !iptables.Present(err) {
 			return err
 		}
 		if err != nil || !slices.Equal(have, c.Lines()) {
@@ -159,9 +159,7 @@ func drainTables(ctx context.Context, t Tables) error {
 	switch {
 	case errors.Is(err, iptables.ErrNotFound):
 		return nil
-	case errors.Is(err, iptables.ErrUnreadable):
-		have = nil
-	case err != nil:
+	case !iptables.Present(err):
 		return err
 	}
 	rules, err := t.List(ctx, c.Table, "OUTPUT")

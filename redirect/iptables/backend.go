@@ -28,6 +28,11 @@ var (
 	ErrNoCommand = errors.New("command not found")
 )
 
+// Present says whether List's error means that the chain is there all the same.
+func Present(err error) bool {
+	return err == nil || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrTooMuch)
+}
+
 // Backend is the part of the kernel that iptables commands write to.
 type Backend = netfilter.Backend
 

@@ -20,10 +20,18 @@ type Plan struct {
 	// Pods are the enrolled pods, sorted by namespace and name, and what the
 	// network namespace of each must hold; none in HostMode.
 	Pods []PodPlan
-	// LivePods has the UID of every pod on the node, enrolled or not, sorted; none
-	// in HostMode. A pod that is no longer enrolled but runs keeps the
-	// connections it has.
-	LivePods []string
+	// LivePods are all pods on the node, enrolled or not, sorted by UID; none in
+	// HostMode. A pod that is no longer enrolled but runs keeps the connections it
+	// has, and no pod is given another's network namespace.
+	LivePods []LivePod
+}
+
+// LivePod is a pod on the node.
+type LivePod struct {
+	// Name is namespace/name, UID as in PodPlan.
+	Name, UID string
+	// IPs are all of the pod's own addresses, whether they may be redirected or not.
+	IPs []netip.Addr
 }
 
 // PodPlan is the part of a Plan that concerns one pod's network namespace.

@@ -23,7 +23,7 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 	}
 	for i := range node.Pods {
 		pod := &node.Pods[i]
-		p.LivePods = append(p.LivePods, uid(pod))
+		p.LivePods = append(p.LivePods, LivePod{Name: pod.Namespace + "/" + pod.Name, UID: uid(pod), IPs: pod.IPs})
 		if !pod.Enrolled {
 			continue
 		}
@@ -31,7 +31,7 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 			p.Pods = append(p.Pods, place)
 		}
 	}
-	slices.Sort(p.LivePods)
+	slices.SortFunc(p.LivePods, func(x, y LivePod) int { return cmp.Compare(x.UID, y.UID) })
 	slices.SortFunc(p.Pods, func(x, y PodPlan) int {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Pod, y.Pod), cmp.Compare(x.UID, y.UID))
 	})

@@ -44,7 +44,17 @@ func TestCompilePods(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("places (-want +got):\n%s", d)
 	}
-	if d := cmp.Diff([]string{"7e1d", "a/10.1.0.9", "a/fd01::5", "a/fe80::1", "b0"}, p.LivePods); d != "" {
+	var live []string
+	for _, pod := range p.LivePods {
+		live = append(live, fmt.Sprint(pod.UID, " ", pod.Name, " ", pod.IPs))
+	}
+	if d := cmp.Diff([]string{
+		"7e1d a/10.1.0.2 [10.1.0.2]",
+		"a/10.1.0.9 a/10.1.0.9 [10.1.0.9 fd01::9]",
+		"a/fd01::5 a/fd01::5 [fd01::5]",
+		"a/fe80::1 a/fe80::1 [fe80::1]",
+		"b0 b/stranger [10.1.0.9 fd01::9]",
+	}, live); d != "" {
 		t.Errorf("living (-want +got):\n%s", d)
 	}
 	if len(p.Families) > 0 || p.Mechanism != "" || p.EnrolledIPs() != 4 {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -122,7 +123,8 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 
 // isPodFault says whether an error is about a single pod, whatever the node is like.
 func isPodFault(err error) bool {
-	return err == nil || errors.Is(err, apply.ErrForeignRules) || errors.Is(err, ErrNoListener) || errors.Is(err, netns.ErrNotFound) || errors.Is(err, netns.ErrAmbiguous) || errors.Is(err, netns.ErrGone)
+	return err == nil || errors.Is(err, apply.ErrForeignRules) || errors.Is(err, ErrNoListener) || errors.Is(err, netns.ErrNotFound) || errors.Is(err, netns.ErrAmbiguous) || errors.Is(err, netns.ErrGone) ||
+		errors.Is(err, iptables.ErrTooMuch)
 }
 
 // applyPod makes one pod hold its plan.
@@ -132,7 +134,7 @@ func (p *Pods) applyPod(ctx context.Context, pl *podNetns, desired *plan.Plan, t
 		return nil
 	}
 	err := p.tryPod(ctx, pl, desired, ticket)
-	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, netns.ErrGone) {
+	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, iptables.ErrTooMuch) || errors.Is(err, netns.ErrGone) {
 		// What worked until now works no more.
 		return errors.Join(err, a.DisengagePod())
 	}

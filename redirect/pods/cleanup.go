@@ -90,7 +90,7 @@ func hasOurs(ctx context.Context, k apply.Kernel) (bool, error) {
 	}
 	for _, t := range k.Tables {
 		_, err := t.List(ctx, "nat", plan.ChainOutput)
-		if err == nil || errors.Is(err, iptables.ErrUnreadable) {
+		if iptables.Present(err) {
 			return true, nil
 		}
 		if !errors.Is(err, iptables.ErrNotFound) {

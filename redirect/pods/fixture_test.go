@@ -31,6 +31,8 @@ type fixture struct {
 	spaces map[uint64]*fakeSpace
 	// opened counts namespaces that All has opened and nobody closed.
 	opened int
+	// asked are the pods that the finder was told of by the last Find.
+	asked []netns.Wanted
 	// released are UIDs that the finder was told to forget.
 	released []string
 	// asks has the paths asked, unanswered what is wrong with a path's listener.
@@ -47,6 +49,8 @@ type fakeSpace struct {
 	inode   uint64
 	ips     []netip.Addr
 	gone    bool
+	// unknown is why it can't be looked at.
+	unknown error
 	// open counts kernels opened and not closed.
 	open int
 }
@@ -72,18 +76,26 @@ func (f *fixture) add(ips ...string) *fakeSpace {
 	return s
 }
 
-// Find is as netns.Finder.Find: by any of a pod's addresses.
+// Find is as netns.Finder.Find: by any of a pod's addresses. What can't be looked at
+// is found all the same.
 func (f *fixture) Find(want []netns.Wanted) (map[string]namespace, map[string]error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	found, missing := map[string]namespace{}, map[string]error{}
+	f.asked = nil
 	for _, w := range want {
+		if f.asked = append(f.asked, w); w.ExcludeOnly {
+			continue
+		}
 		missing[w.UID] = fmt.Errorf("%s: %w", w.Name, netns.ErrNotFound)
 		for _, inode := range slices.Sorted(maps.Keys(f.spaces)) {
 			s := f.spaces[inode]
 			if !s.gone && slices.ContainsFunc(w.IPs, func(ip netip.Addr) bool { return slices.Contains(s.ips, ip) }) {
 				found[w.UID] = s
 				delete(missing, w.UID)
+				if s.unknown != nil {
+					missing[w.UID] = s.unknown
+				}
 				break
 			}
 		}

@@ -45,19 +45,16 @@ func (p *Pods) locate(desired *plan.Plan) {
 	for _, pp := range desired.Pods {
 		want[pp.UID] = pp
 	}
-	held := p.list()
-	for _, pl := range held {
-		_, enrolled := want[pl.UID]
-		if _, living := slices.BinarySearch(desired.LivePods, pl.UID); living && !enrolled {
+	live := func(uid string) bool {
+		_, ok := slices.BinarySearchFunc(desired.LivePods, uid, func(l plan.LivePod, uid string) int { return cmp.Compare(l.UID, uid) })
+		return ok
+	}
+	for _, pl := range p.list() {
+		if _, enrolled := want[pl.UID]; !enrolled && live(pl.UID) {
 			want[pl.UID] = plan.PodPlan{Namespace: pl.Namespace, Pod: pl.Pod, UID: pl.UID, IPs: pl.ips}
 		}
 	}
-	var list []netns.Wanted
-	for uid, pp := range want {
-		list = append(list, netns.Wanted{UID: uid, Name: pp.Name(), IPs: pp.IPs})
-	}
-	slices.SortFunc(list, func(x, y netns.Wanted) int { return cmp.Compare(x.UID, y.UID) })
-	found, missing := p.finder.Find(list)
+	found, missing := p.finder.Find(allPods(want, desired.LivePods))
 	// A pod that has lost its namespace, or has another, is closed before anything
 	// is opened: the namespace may be another pod's now.
 	gone := p.remove(func(pl *podNetns) bool { return found[pl.UID] == nil || found[pl.UID] != pl.ns })
@@ -79,6 +76,22 @@ func (p *Pods) locate(desired *plan.Plan) {
 			p.missing[pp.UID] = err
 		}
 	}
+}
+
+// allPods are the pods whose namespaces are wanted, and all others on the node,
+// whose namespaces are not theirs. They are sorted.
+func allPods(want map[string]plan.PodPlan, live []plan.LivePod) []netns.Wanted {
+	var list []netns.Wanted
+	for uid, pp := range want {
+		list = append(list, netns.Wanted{UID: uid, Name: pp.Name(), IPs: pp.IPs})
+	}
+	for _, l := range live {
+		if _, wanted := want[l.UID]; !wanted && len(l.IPs) > 0 {
+			list = append(list, netns.Wanted{UID: l.UID, Name: l.Name, IPs: l.IPs, ExcludeOnly: true})
+		}
+	}
+	slices.SortFunc(list, func(x, y netns.Wanted) int { return cmp.Compare(x.UID, y.UID) })
+	return list
 }
 
 // closePod stops redirecting a pod and closes its sockets. Its listeners go too, so

@@ -98,7 +98,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Spac
 		return nil, err
 	}
 	cfg.Mode = plan.PodMode
-	tables, err := apply.OpenTables()
+	tables, err := apply.OpenPodTables()
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +179,8 @@ func (p *Pods) Report() map[string]State {
 			s.Reason = "not redirected yet"
 		case pl.missingIPs != nil:
 			s.Reason = pl.missingIPs.Error()
+		case p.missing[uid] != nil:
+			s.Reason = p.missing[uid].Error()
 		}
 		report[uid] = s
 	}

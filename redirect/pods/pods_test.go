@@ -15,6 +15,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/redirecttest"
 )
@@ -275,5 +276,46 @@ func TestPodUnenrolled(t *testing.T) {
 	}
 	if _, there := p.Report()["a/10.1.0.4"]; there {
 		t.Error("a report of a pod that is gone")
+	}
+}
+
+// TestPodsKeepWhatIsUnknown: a namespace that can't be looked at stays a target, and
+// goes on being redirected; the report says why that isn't sure.
+func TestPodsKeepWhatIsUnknown(t *testing.T) {
+	f, n, spaces := three(t)
+	p := f.applied(n)
+	before := p.Targets()
+	f.change(func() { spaces[0].unknown = fmt.Errorf("%w: too many open files", netns.ErrUnknown) })
+	if err := f.round(p, n); !errors.Is(err, ErrPartial) || !errors.Is(err, netns.ErrUnknown) {
+		t.Errorf("error %v, want ErrPartial and ErrUnknown", err)
+	}
+	if d := cmp.Diff(before, p.Targets()); d != "" {
+		t.Errorf("targets (-before +after):\n%s", d)
+	}
+	spaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+	state := p.Report()[before[0].UID]
+	if !state.Redirecting || !strings.Contains(state.Reason, "too many open files") {
+		t.Errorf("report %+v", state)
+	}
+	f.change(func() { spaces[0].unknown = nil })
+	f.must(f.round(p, n))
+	if state := p.Report()[before[0].UID]; state.Reason != "" {
+		t.Errorf("report %+v", state)
+	}
+}
+
+// TestPodsTellOfAllPods: the finder knows all pods of the node, enrolled or not.
+func TestPodsTellOfAllPods(t *testing.T) {
+	f, n, _ := three(t)
+	n.Pods[1].Enrolled = false
+	n.Pods = append(n.Pods, model.Pod{Namespace: "b", Name: "host", UID: "b0"})
+	f.applied(n)
+	var got []string
+	for _, w := range f.asked {
+		got = append(got, fmt.Sprint(w.Name, " ", w.IPs, " ", w.ExcludeOnly))
+	}
+	want := []string{"a/10.1.0.2 [10.1.0.2] false", "a/10.1.0.3 [10.1.0.3] true", "a/10.1.0.4 [10.1.0.4 fd01::4] false"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("pods (-want +got):\n%s", d)
 	}
 }

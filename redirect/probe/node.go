@@ -10,6 +10,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/ebpf"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
 )
 
 // proxyMode looks for what each mode of kube-proxy leaves in the kernel.
@@ -27,7 +28,7 @@ func (p *prober) proxyMode(ctx context.Context) {
 		return
 	}
 	for _, t := range p.kernel.Tables {
-		if _, err := t.List(ctx, "nat", "KUBE-SERVICES"); err == nil {
+		if _, err := t.List(ctx, "nat", "KUBE-SERVICES"); iptables.Present(err) {
 			p.found.ProxyMode = "iptables"
 			p.note("kube-proxy is in iptables mode: chain KUBE-SERVICES is there")
 			return

@@ -132,6 +132,7 @@ func (p *prober) tryPodFamily(ctx context.Context, k apply.Kernel, b netfilter.B
 	if f.Family == family.V6 && p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6") == "" {
 		return errNoIPv6
 	}
+	k.Tables = p.lock.watch(k.Tables)
 	tables, err := k.TablesOf(b, f.Family)
 	if err != nil {
 		return err

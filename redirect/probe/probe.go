@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
+
+	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -61,31 +64,35 @@ func (l *MissingRequirement) Unwrap() error { return l.Err }
 
 // Run looks at the node and decides what the configuration leaves open. The
 // network namespaces of pods are to be found where spaces says. An error joins a
-// MissingRequirement for each thing without which nothing can be redirected.
-func Run(ctx context.Context, cfg plan.Config, spaces netns.Config) (Findings, error) {
+// MissingRequirement for each thing without which nothing can be redirected. What
+// can't be told because another process holds iptables' lock is tried again for a
+// minute; then the error wraps iptables.ErrBusy.
+func Run(ctx context.Context, cfg plan.Config, spaces netns.Config, log *zap.Logger) (Findings, error) {
 	k, err := apply.OpenKernel()
 	if err != nil {
 		return Findings{}, err
 	}
-	found, err := RunWith(ctx, cfg, k, nodeInfo{spaces})
+	found, err := retryBusy(ctx, log, func() (Findings, error) { return RunWith(ctx, cfg, k, nodeInfo{spaces}) })
 	return found, errors.Join(err, k.Close())
 }
 
-// RunWith is Run for a kernel that is open already, or a fake one.
+// RunWith is Run for a kernel that is open already, or a fake one, and tries once.
 func RunWith(ctx context.Context, cfg plan.Config, k apply.Kernel, facts HostInfo) (Findings, error) {
-	p := &prober{cfg: cfg, kernel: k, info: facts}
+	p := &prober{cfg: cfg, kernel: k, info: facts, lock: &lockWatch{}}
+	p.kernel.Tables = p.lock.watch(k.Tables)
 	p.proxyMode(ctx)
 	p.bridge()
 	p.podPrograms()
 	p.connectPrograms()
 	err := p.chooseMode(ctx)
-	return p.found, err
+	return p.lock.result(p.found, err)
 }
 
 type prober struct {
 	cfg    plan.Config
 	kernel apply.Kernel
 	info   HostInfo
+	lock   *lockWatch
 	// onPods are the eBPF programs on pods' interfaces, in words.
 	onPods string
 	found  Findings
@@ -105,8 +112,11 @@ func (p *prober) ipset() error {
 	if errors.Is(err, errPermission) {
 		return notPermitted(err)
 	}
-	if err != nil {
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EPROTONOSUPPORT) || errors.Is(err, syscall.EOPNOTSUPP) {
 		return &MissingRequirement{"the kernel has no ipset", "modprobe ip_set ip_set_hash_ip ip_set_hash_ipport xt_set", err}
+	}
+	if err != nil {
+		return fmt.Errorf("ask the kernel for ipset: %w", err)
 	}
 	p.note("the kernel's ipset speaks protocol %d", version)
 	return nil
@@ -144,7 +154,7 @@ func (p *prober) chooseBackend(ctx context.Context) error {
 	for _, t := range p.kernel.Tables {
 		for _, hint := range hints() {
 			_, err := t.List(ctx, "mangle", hint)
-			if err == nil || errors.Is(err, iptables.ErrUnreadable) {
+			if iptables.Present(err) {
 				p.found.Backend = t.Backend()
 				p.note("iptables backend %s: chain %s is there", t.Backend(), hint)
 				return nil
@@ -178,7 +188,7 @@ func (p *prober) chooseBackend(ctx context.Context) error {
 func hasRules(ctx context.Context, t apply.Tables) (bool, error) {
 	for _, h := range []plan.Hook{{Table: "nat", Chain: "PREROUTING"}, {Table: "nat", Chain: "POSTROUTING"}, {Table: "filter", Chain: "INPUT"}, {Table: "filter", Chain: "FORWARD"}} {
 		rules, err := t.List(ctx, h.Table, h.Chain)
-		if err != nil && !errors.Is(err, iptables.ErrUnreadable) {
+		if !iptables.Present(err) {
 			return false, err
 		}
 		if len(rules) > 0 || err != nil {

@@ -176,7 +176,7 @@ func TestProbeRefuses(t *testing.T) {
 			_, err := RunWith(t.Context(), cfg, k, f)
 			var lack *MissingRequirement
 			if !errors.As(err, &lack) {
-				t.Fatalf("error %v, want a Lack", err)
+				t.Fatalf("error %v, want a MissingRequirement", err)
 			}
 			for _, w := range tc.want {
 				if !strings.Contains(err.Error(), w) {

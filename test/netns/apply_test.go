@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -265,7 +266,7 @@ func TestBridgedTPROXY(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "veth2") {
 		t.Errorf("Apply: %v, want a refusal that names a veth", err)
 	}
-	if _, err := probe.Run(t.Context(), w.cfg, netns.DefaultConfig()); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
+	if _, err := probe.Run(t.Context(), w.cfg, netns.DefaultConfig(), zap.NewNop()); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
 		t.Errorf("Probe: %v, want a refusal that names the setting", err)
 	}
 	w.checkTruths([]truth{{from: "stranger", to: httpService, want: "pod"}, {from: "node", to: httpService, want: "pod"}})

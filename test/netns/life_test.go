@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -262,7 +264,7 @@ func TestWithoutIPv6(t *testing.T) {
 	w.Sysctl("net/ipv6/conf/lo/disable_ipv6=1")
 	cfg := plan.DefaultConfig()
 	cfg.Mode = plan.HostMode
-	found, err := probe.Run(t.Context(), cfg, netns.DefaultConfig())
+	found, err := probe.Run(t.Context(), cfg, netns.DefaultConfig(), zap.NewNop())
 	w.must(err)
 	if len(found.Families) != 1 || found.Families[0] != family.V4 {
 		t.Fatalf("families %v, want ipv4 only; %q", found.Families, found.Reasons)
@@ -304,7 +306,7 @@ func TestProbe(t *testing.T) {
 			defer cancel()
 			cfg := plan.DefaultConfig()
 			cfg.Mode = plan.HostMode
-			got, err := probe.Run(ctx, cfg, netns.DefaultConfig())
+			got, err := probe.Run(ctx, cfg, netns.DefaultConfig(), zap.NewNop())
 			w.must(err)
 			if got.Mechanism != tc.mechanism || got.Backend != tc.backend || got.ProxyMode != tc.proxy || len(got.Families) != 2 {
 				t.Errorf("found %+v", got)

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -45,7 +46,7 @@ func (w *world) probe(mode plan.Mode, backend netfilter.Backend, spaces netns.Co
 	defer cancel()
 	cfg := plan.DefaultConfig()
 	cfg.Mode, cfg.Backend = mode, backend
-	return probe.Run(ctx, cfg, spaces)
+	return probe.Run(ctx, cfg, spaces, zap.NewNop())
 }
 
 // TestProbeModes: which mode the probe chooses on real nodes, what it says, and

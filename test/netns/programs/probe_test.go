@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/netns"
@@ -53,7 +54,7 @@ func probeHere(asked string) error {
 	defer cancel()
 	cfg := plan.DefaultConfig()
 	cfg.Mode = plan.Mode(mode)
-	found, err := probe.Run(ctx, cfg, netns.Config{Dirs: []string{dir}})
+	found, err := probe.Run(ctx, cfg, netns.Config{Dirs: []string{dir}}, zap.NewNop())
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ import (
 // ErrDisengaged says that Disengage was called meanwhile, so pods are not redirected.
 var ErrDisengaged = errors.New("redirection was stopped meanwhile")
 
+// ErrBackendUndecided says that the configuration still leaves the iptables backend
+// to the probe.
 var ErrBackendUndecided = errors.New("apply plan: the iptables backend is not decided, probe the node first")
 
 // Applier makes a node's kernel hold plans. Disengage, Refresh and Engaged may be

@@ -37,7 +37,7 @@ const (
 
 // fullCheck is every how many calls Drift lists the members of large sets; in
 // the others it counts them.
-const FullCheck = 16
+const fullCheck = 16
 
 // Drift compares the plan, which Apply has put in place, with what the kernel
 // holds of it, and returns every difference; the next Apply mends them. It
@@ -45,7 +45,7 @@ const FullCheck = 16
 func (a *Applier) Drift(ctx context.Context, desired *plan.Plan) ([]Drift, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	full := a.checks%FullCheck == 0
+	full := a.checks%fullCheck == 0
 	a.checks++
 	return a.drift(ctx, desired, full)
 }

@@ -4,7 +4,10 @@ package apply
 
 import "context"
 
-// RemoveHooks removes our jumps and chains of some tables.
+// RemoveHooks removes our jumps and chains of one backend and family.
 func RemoveHooks(ctx context.Context, a *Applier, t Tables) error {
 	return a.removeHooks(ctx, t, nil)
 }
+
+// FullCheck is every how many calls Drift lists the members of large sets.
+const FullCheck = fullCheck

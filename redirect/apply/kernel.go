@@ -139,11 +139,11 @@ func (k Kernel) TablesOf(b netfilter.Backend, f family.Family) (Tables, error) {
 	return nil, fmt.Errorf("%s %s tables: %w", f, b, iptables.ErrNoCommand)
 }
 
-// errBridged says why tproxy can't be used: measured, packets match the rule
+// ErrBridged says why tproxy can't be used: measured, packets match the rule
 // and are then lost.
 var ErrBridged = errors.New("bridged frames pass through iptables, which loses what TPROXY takes")
 
-// CheckBridges returns errBridged, with the interface, when pods are behind a bridge
+// CheckBridges returns ErrBridged, with the interface, when pods are behind a bridge
 // whose frames iptables sees.
 func (k Kernel) CheckBridges(families []family.Family) error {
 	for _, f := range families {

@@ -11,7 +11,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
-// maxMembers bounds a set. Memory grows only with members, so it is far above
+// MaxMembers bounds a set. Memory grows only with members, so it is far above
 // any cluster; ipset's own default of 65,536 is not.
 const MaxMembers = 1 << 18
 

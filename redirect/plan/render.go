@@ -130,6 +130,7 @@ func MemberText(t netfilter.SetType, m netip.AddrPort) string {
 	return fmt.Sprintf("%s,tcp:%d", m.Addr(), m.Port())
 }
 
+// ChainsOf are the family's chains in a table.
 func (f *FamilyPlan) ChainsOf(table string) []Chain {
 	var chains []Chain
 	for _, c := range f.Chains {

@@ -34,6 +34,7 @@ type Fixture struct {
 	Cfg  plan.Config
 }
 
+// New is the kernel of a node on which nothing was changed yet.
 func New(t *testing.T) *Fixture {
 	b := &Fixture{T: t, Now: time.Unix(1e9, 0), Network: route.NewFake(), Cfg: plan.DefaultConfig()}
 	b.Cfg.Mechanism, b.Cfg.Backend = plan.DNAT, netfilter.NFT
@@ -70,6 +71,7 @@ func (h hooked) Restore(ctx context.Context, text string) error {
 	return h.Fake.Restore(ctx, text)
 }
 
+// Kernel is the fake as what code under test takes.
 func (b *Fixture) Kernel() apply.Kernel {
 	k := apply.Kernel{Sets: b.Sets, Urgent: b.Sets, Network: b.Network}
 	for _, fake := range b.Tables {
@@ -81,6 +83,7 @@ func (b *Fixture) Kernel() apply.Kernel {
 // Applier is a fresh Applier, as after a restart.
 func (b *Fixture) Applier() *apply.Applier { return apply.NewWith(b.Cfg, b.Kernel(), zap.NewNop()) }
 
+// Plan is the plan of a node, of the fixture's configuration.
 func (b *Fixture) Plan(n *model.Node) *plan.Plan { return plan.Compile(n, b.Cfg) }
 
 // Applied is an agent that has applied the plan of a node.
@@ -91,6 +94,7 @@ func (b *Fixture) Applied(n *model.Node) *apply.Applier {
 	return a
 }
 
+// Must ends the test on an error.
 func (b *Fixture) Must(err error) {
 	b.T.Helper()
 	if err != nil {
@@ -200,6 +204,7 @@ func ShortContext(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), 100*time.Millisecond)
 }
 
+// ErrRefused is what a hook of a test returns.
 var ErrRefused = errors.New("refused by the test")
 
 // Chain makes a chain of somebody else's.

@@ -5,8 +5,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -286,76 +283,6 @@ func TestDeafEnvoyIsNoReasonToRestart(t *testing.T) {
 	}
 }
 
-// TestRemovalIsHeldBack: while the kernel may redirect to a Service that is gone,
-// Envoy serves it; what is new it is given at once.
-func TestRemovalIsHeldBack(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
-		b.redirecting(t)
-		old, added := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddrPort("10.96.0.11:80")
-		serves := func(addr netip.AddrPort) bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			f, ok := b.published.Frontend(addr)
-			return ok && f.Bypass == ""
-		}
-		b.mu.Lock()
-		b.withdrawErr = errors.New("no memory")
-		moved := b.inputs.Services[0].DeepCopy()
-		moved.Spec.ClusterIP, moved.Spec.ClusterIPs = "10.96.0.11", []string{"10.96.0.11"}
-		b.inputs.Services = []*corev1.Service{moved}
-		b.mu.Unlock()
-		b.change()
-		pass(10 * time.Second)
-		if !serves(old) || !serves(added) {
-			t.Errorf("while the kernel can't be changed, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
-		}
-		if n := counted(b.took())["withdraw"]; n < 9 || n > 12 {
-			t.Errorf("%d tries in 10 s", n)
-		}
-		b.mu.Lock()
-		b.withdrawErr = nil
-		b.mu.Unlock()
-		pass(2 * retryInterval)
-		if serves(old) || !serves(added) {
-			t.Errorf("once it was withdrawn, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
-		}
-		b.took()
-		pass(10 * time.Second)
-		if n := counted(b.took()); n["withdraw"]+n["publish"] > 0 {
-			t.Errorf("with nothing to do the loop did %v", n)
-		}
-	})
-}
-
-// TestOtherModeHoldsUpEnvoy: while an agent of the other mode that has ended
-// redirects to listeners that the first publication would take away, there is
-// none; its redirection ends by itself after the switch's timeout.
-func TestOtherModeHoldsUpEnvoy(t *testing.T) {
-	for name, mended := range map[string]bool{"stopped at last": true, "never stopped": false} {
-		t.Run(name, func(t *testing.T) {
-			onPreparedBench(t, func(b *bench) { b.prepareErr = fmt.Errorf("%w: busy", handover.ErrOtherMode) }, func(t *testing.T, b *bench) {
-				b.change()
-				b.connect()
-				pass(b.loop.cfg.Redirect.Timeout - 2*time.Second)
-				if n := counted(b.took()); n["publish"]+n["apply"] > 0 || n["prepare"] < 5 {
-					t.Errorf("before that the loop did %v", n)
-				}
-				if mended {
-					b.mu.Lock()
-					b.prepareErr = nil
-					b.mu.Unlock()
-					pass(1500 * time.Millisecond)
-				} else {
-					pass(4 * time.Second)
-				}
-				if n := counted(b.took()); n["publish"] != 1 || n["apply"] < 1 {
-					t.Errorf("then the loop did %v", n)
-				}
-			})
-		})
-	}
-}
-
 // TestPendingIsComputedWhenScraped: a loop that hangs sets no gauge.
 func TestPendingIsComputedWhenScraped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -390,6 +317,18 @@ func TestPendingIsComputedWhenScraped(t *testing.T) {
 		pass(5 * time.Second)
 		if v := scrape(); v != 5 {
 			t.Errorf("a change that has waited for 5 s: %v", v)
+		}
+	})
+}
+
+func TestSupersededIsNoFault(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.applyErr = handover.ErrSuperseded
+		b.change()
+		b.connect()
+		time.Sleep(5 * time.Second)
+		if s := b.state(); s.Phase != PhaseSuperseded || s.ApplyErr != "" {
+			t.Errorf("phase %q, error %q", s.Phase, s.ApplyErr)
 		}
 	})
 }

@@ -395,15 +395,3 @@ func TestFailedApplyIsTriedAgainAndShown(t *testing.T) {
 		}
 	})
 }
-
-func TestSupersededIsNoFault(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
-		b.applyErr = handover.ErrSuperseded
-		b.change()
-		b.connect()
-		time.Sleep(5 * time.Second)
-		if s := b.state(); s.Phase != PhaseSuperseded || s.ApplyErr != "" {
-			t.Errorf("phase %q, error %q", s.Phase, s.ApplyErr)
-		}
-	})
-}

@@ -14,8 +14,10 @@ import (
 
 // What can be asked about.
 const (
-	// Live is whether the agent is stuck, and Ready whether the node redirects.
-	Live, Ready = "live", "ready"
+	// Live is whether the agent is stuck.
+	Live = "live"
+	// Ready is whether the node redirects.
+	Ready = "ready"
 	// Envoy is whether the node's Envoy serves connections.
 	Envoy = "envoy"
 )
@@ -32,7 +34,10 @@ const (
 
 // Paths of HTTP requests to these sockets.
 const (
-	LivePath, ReadyPath = "/healthz", "/readyz"
+	// LivePath is answered by the agent.
+	LivePath = "/healthz"
+	// ReadyPath is answered by the agent, as LivePath is.
+	ReadyPath = "/readyz"
 	// EnvoyPath has to be the path that Envoy's configuration names.
 	EnvoyPath = "/healthz"
 	fullStat  = "overload.envoy.overload_actions.stop_accepting_connections.active"

@@ -24,7 +24,7 @@ import (
 func TestWatchFailsAfterTheSync(t *testing.T) {
 	for _, test := range []struct {
 		name        string
-		break_      func(*kubetest.Server)
+		breaks      func(*kubetest.Server)
 		mend        func(*kubetest.Server)
 		wantProblem string
 	}{
@@ -66,7 +66,7 @@ func TestWatchFailsAfterTheSync(t *testing.T) {
 			}
 
 			before := time.Now()
-			test.break_(server)
+			test.breaks(server)
 			server.BreakWatches("services")
 			eventually(t, "the fault", func() bool { return health(t, source, "Service").Err != nil })
 			h := health(t, source, "Service")

@@ -71,7 +71,9 @@ func (a *Applier) sweep(ctx context.Context, desired *plan.Plan) error {
 	return nil
 }
 
-// removeHooks removes our jumps and chains, but those to keep; nil keeps none.
+// removeHooks removes our jumps and chains, except those to keep; nil keeps none.
+// The family is disengaged first: it is redirected again only by an Apply that
+// comes to its end.
 func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(plan.Hook) bool) error {
 	var errs []error
 	for _, table := range plan.Tables() {
@@ -90,7 +92,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(plan.Hook
 		}
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
-			clear(a.last)
+			delete(a.last, t.Family())
 			errs = append(errs, a.sources.drop(t.Family()), removeTable(ctx, t, table, found))
 			// A connection that was redirected needs the nat table to the end.
 			if !a.inPod {

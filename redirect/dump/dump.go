@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 )
 
-// ErrTooMuch: the kernel lists more than anybody needs.
+// ErrTooMuch says that the kernel lists more than anybody needs.
 var ErrTooMuch = errors.New("the kernel lists too much")
 
 // attempts is how often a listing is begun that changes interrupt.

@@ -70,7 +70,7 @@ func programName(id ebpf.ProgramID) string {
 	if err != nil {
 		return ""
 	}
-	defer program.Close()
+	defer func() { _ = program.Close() }() // It was only read.
 	info, err := program.Info()
 	if err != nil {
 		return ""

@@ -190,7 +190,7 @@ func readAddresses(l location) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)
 	}
-	defer route.Close()
+	defer func() { _ = route.Close() }() // It was only read.
 	addrs, err := list(route)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)

@@ -172,7 +172,7 @@ func (s *Space) Close() error {
 	}
 	s.closed = true
 	if s.route != nil {
-		s.route.Close()
+		_ = s.route.Close() // Nothing is lost with it.
 	}
 	s.ns.close()
 	return nil

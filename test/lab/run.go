@@ -10,6 +10,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -40,7 +41,15 @@ func Main(setup contain.Setup, body func() int) int {
 		before := look()
 		setup.Ended = func(mark string) error { return look().since(before, mark) }
 	}
-	return contain.Main(setup, body)
+	return contain.Main(setup, func() int {
+		for _, dir := range []string{"/run/netns", "/run/lock"} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				fmt.Fprintln(os.Stderr, "laboratory:", err)
+				return 1
+			}
+		}
+		return body()
+	})
 }
 
 // machineBridgeNetfilter is the machine's net.bridge.bridge-nf-call-iptables:

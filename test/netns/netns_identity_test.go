@@ -89,7 +89,7 @@ func (d *runtimeDir) connect(path, ip string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	defer fd.Close()
+	defer func() { _ = fd.Close() }()
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "host-" + filepath.Base(path)}, PeerName: "eth0", PeerNamespace: netlink.NsFd(fd)}
 	err = errors.Join(netlink.LinkAdd(veth), netlink.LinkSetUp(veth))
 	d.address(path, ip)
@@ -114,7 +114,7 @@ func TestFinderFollowsCgroups(t *testing.T) {
 			own := d.add("a", "10.1.0.2")
 			d.add("b", "net1=10.1.0.2")
 			proc := newProcfs(t)
-			var inside = process(t, 0)
+			inside := process(t, 0)
 			d.do(own, func() error { inside = process(t, 0); return nil })
 			proc.add("77", inside.Process.Pid, 1000)
 			if err := os.WriteFile(filepath.Join(proc.path, "77/cgroup"), []byte(cgroup), 0o600); err != nil {
@@ -210,7 +210,7 @@ func TestFinderWithoutFiles(t *testing.T) {
 		}
 		for _, uid := range []string{"b", "c"} {
 			err := problems[uid]
-			if spare == 0 || found[uid] == nil && !(uid == "c" && errors.Is(err, netns.ErrNotFound)) {
+			if spare == 0 || found[uid] == nil && (uid != "c" || !errors.Is(err, netns.ErrNotFound)) {
 				says(t, err, netns.ErrUnknown, "too many open files")
 			}
 		}

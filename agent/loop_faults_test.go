@@ -326,7 +326,7 @@ func TestSupersededIsNoFault(t *testing.T) {
 		b.applyErr = handover.ErrSuperseded
 		b.change()
 		b.connect()
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if s := b.state(); s.Phase != PhaseSuperseded || s.ApplyErr != "" {
 			t.Errorf("phase %q, error %q", s.Phase, s.ApplyErr)
 		}

@@ -177,7 +177,7 @@ func TestFailures(t *testing.T) {
 				t.Fatalf("no error, but %q", rules)
 			}
 			for _, is := range []error{iptables.ErrNotFound, iptables.ErrUnreadable, iptables.ErrBusy, iptables.ErrTooMuch} {
-				if errors.Is(err, is) != (errors.Is(tc.want, is)) {
+				if errors.Is(err, is) != errors.Is(tc.want, is) {
 					t.Errorf("%v, want %v", err, tc.want)
 				}
 			}

@@ -24,16 +24,19 @@ const (
 // retryBusy repeats a probe while iptables is busy: then nobody can tell what the
 // node has. If it stays so, the error wraps iptables.ErrBusy.
 func retryBusy(ctx context.Context, log *zap.Logger, probe func() (Findings, error)) (Findings, error) {
-	deadline := time.Now().Add(busyLimit)
+	limit := time.NewTimer(busyLimit)
+	defer limit.Stop()
 	for {
 		found, err := probe()
-		if !errors.Is(err, iptables.ErrBusy) || time.Now().After(deadline) {
+		if !errors.Is(err, iptables.ErrBusy) {
 			return found, err
 		}
-		log.Warn("node can't be probed yet", zap.Error(err), zap.Duration("again_in", busyPause))
+		log.Warn("node can't be probed yet", zap.Error(err), zap.Duration("againIn", busyPause))
 		select {
 		case <-ctx.Done():
 			return Findings{}, ctx.Err()
+		case <-limit.C:
+			return found, err
 		case <-time.After(busyPause):
 		}
 	}

@@ -135,7 +135,7 @@ func TestFinderPrefersTheHostsMounts(t *testing.T) {
 	d := newRuntimeDir(t)
 	path := d.add("a", "10.1.0.2")
 	proc := newProcfs(t)
-	var inside = process(t, 0)
+	inside := process(t, 0)
 	d.do(path, func() error { inside = process(t, 0); return nil })
 	byNumber := proc.add("77", inside.Process.Pid, 1000)
 	f := &search{t: t, now: time.Unix(1000, 0), Finder: (&runtimeDir{t, t.TempDir()}).finder(proc.path).Finder}

@@ -5,6 +5,7 @@ package envoy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -146,8 +148,8 @@ func badListener(name string, m proto.Message) {
 }
 
 // TestRefusedCluster: a cluster Envoy refuses leaves the one before in force,
-// is counted and shown once, is not sent again, and does not stand in the way
-// of other changes or of a later good one.
+// is counted and shown once, is not sent again at once, and does not stand in
+// the way of other changes or of a later good one.
 func TestRefusedCluster(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	const address, other = "10.96.1.10:80", "10.96.1.11:80"
@@ -162,7 +164,7 @@ func TestRefusedCluster(t *testing.T) {
 	bad.Store(true)
 	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
-		if st := r.server.Status(); st.NackCount != 1 || !st.Settled {
+		if st := r.server.Status(); st.NackCount != 1 || !st.Settled || st.Refused.Frontends[netip.MustParseAddrPort(address)] == "" {
 			return fmt.Errorf("not refused: %+v", st)
 		}
 		return nil
@@ -206,8 +208,8 @@ func TestRefusedListener(t *testing.T) {
 	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
 		st := r.server.Status()
-		if st.NackCount != 1 || st.ListenersAcked || !st.Settled {
-			return fmt.Errorf("want one refusal, settled and not accepted: %+v", st)
+		if st.NackCount != 1 || st.Refused.Listeners[server.ListenerKey{Class: model.ClassTCP}] == "" || !st.Settled {
+			return fmt.Errorf("want one refusal, settled and named: %+v", st)
 		}
 		return nil
 	})
@@ -215,7 +217,7 @@ func TestRefusedListener(t *testing.T) {
 	bad.Store(false)
 	r.server.Publish(node, nil)
 	eventually(t, time.Second, func() error {
-		if st := r.server.Status(); !st.ListenersAcked || !st.Settled || st.NackCount != 1 {
+		if st := r.server.Status(); !st.ListenersAcked || !st.Settled || st.Refused.Any() || st.NackCount != 1 {
 			return fmt.Errorf("want accepted: %+v", st)
 		}
 		return nil

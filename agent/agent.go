@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
-	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/kinds"
@@ -48,7 +48,7 @@ type Agent struct {
 	// pods is nil in host mode.
 	pods    *pods.Pods
 	refused *refusals
-	envoy   *drain.Envoy
+	envoy   *envoyadmin.Envoy
 	state   *atomic.Pointer[State]
 	parts   []runner
 	// stopping is set once the agent itself is ending.
@@ -78,7 +78,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{}, refused: &refusals{},
-		envoy: drain.New(cfg.XDS.AdminSocket),
+		envoy: envoyadmin.New(cfg.XDS.AdminSocket),
 	}
 	if a.kernel, a.pods, err = openKernel(a.cfg, lease, a.refused, log); err != nil {
 		return nil, errors.Join(err, lease.Close())
@@ -239,7 +239,7 @@ func (a *Agent) yield(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainTimeout)
 	defer cancel()
-	left, err := a.envoy.Run(ctx)
+	left, err := a.envoy.Drain(ctx)
 	if err != nil {
 		a.log.Warn("envoy not drained", zap.Error(err))
 		return

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -82,7 +82,7 @@ func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	cfg.CleanupOnExit, cfg.DrainTimeout = true, 10*time.Second
 	a := &Agent{
 		state: &atomic.Pointer[State]{},
-		cfg:   cfg, log: zap.NewNop(), envoy: drain.New(filepath.Join(dir, "admin.sock")),
+		cfg:   cfg, log: zap.NewNop(), envoy: envoyadmin.New(filepath.Join(dir, "admin.sock")),
 		kernel: handover.NewFence(apply.NewWith(m.cfg, m.kernel, zap.NewNop()), lease,
 			handover.NewSweeper(handover.OtherMode{Stop: nothing, Clean: nothing}, time.Now, zap.NewNop())),
 	}
@@ -135,7 +135,7 @@ func (f *fakeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.seen()
-	_, _ = w.Write([]byte("listener.admin.downstream_cx_active: 1\nlistener.http4.downstream_cx_active: " + f.counts[0] +
+	_, _ = w.Write([]byte("listener.admin.downstream_cx_active: 1\nlistener.health.downstream_cx_active: 1\nlistener.http4.downstream_cx_active: " + f.counts[0] +
 		"\nlistener.http4.worker_0.downstream_cx_active: " + f.counts[0] + "\n"))
 	f.counts = f.counts[1:]
 }
@@ -155,7 +155,7 @@ func (f *fakeAdmin) serve(t *testing.T, a *Agent) {
 			t.Error(err)
 		}
 	})
-	a.envoy = drain.New(socket)
+	a.envoy = envoyadmin.New(socket)
 }
 
 // TestLeave: told to stop, the agent first gives new connections back, then

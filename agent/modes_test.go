@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -83,7 +83,7 @@ func (m *machine) inMode(t *testing.T, mode plan.Mode, fleet *fakeFleet, log *za
 		t.Fatal(err)
 	}
 	host := func() *apply.Applier { return apply.NewWith(m.cfg, m.kernel, zap.NewNop()) }
-	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: drain.New("/nonexistent")}
+	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: envoyadmin.New("/nonexistent")}
 	a.cfg.CleanupOnExit = true
 	other, kernel := handover.OtherMode{Stop: fleet.Cleanup, Clean: fleet.Cleanup}, handover.Kernel(host())
 	if mode == plan.PodMode {

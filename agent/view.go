@@ -121,7 +121,7 @@ func viewFrontend(f *model.Frontend, used bool) debug.Frontend {
 		Why: f.ClassReason, Bypass: f.Bypass, InUse: used,
 	}
 	if f.Bypass == "" && len(f.Backends) == 0 {
-		out.Bypass = "no backend is ready, kube-proxy refuses the connection"
+		out.Bypass = "no backend is ready; kube-proxy, if the node has one, refuses the connection"
 	}
 	for _, b := range f.Backends {
 		backend := debug.Backend{Address: b.Address.String(), Node: b.Node, Zone: b.Zone, Terminating: b.Terminating}

@@ -81,8 +81,8 @@ func TestPods(t *testing.T) {
 
 // envoyServed returns an error until Envoy has its listeners.
 func (w *world) envoyServed(ctx context.Context) error {
-	n, err := w.envoy.Stat(ctx, "listener_manager.total_listeners_active")
-	if err == nil && n == 0 {
+	names, err := w.envoy.Listeners(ctx)
+	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("Envoy has no listener")
 	}
 	return err

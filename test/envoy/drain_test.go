@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/agent/drain"
+	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 )
 
 // keptAlive is an HTTP/1.1 connection through Envoy, that a client means to keep.
@@ -60,7 +60,7 @@ func TestDrain(t *testing.T) {
 	r := newRig(t, nodeOf(t,
 		service{"web", web, []string{webServer(t, "10.244.0.1:8080", "web-0")}},
 		service{"raw", raw, []string{echoServer(t, "10.244.0.2:7000", "raw-0")}}))
-	envoy := drain.New(r.cfg.AdminSocket)
+	envoy := envoyadmin.New(r.cfg.AdminSocket)
 	count := func(want int) {
 		t.Helper()
 		eventually(t, 5*time.Second, func() error {
@@ -86,7 +86,7 @@ func TestDrain(t *testing.T) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		left, err := envoy.Run(t.Context())
+		left, err := envoy.Drain(t.Context())
 		done <- outcome{left, err}
 	}()
 	eventually(t, 5*time.Second, func() error {
@@ -129,7 +129,7 @@ func TestDrainLimit(t *testing.T) {
 	keepAlive(t, web).ask()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if left, err := drain.New(r.cfg.AdminSocket).Run(ctx); left != 1 || err != nil {
+	if left, err := envoyadmin.New(r.cfg.AdminSocket).Drain(ctx); left != 1 || err != nil {
 		t.Errorf("%d left, error %v; want the one idle connection", left, err)
 	}
 }
@@ -155,7 +155,7 @@ func TestDrainHTTP2(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
-		_, err := drain.New(r.cfg.AdminSocket).Run(ctx)
+		_, err := envoyadmin.New(r.cfg.AdminSocket).Drain(ctx)
 		done <- err
 	}()
 	eventually(t, 10*time.Second, func() error {

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drain asks a running Envoy, by its admin socket, to let its
-// connections end, waits until they have, and takes that back: an agent that
-// was told to stop may be followed by another one beside the same Envoy.
-package drain
+package envoyadmin
 
 import (
 	"bufio"
@@ -18,26 +15,23 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 const (
-	// pollInterval is how often a draining Envoy is asked what is left.
+	// pollInterval is how often a draining Envoy's connections are counted.
 	pollInterval = 200 * time.Millisecond
 	// requestTimeout bounds one request to Envoy.
 	requestTimeout = 5 * time.Second
 )
 
-// Envoy is the one behind an admin socket; it need not be there.
-//
-// It is drained by failing its health check, which no one asks for here: then
-// each HTTP/1 response says `Connection: close`, and HTTP/2 connections get
-// GOAWAY, while new connections are served. Unlike /drain_listeners, which does
-// the same to connections, it can be undone without starting Envoy anew.
+// Envoy is the Envoy behind an admin socket. It need not be running.
 type Envoy struct {
 	client *http.Client
 }
 
-// New makes an Envoy of its admin socket's path. It opens nothing.
+// New makes an Envoy from the path of its admin socket. It opens nothing.
 func New(socket string) *Envoy {
 	return &Envoy{client: &http.Client{
 		Timeout: requestTimeout,
@@ -50,10 +44,15 @@ func New(socket string) *Envoy {
 	}}
 }
 
-// Run drains until no connection from a pod is left or ctx ends, and returns
-// how many are left. An Envoy that is not there has none.
-func (e *Envoy) Run(ctx context.Context) (int, error) {
-	_, err := e.ask(ctx, http.MethodPost, "/healthcheck/fail")
+// Drain has clients close their connections, waits until none is left or ctx
+// ends, and returns how many are left. An Envoy that isn't running has none.
+//
+// It fails Envoy's health check, which nobody else reads: each HTTP/1 response
+// then says `Connection: close`, and HTTP/2 connections get GOAWAY, while new
+// connections are still served. Resume undoes this, which it could not do for
+// /drain_listeners.
+func (e *Envoy) Drain(ctx context.Context) (int, error) {
+	_, err := e.request(ctx, http.MethodPost, "/healthcheck/fail")
 	if absent(err) {
 		return 0, nil
 	}
@@ -66,7 +65,7 @@ func (e *Envoy) Run(ctx context.Context) (int, error) {
 		now, err := e.Connections(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return left, nil // The time is up, which is not the count's fault.
+			return left, nil // The request failed because time is up.
 		case absent(err):
 			return 0, nil
 		case err != nil || now == 0:
@@ -81,19 +80,19 @@ func (e *Envoy) Run(ctx context.Context) (int, error) {
 	}
 }
 
-// Resume ends the draining that an earlier agent began, so that connections
-// are kept alive again. An Envoy that is not there does not drain.
+// Resume ends the draining that an earlier agent began: connections are kept
+// alive again. It does nothing if Envoy isn't running.
 func (e *Envoy) Resume(ctx context.Context) error {
-	_, err := e.ask(ctx, http.MethodPost, "/healthcheck/ok")
+	_, err := e.request(ctx, http.MethodPost, "/healthcheck/ok")
 	if err != nil && !absent(err) {
-		return fmt.Errorf("end envoy's draining: %w", err)
+		return fmt.Errorf("end the draining of envoy: %w", err)
 	}
 	return nil
 }
 
 // Connections counts the open connections from pods, on all listeners.
 func (e *Envoy) Connections(ctx context.Context) (int, error) {
-	text, err := e.ask(ctx, http.MethodGet, `/stats?filter=^listener\..*downstream_cx_active$`)
+	text, err := e.request(ctx, http.MethodGet, `/stats?filter=^listener\..*downstream_cx_active$`)
 	if err != nil {
 		return 0, fmt.Errorf("count envoy's connections: %w", err)
 	}
@@ -101,9 +100,7 @@ func (e *Envoy) Connections(ctx context.Context) (int, error) {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
 		name, value, ok := strings.Cut(lines.Text(), ": ")
-		// A worker's connections are in its listener's count; the admin socket
-		// is asked by us.
-		if !ok || strings.HasPrefix(name, "listener.admin.") || strings.Contains(name, ".worker_") {
+		if !ok || !fromPods(name) {
 			continue
 		}
 		n, err := strconv.Atoi(value)
@@ -115,12 +112,20 @@ func (e *Envoy) Connections(ctx context.Context) (int, error) {
 	return sum, lines.Err()
 }
 
-// absent says whether nobody is behind the socket.
+// fromPods says whether a count of a listener's connections is one of pods'. Those
+// of a worker are in the count of its listener too; admin requests and health
+// checks come from this node's own processes.
+func fromPods(stat string) bool {
+	return !strings.Contains(stat, ".worker_") &&
+		!strings.HasPrefix(stat, "listener.admin.") && !strings.HasPrefix(stat, "listener."+xds.HealthListener+".")
+}
+
+// absent says whether no process listens on the socket.
 func absent(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func (e *Envoy) ask(ctx context.Context, method, path string) (text string, err error) {
+func (e *Envoy) request(ctx context.Context, method, path string) (text string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, http.NoBody)
 	if err != nil {
 		return "", err

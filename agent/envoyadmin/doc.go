@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package envoyadmin talks to a running Envoy by its admin socket: it drains
+// connections, counts those that are left, and ends the draining again, for an
+// agent that follows on the same Envoy.
+package envoyadmin

@@ -17,8 +17,8 @@ import (
 const (
 	// healthPath is the only path that the health listener answers.
 	healthPath = "/healthz"
-	// HealthStatPrefix is the name of the health listener in Envoy's statistics.
-	HealthStatPrefix = "health"
+	// HealthListener is the name of the health listener, in Envoy's statistics too.
+	HealthListener = "health"
 	// healthTimeout bounds a request to the health listener, so that a client
 	// that hangs doesn't hold its connection for ever.
 	healthTimeout = 10 * time.Second
@@ -34,12 +34,12 @@ const (
 // it takes: a restart would cut those.
 func healthListener(cfg Config) *listenerv3.Listener {
 	manager := &hcmv3.HttpConnectionManager{
-		StatPrefix:            HealthStatPrefix,
+		StatPrefix:            HealthListener,
 		RequestTimeout:        durationpb.New(healthTimeout),
 		RequestHeadersTimeout: durationpb.New(healthTimeout),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
-			Name: HealthStatPrefix,
-			VirtualHosts: []*routev3.VirtualHost{{Name: HealthStatPrefix, Domains: []string{"*"}, Routes: []*routev3.Route{{
+			Name: HealthListener,
+			VirtualHosts: []*routev3.VirtualHost{{Name: HealthListener, Domains: []string{"*"}, Routes: []*routev3.Route{{
 				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: healthPath}},
 				Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 200, Body: inline("ok\n")}},
 			}}}},
@@ -47,8 +47,8 @@ func healthListener(cfg Config) *listenerv3.Listener {
 		HttpFilters: []*hcmv3.HttpFilter{httpFilter("router", pack(&routerv3.Router{}))},
 	}
 	return &listenerv3.Listener{
-		Name:                  HealthStatPrefix,
-		StatPrefix:            HealthStatPrefix,
+		Name:                  HealthListener,
+		StatPrefix:            HealthListener,
 		Address:               pipe(cfg.HealthSocket, ownerOnly),
 		TrafficDirection:      corev3.TrafficDirection_INBOUND,
 		IgnoreGlobalConnLimit: true,

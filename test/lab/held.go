@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 // Held is what a process holds open, in numbers of descriptors.
@@ -54,7 +56,7 @@ func (p *Process) NamespaceMounts() (int, error) {
 	return strings.Count(string(text), " - nsfs "), nil
 }
 
-// Listeners are the names of Envoy's listeners, one entry for each.
+// Listeners are the names of the listeners that Envoy has from the agent.
 func (e *Envoy) Listeners(ctx context.Context) ([]string, error) {
 	text, err := e.Admin(ctx, "/listeners?format=json")
 	if err != nil {
@@ -68,7 +70,9 @@ func (e *Envoy) Listeners(ctx context.Context) ([]string, error) {
 	}
 	names := make([]string, 0, len(got.Statuses))
 	for _, s := range got.Statuses {
-		names = append(names, s.Name)
+		if s.Name != xds.HealthListener {
+			names = append(names, s.Name)
+		}
 	}
 	return names, nil
 }

@@ -46,11 +46,10 @@ type Agent struct {
 	log    *zap.Logger
 	kernel *handover.Fence
 	// pods is nil in host mode.
-	pods    *pods.Pods
-	refused *refusals
-	envoy   *envoyadmin.Envoy
-	state   *atomic.Pointer[State]
-	parts   []runner
+	pods  *pods.Pods
+	envoy *envoyadmin.Envoy
+	state *atomic.Pointer[State]
+	parts []runner
 	// stopping is set once the agent itself is ending.
 	stopping atomic.Bool
 }
@@ -77,10 +76,10 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{}, refused: &refusals{},
+		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{},
 		envoy: envoyadmin.New(cfg.XDS.AdminSocket),
 	}
-	if a.kernel, a.pods, err = openKernel(a.cfg, lease, a.refused, log); err != nil {
+	if a.kernel, a.pods, err = openKernel(a.cfg, lease, log); err != nil {
 		return nil, errors.Join(err, lease.Close())
 	}
 	return a, a.wire(findings)
@@ -113,7 +112,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
 	if a.pods != nil {
-		l.pods, l.refused, l.proof.prober = a.pods, a.refused, newPodProber(a.pods.Ask)
+		l.pods, l.proof.prober = a.pods, newPodProber(a.pods.Ask)
 	} else {
 		l.proof.prober = newProber(proberAddress(a.cfg.Redirect))
 	}

@@ -37,10 +37,6 @@ func (g gate) closed() string {
 		return "Envoy has not accepted the listeners"
 	case !g.envoy.Settled:
 		return "Envoy has not answered the last change"
-	case g.envoy.Refused.Routes != "":
-		return "Envoy refused " + g.envoy.Refused.Routes
-	case len(g.envoy.Refused.Listeners) > 0:
-		return "Envoy refused a listener"
 	case g.proof.at.Before(g.envoy.Since):
 		return notProbed
 	case g.proof.err != nil:

@@ -21,19 +21,13 @@ import (
 )
 
 // openKernel opens what the mode redirects with, behind the fence of the lease.
-// pods is nil in host mode, and refused says there where Envoy can't listen.
-func openKernel(cfg Config, lease *handover.Lease, refused *refusals, log *zap.Logger) (*handover.Fence, *pods.Pods, error) {
+// pods is nil in host mode.
+func openKernel(cfg Config, lease *handover.Lease, log *zap.Logger) (*handover.Fence, *pods.Pods, error) {
 	sweeper := func(other handover.OtherMode) *handover.Sweeper {
 		return handover.NewSweeper(other, time.Now, log.Named("sweep"))
 	}
 	if cfg.Redirect.Mode == plan.PodMode {
-		ask := func(ctx context.Context, space *netns.Space, at netip.AddrPort) error {
-			if err := refused.in(space.Path()); err != nil {
-				return err
-			}
-			return askInPod(ctx, space, at)
-		}
-		all, err := pods.New(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), ask, log.Named("redirect"))
+		all, err := pods.New(cfg.Redirect, netns.New(cfg.Netns, time.Now, log.Named("netns")), askInPod, log.Named("redirect"))
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the pods' network namespaces: %w", err)
 		}

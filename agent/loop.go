@@ -81,9 +81,7 @@ type loop struct {
 	*reporter
 	// resume ends the draining of an Envoy that is there already; may be nil.
 	resume func(context.Context) error
-	// refused are the pods in which Envoy can't listen; located is when pods were
-	// last looked for.
-	refused *refusals
+	// located is when pods were last looked for.
 	located time.Time
 }
 
@@ -127,8 +125,9 @@ func (l *loop) run(ctx context.Context) error {
 			l.renew(ctx)
 			l.pace.done(time.Now(), time.Since(began))
 		case <-l.envoy.Changed():
-			l.noteNacks(l.envoy.Status())
-			l.noteRefusals()
+			st := l.envoy.Status()
+			l.noteNacks(st)
+			l.regate(ctx, st.Refused)
 		case r := <-l.proof.prober.results:
 			l.noteProbe(ctx, r)
 		case <-refresh.C:

@@ -38,6 +38,8 @@ type bench struct {
 	status   server.Status
 	engaged  bool
 	applyErr error
+	// plan is the last that the kernel was given.
+	plan *plan.Plan
 	// prepareErr and withdrawErr are what becomes of these steps.
 	prepareErr, withdrawErr error
 	refresh                 error
@@ -109,10 +111,11 @@ func (k fakeKernel) Prepare(context.Context, *plan.Plan) error {
 	return k.prepareErr
 }
 
-func (k fakeKernel) Withdraw(context.Context, *plan.Plan) error {
+func (k fakeKernel) Withdraw(_ context.Context, desired *plan.Plan) error {
 	k.note("withdraw")
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.plan = desired
 	return k.withdrawErr
 }
 

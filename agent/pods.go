@@ -4,8 +4,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -18,14 +16,16 @@ type inPods interface {
 	Targets() []model.PodTarget
 	Relocate(ctx context.Context, desired *plan.Plan) (changed bool)
 	Pending() bool
+	LookDue() bool
 	Report() map[string]pods.State
 }
 
 // The clocks of pod mode.
 const (
-	// locateInterval is the pause between two looks for pods that are missing.
+	// locateInterval is how often it is asked whether a look for pods that are
+	// missing is due.
 	locateInterval = 200 * time.Millisecond
-	// lookInterval is that pause while every pod is redirected.
+	// lookInterval is the pause between two looks for all pods.
 	lookInterval = 2 * time.Second
 )
 
@@ -38,25 +38,14 @@ func (l *loop) locateTicks() (<-chan time.Time, func()) {
 	return t.C, t.Stop
 }
 
-// relocate looks for pods that are not redirected as they should be, and now and
-// then for all. It says whether Envoy has to be told of other places.
+// relocate looks for pods that are not found and due, and now and then for all. It
+// says whether Envoy has to listen in other pods.
 func (l *loop) relocate(ctx context.Context) bool {
-	if l.round.plan == nil || l.kernel.Superseded() || (!l.podsLack() && time.Since(l.located) < lookInterval) {
+	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.LookDue() && time.Since(l.located) < lookInterval) {
 		return false
 	}
 	l.located = time.Now()
 	return l.pods.Relocate(ctx, l.round.plan)
-}
-
-// podsLack says whether any enrolled pod lacks anything.
-func (l *loop) podsLack() bool {
-	report := l.pods.Report()
-	for i := range l.round.plan.Pods {
-		if s := report[l.round.plan.Pods[i].UID]; !s.Redirecting || s.Reason != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // targets are the pods in which Envoy is to listen; none in host mode.
@@ -73,40 +62,4 @@ func (l *loop) podReport() map[string]pods.State {
 		return nil
 	}
 	return l.pods.Report()
-}
-
-// refusals are the places where Envoy could not listen, by the path of the
-// network namespace. What the loop records there, those who ask in pods look up.
-type refusals struct {
-	byPath atomic.Pointer[map[string]string]
-}
-
-// in returns ErrNoListener, and what Envoy said, for a path where it could not
-// listen.
-func (r *refusals) in(path string) error {
-	all := r.byPath.Load()
-	if all == nil {
-		return nil
-	}
-	if detail, ok := (*all)[path]; ok {
-		return fmt.Errorf("%w: %s", pods.ErrNoListener, detail)
-	}
-	return nil
-}
-
-// noteRefusals lets those who ask in pods know where Envoy could not listen. A
-// pod with two listeners of three is as badly off as one with none: connections
-// would be sent to the third.
-func (l *loop) noteRefusals() {
-	if l.pods == nil {
-		return
-	}
-	refused := l.envoy.Status().Refused.Pods
-	byPath := map[string]string{}
-	for _, p := range l.pods.Targets() {
-		if why, ok := refused[p.UID]; ok {
-			byPath[p.Netns] = why
-		}
-	}
-	l.refused.byPath.Store(&byPath)
 }

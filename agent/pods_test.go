@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -53,6 +55,12 @@ func (p *fakePods) Relocate(context.Context, *plan.Plan) bool {
 	changed := p.path != p.soon
 	p.path = p.soon
 	return changed
+}
+
+func (p *fakePods) LookDue() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path == ""
 }
 
 func (p *fakePods) Pending() bool {
@@ -97,7 +105,7 @@ func onPodBench(t *testing.T, f func(t *testing.T, p *fakePods)) {
 	var p *fakePods
 	prepare := func(b *bench) {
 		p = &fakePods{bench: b, path: "/run/netns/a", soon: "/run/netns/a"}
-		b.loop.pods, b.loop.refused = p, &refusals{}
+		b.loop.pods = p
 		b.loop.cfg.Redirect.Mode = plan.PodMode
 		b.loop.cfg = b.loop.cfg.Resolved()
 	}
@@ -199,8 +207,8 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 	})
 }
 
-// TestRefusedListener: whoever asks in a pod is told that Envoy can't listen
-// there. The server sends it again by itself.
+// TestRefusedListener: a pod in which Envoy can't listen is blocked, and no other.
+// The server sends the listener again by itself.
 func TestRefusedListener(t *testing.T) {
 	onPodBench(t, func(t *testing.T, p *fakePods) {
 		p.redirecting(t)
@@ -212,19 +220,36 @@ func TestRefusedListener(t *testing.T) {
 		if n := counted(p.took())["publish"]; n > 0 {
 			t.Errorf("published %d times though nothing changed", n)
 		}
-		if err := p.loop.refused.in("/run/netns/a"); !errors.Is(err, pods.ErrNoListener) || !strings.Contains(err.Error(), "cannot bind") {
-			t.Errorf("who asks there is told %v", err)
-		}
-		if err := p.loop.refused.in("/run/netns/b"); err != nil {
-			t.Errorf("who asks elsewhere is told %v", err)
+		if why := p.plan.Pods[0].Blocked; why != "cannot bind" {
+			t.Errorf("blocked because %q", why)
 		}
 		st.Refused = server.Refused{}
 		p.set(st)
 		pass(time.Second)
-		if err := p.loop.refused.in("/run/netns/a"); err != nil {
-			t.Errorf("once it listens, who asks there is told %v", err)
+		if why := p.plan.Pods[0].Blocked; why != "" {
+			t.Errorf("once it listens, blocked because %q", why)
 		}
 	})
+}
+
+// TestEndingPodIsNoNews: pods come and go, and lose their namespaces before their
+// objects go.
+func TestEndingPodIsNoNews(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	r := &reporter{log: zap.New(core)}
+	desired := &plan.Plan{Pods: []plan.PodPlan{{Namespace: "demo", Pod: "job", UID: "1"}}}
+	ending := &plan.Plan{Pods: []plan.PodPlan{{Namespace: "demo", Pod: "job", UID: "1", Terminating: true}}}
+	missing := map[string]pods.State{"1": {Reason: "no network namespace"}}
+	r.notePods(ending, missing)
+	r.notePods(desired, map[string]pods.State{"1": {Redirecting: true, Netns: "/run/netns/a"}})
+	r.notePods(ending, missing)
+	if logs.Len() > 0 {
+		t.Errorf("told of a pod that ends: %v", logs.All())
+	}
+	r.notePods(desired, map[string]pods.State{"1": {Reason: "not found"}})
+	if logs.Len() != 1 {
+		t.Errorf("%d lines about a pod that goes on, want 1", logs.Len())
+	}
 }
 
 // TestOldEnvoyIsRefused: it would crash when a pod ends.

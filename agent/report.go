@@ -99,9 +99,11 @@ func (r *reporter) notePods(desired *plan.Plan, report map[string]pods.State) {
 		switch {
 		case now.Redirecting:
 			r.log.Info("pod redirected", fields...)
-		case before.Redirecting && now.Netns == "":
+		case before.Redirecting && (p.Terminating || now.Netns == ""):
 			// A pod that ends loses its namespace before its object goes.
 			r.log.Info("pod not redirected any more", fields...)
+		case p.Terminating:
+			// Nor is it news that one which ends has none.
 		default:
 			r.log.Warn("pod not redirected", fields...)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // round is how far the loop has come with the changes it has seen: what it has
@@ -21,6 +22,8 @@ type round struct {
 	// node and plan are nil until every object was read once.
 	node *model.Node
 	plan *plan.Plan
+	// refused is what of node Envoy refuses, and the plan leaves out.
+	refused server.Refused
 	// served is what Envoy was last given: node, and what the kernel may still
 	// redirect to although node has it no more.
 	served *model.Node
@@ -83,7 +86,7 @@ func (l *loop) rebuild(ctx context.Context) {
 	}
 	done := l.metrics.stage("build")
 	l.round.node = l.builder.Build(l.source.Inputs())
-	l.round.plan = plan.Compile(l.round.node, l.cfg.Redirect)
+	l.compile(l.envoy.Status().Refused)
 	done(nil)
 	l.tellProblems(l.round.node)
 	l.round.due()
@@ -94,6 +97,27 @@ func (l *loop) rebuild(ctx context.Context) {
 	l.withdraw(ctx)
 	l.publish()
 	l.metrics.observeNode(l.round.node)
+}
+
+// compile makes the plan of what Envoy can serve. What it refused is left to
+// kube-proxy, which is for the frontend or the pod concerned alone.
+func (l *loop) compile(refused server.Refused) {
+	r := &l.round
+	node := r.node
+	if refused.Any() {
+		node = node.Bypassing(refused.Frontend)
+	}
+	r.refused, r.plan = refused, plan.Compile(node, l.cfg.Redirect).Blocking(refused.Pods)
+}
+
+// regate makes the plan anew when Envoy refuses more or less than before.
+func (l *loop) regate(ctx context.Context, refused server.Refused) {
+	if l.round.node == nil || l.round.refused.Equal(refused) {
+		return
+	}
+	l.compile(refused)
+	l.round.due()
+	l.withdraw(ctx)
 }
 
 // prepare puts into the kernel what Envoy's listeners need.
@@ -167,7 +191,6 @@ func (l *loop) advance(ctx context.Context) {
 	if !l.applyDue() || time.Now().Before(r.retryAt) || r.served == nil {
 		return
 	}
-	l.noteRefusals()
 	if why := l.blocked(); why != "" {
 		return
 	}

@@ -109,7 +109,11 @@ func viewFrontends(v *debug.View, s *State, all bool) {
 		}
 		v.FrontendCount[class]++
 		if all || used[f.Address] {
-			v.Frontends = append(v.Frontends, viewFrontend(f, used[f.Address]))
+			shown := viewFrontend(f, used[f.Address])
+			if why := s.Envoy.Refused.Frontend(f); why != "" {
+				shown.Bypass = cmp.Or(shown.Bypass, "Envoy refused "+why)
+			}
+			v.Frontends = append(v.Frontends, shown)
 		}
 	}
 }

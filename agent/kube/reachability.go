@@ -15,6 +15,8 @@ type reachability struct {
 	log *zap.Logger
 	// err is why the last request got no answer; nil when it got one.
 	err atomic.Pointer[error]
+	// answers counts the requests that got one.
+	answers atomic.Uint64
 }
 
 // wrap observes every request of a transport.
@@ -22,14 +24,17 @@ func (r *reachability) wrap(next http.RoundTripper) http.RoundTripper {
 	return observedTransport{r, next}
 }
 
-// observe notes how a request went. One that we ended ourselves says nothing.
-func (r *reachability) observe(req *http.Request, err error) {
+// observe notes how a request went. One that we ended ourselves says nothing, nor
+// does one that failed while others got an answer: answers is their number before
+// it began.
+func (r *reachability) observe(req *http.Request, answers uint64, err error) {
 	switch {
 	case err == nil:
+		r.answers.Add(1)
 		if r.err.Swap(nil) != nil {
 			r.log.Info("API server answers again")
 		}
-	case req.Context().Err() != nil:
+	case req.Context().Err() != nil, r.answers.Load() != answers:
 	case r.err.Swap(&err) == nil:
 		r.log.Warn("API server can't be reached, what is known stays in force", zap.String("host", req.URL.Host), zap.Error(err))
 	}
@@ -51,8 +56,9 @@ type observedTransport struct {
 }
 
 func (t observedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	answers := t.reachability.answers.Load()
 	resp, err := t.next.RoundTrip(req)
-	t.reachability.observe(req, err)
+	t.reachability.observe(req, answers, err)
 	return resp, err
 }
 

@@ -55,7 +55,7 @@ func (e *enrolment) pods(p *problems) []Pod {
 		if _, invalid := redirectLabel(pod.Labels); invalid {
 			p.add(kindPod, &pod.ObjectMeta, labelField, invalidLabel(pod.Labels))
 		}
-		view := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
+		view := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Terminating: pod.DeletionTimestamp != nil}
 		ips := podIPs(pod, nil)
 		var lost string
 		for _, ip := range ips {

@@ -4,6 +4,21 @@ package model
 
 import "slices"
 
+// Bypassing returns a copy of the node in which those frontends are bypassed for
+// which why gives a reason.
+func (n *Node) Bypassing(why func(*Frontend) string) *Node {
+	gated := *n
+	gated.Frontends = slices.Clone(n.Frontends)
+	for i, f := range n.Frontends {
+		if reason := why(f); reason != "" && f.Bypass == "" {
+			bypassed := *f
+			bypassed.Bypass = reason
+			gated.Frontends[i] = &bypassed
+		}
+	}
+	return &gated
+}
+
 // Keeping returns a copy of the node that also has the redirected frontends of an
 // earlier node which this one lacks or bypasses: connections may still be sent to
 // them.

@@ -41,6 +41,9 @@ type Pod struct {
 	// IPs are the pod's own addresses that belong to nobody else, v4 before
 	// v6; empty until it has one.
 	IPs []netip.Addr
+	// Terminating is set once the pod is being deleted: it may lose its network
+	// namespace at any moment.
+	Terminating bool
 	// Enrolled says whether connections from IPs are redirected.
 	Enrolled bool
 	// Reason says in a few words why the pod is, or is not, enrolled.

@@ -4,6 +4,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -40,6 +41,10 @@ type PodPlan struct {
 	// UID tells the pod from others that had its name; it is the namespace and
 	// name for a pod that was given none.
 	UID string
+	// Terminating is set for a pod that is being deleted.
+	Terminating bool
+	// Blocked is why the pod must not be engaged now; empty when it may be.
+	Blocked string
 	// IPs are the pod's addresses that may be redirected.
 	IPs []netip.Addr
 	// Families are those of IPs. Pods share all of them but the set of pods.
@@ -90,6 +95,20 @@ type Rule struct {
 type Jump struct {
 	Table, Parent, Chain string
 	Rule
+}
+
+// Blocking returns a copy of the plan in which the pods with these UIDs must not be
+// engaged, for the reasons given.
+func (p *Plan) Blocking(reasons map[string]string) *Plan {
+	if len(reasons) == 0 {
+		return p
+	}
+	blocked := *p
+	blocked.Pods = slices.Clone(p.Pods)
+	for i := range blocked.Pods {
+		blocked.Pods[i].Blocked = reasons[blocked.Pods[i].UID]
+	}
+	return &blocked
 }
 
 // RuleCount is the number of iptables rules, jumps included, of both families

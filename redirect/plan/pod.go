@@ -54,7 +54,7 @@ func podFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
 // compilePod is what one pod's namespace must hold, for the families of which
 // the pod has an address.
 func compilePod(pod *model.Pod, shared []FamilyPlan) PodPlan {
-	place := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod)}
+	place := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod), Terminating: pod.Terminating}
 	for _, fp := range shared {
 		fp.Pods.Members = sorted(members(pod.IPs, fp.Family))
 		if len(fp.Pods.Members) == 0 {

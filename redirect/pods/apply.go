@@ -46,6 +46,9 @@ func (p *Pods) podPlans(desired *plan.Plan) map[string]*plan.Plan {
 		if pl := p.located[desired.Pods[i].UID]; pl != nil {
 			pp := desired.Pods[i].ForAddresses(pl.present)
 			plans[pl.UID] = &plan.Plan{Mode: plan.PodMode, Families: pp.Families}
+			if pl.blocked != pp.Blocked {
+				pl.blocked, pl.backoff = pp.Blocked, backoff{}
+			}
 		}
 	}
 	return plans
@@ -63,7 +66,8 @@ func withPodName(pl *podNetns, err error) error {
 // that are not enrolled any more it removes rules and sets. The error wraps
 // ErrPartial when it is about pods that can't be redirected while others are, or
 // are only missing something of their own; it is ErrDisengaged when Disengage was
-// called after Apply began.
+// called after Apply began. A pod that failed is tried again ever more rarely, and
+// an Apply that has taken long leaves pods to the next: see Pending.
 func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	p.long.Lock()
 	defer p.long.Unlock()
@@ -75,9 +79,15 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	ticket := p.group.Ticket()
 	p.sweep(ctx)
 	plans := p.podPlans(desired)
+	enough := p.now().Add(applyBudget)
 	err := p.each(ctx, p.list(), func(ctx context.Context, pl *podNetns) error {
+		if before, ok := p.waits(pl); ok {
+			return withPodName(pl, before)
+		}
 		var err error
-		if wanted := plans[pl.UID]; wanted != nil {
+		if p.now().After(enough) && !(plans[pl.UID] != nil && pl.applier.Holds(plans[pl.UID], ticket)) {
+			err = errLater
+		} else if wanted := plans[pl.UID]; wanted != nil {
 			err = p.applyPod(ctx, pl, wanted, ticket)
 		} else {
 			err = p.unenrol(ctx, pl)
@@ -90,6 +100,13 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 		return withPodName(pl, err)
 	})
 	return p.result(ctx, ticket, err)
+}
+
+// waits says whether a pod that failed is not to be tried yet, and how it failed.
+func (p *Pods) waits(pl *podNetns) (error, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pl.err, pl.err != nil && !pl.backoff.due(p.now())
 }
 
 // result is what Apply returns.
@@ -108,8 +125,8 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 		own = own && isPodFault(pl.err)
 	}
 	for _, missing := range p.missing {
-		own = own && isPodFault(missing)
-		err = errors.Join(err, missing)
+		own = own && isPodFault(missing.err)
+		err = errors.Join(err, missing.err)
 	}
 	if err != nil && !redirecting && !own {
 		return err
@@ -146,10 +163,10 @@ func (p *Pods) tryPod(ctx context.Context, pl *podNetns, desired *plan.Plan, tic
 		return err
 	}
 	if !pl.applier.EngagedSince(ticket) {
+		if pl.blocked != "" {
+			return fmt.Errorf("%w: %s", ErrNoListener, pl.blocked)
+		}
 		if err := p.ask(ctx, pl.ns, pl.listener(p.cfg.Ports.HTTP)); err != nil {
-			if errors.Is(err, ErrNoListener) {
-				return err
-			}
 			return fmt.Errorf("%w: %w", ErrUnanswered, err)
 		}
 	}

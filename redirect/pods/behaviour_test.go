@@ -132,6 +132,7 @@ func TestBehaviour(t *testing.T) {
 			for _, b := range s.kernels {
 				b.Hook = nil
 			}
+			s.pass(firstPause)
 			s.must(s.round(n))
 			s.holds("nodevoy-pods4", "10.1.0.2", "10.1.0.3")
 		},

@@ -62,13 +62,29 @@ func (p *Pods) Engaged() bool {
 	return p.engaged
 }
 
-// Pending says whether an enrolled pod is not redirected as it should be, so that
-// another Apply is worth a try. A pod that isn't found is not meant: see Relocate.
+// Pending says whether an enrolled pod is not redirected as it should be and due to
+// be tried again, so that another Apply is worth a try. A pod that isn't found is
+// not meant: see LookDue.
 func (p *Pods) Pending() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.now()
 	for _, pl := range p.located {
-		if pl.enrolled && (pl.err != nil || !pl.applier.Engaged()) || !pl.enrolled && !pl.drained {
+		lacks := pl.enrolled && (pl.err != nil || !pl.applier.Engaged()) || !pl.enrolled && !pl.drained
+		if lacks && pl.backoff.due(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// LookDue says whether a pod that was not found is due to be looked for again.
+func (p *Pods) LookDue() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	for _, m := range p.missing {
+		if m.backoff.due(now) {
 			return true
 		}
 	}
@@ -89,9 +105,8 @@ func (p *Pods) Ask(ctx context.Context) error {
 		if err == nil {
 			return p.disengageFailed(failed)
 		}
-		// A pod that is going takes its listener along, and in one where Envoy
-		// can't listen it is not Envoy that fails.
-		if !errors.Is(err, ErrNoListener) && at.ns.Check(at.ips) == nil {
+		// A pod that is going takes its listener along.
+		if at.ns.Check(at.ips) == nil {
 			at.err = fmt.Errorf("%w: %w", ErrUnanswered, err)
 			failed = append(failed, at)
 		}
@@ -122,6 +137,8 @@ func (p *Pods) candidates() []candidate {
 		pl := places[(i+p.asked)%len(places)]
 		at := candidate{podNetns: pl, listener: pl.listener(p.cfg.Ports.HTTP), ips: pl.ips}
 		switch {
+		case pl.blocked != "":
+			// Where Envoy can't listen it is not Envoy that fails.
 		case pl.applier.Engaged():
 			redirected = append(redirected, at)
 		case pl.enrolled:

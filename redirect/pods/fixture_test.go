@@ -147,6 +147,9 @@ func (s *fakeSpace) Close() error {
 	return nil
 }
 
+// pass lets the pause after a first failure pass.
+func (f *fixture) pass() { f.change(func() { f.now = f.now.Add(firstPause) }) }
+
 // change does something to the node as others would.
 func (f *fixture) change(fn func()) {
 	f.mu.Lock()
@@ -185,7 +188,10 @@ func (f *fixture) pods() *Pods {
 		f.asks = append(f.asks, ns.Path()+" "+at.String())
 		return f.unanswered[ns.Path()]
 	}
-	return newWith(f.cfg, f, open, ask, zap.NewNop())
+	return &Pods{
+		cfg: f.cfg, finder: f, open: open, ask: ask, now: func() time.Time { return f.now }, log: zap.NewNop(), group: &apply.Group{},
+		located: map[string]*podNetns{}, missing: map[string]*missingPod{},
+	}
 }
 
 // applied is a Pods that has applied the plan of a node.

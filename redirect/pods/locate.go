@@ -70,10 +70,19 @@ func (p *Pods) locate(desired *plan.Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// A pod that is no longer enrolled may be gone.
-	p.missing = map[string]error{}
+	before := p.missing
+	p.missing = map[string]*missingPod{}
 	for _, pp := range desired.Pods {
 		if err := missing[pp.UID]; err != nil {
-			p.missing[pp.UID] = err
+			m := &missingPod{}
+			if before[pp.UID] != nil {
+				m = before[pp.UID]
+			}
+			m.err = err
+			if m.backoff.due(p.now()) {
+				m.backoff.failed(p.now(), firstLook)
+			}
+			p.missing[pp.UID] = m
 		}
 	}
 }
@@ -132,8 +141,14 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 		// It is no longer enrolled: its listeners stay as they are.
 		return nil
 	}
+	if !pl.enrolled {
+		pl.backoff = backoff{}
+	}
 	pl.enrolled, pl.present = true, held
 	now := pp.ForAddresses(held)
+	if !slices.Equal(pl.ips, now.IPs) {
+		pl.backoff = backoff{}
+	}
 	pl.ips, pl.missingIPs = now.IPs, nil
 	if len(now.IPs) < len(pp.IPs) {
 		lacking := slices.DeleteFunc(slices.Clone(pp.IPs), func(ip netip.Addr) bool { return slices.Contains(held, ip) })

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -26,10 +27,12 @@ var (
 	// ErrPartial says that some pods are not redirected, for reasons of their
 	// own that Report tells, and that all others are.
 	ErrPartial = errors.New("not every pod is redirected")
+	// errLater says that other pods used up the time of an Apply.
+	errLater = errors.New("not applied yet: other pods took too long")
 	// ErrUnanswered says that Envoy doesn't answer in a pod.
 	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
 	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
-	// pod's own. It is for those who ask.
+	// pod's own: the plan blocks the pod.
 	ErrNoListener = errors.New("no listener of Envoy's in the pod")
 )
 
@@ -52,6 +55,7 @@ type Pods struct {
 	finder finder
 	open   func(namespace) (apply.Kernel, error)
 	ask    func(context.Context, namespace, netip.AddrPort) error
+	now    func() time.Time
 	log    *zap.Logger
 	group  *apply.Group
 
@@ -66,7 +70,7 @@ type Pods struct {
 	// single message to the kernel at most.
 	mu      sync.Mutex
 	located map[string]*podNetns
-	missing map[string]error
+	missing map[string]*missingPod
 	// engaged is set when an Apply has come to its end since the last Disengage.
 	engaged bool
 	// asked counts calls of Ask.
@@ -84,9 +88,19 @@ type podNetns struct {
 	// enrolled is unset for a pod that runs but is no longer enrolled; drained is
 	// set when nothing of ours is left in it but the drain chain.
 	enrolled, drained bool
+	// blocked is why the plan says that it must not be engaged.
+	blocked string
 	// err is why it is not redirecting, or not all of it; missingIPs says which
 	// addresses of the pod are not on a link.
 	err, missingIPs error
+	// backoff says when a pod with an err is tried again.
+	backoff backoff
+}
+
+// missingPod is an enrolled pod whose network namespace is not found.
+type missingPod struct {
+	err     error
+	backoff backoff
 }
 
 // New makes a Pods that finds namespaces by finder, which stays the caller's
@@ -94,6 +108,7 @@ type podNetns struct {
 // and says what is wrong with it. Nothing is looked for yet. The iptables backend
 // of cfg may be undecided as long as nothing is applied.
 func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Space, netip.AddrPort) error, log *zap.Logger) (*Pods, error) {
+
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -102,13 +117,14 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Spac
 	if err != nil {
 		return nil, err
 	}
-	return newWith(cfg, netnsFinder{f}, podKernels{tables}.open, func(ctx context.Context, ns namespace, at netip.AddrPort) error {
-		return ask(ctx, ns.(*netns.Space), at)
-	}, log), nil
-}
-
-func newWith(cfg plan.Config, f finder, open func(namespace) (apply.Kernel, error), ask func(context.Context, namespace, netip.AddrPort) error, log *zap.Logger) *Pods {
-	return &Pods{cfg: cfg, finder: f, open: open, ask: ask, log: log, group: &apply.Group{}, located: map[string]*podNetns{}, missing: map[string]error{}}
+	return &Pods{
+		cfg: cfg, finder: netnsFinder{f}, open: podKernels{tables}.open, log: log, group: &apply.Group{},
+		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
+		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
+			return ask(ctx, ns.(*netns.Space), at)
+		},
+		located: map[string]*podNetns{}, missing: map[string]*missingPod{},
+	}, nil
 }
 
 // Close closes what Pods opened, except the namespaces: they are the finder's.
@@ -165,8 +181,8 @@ func (p *Pods) Report() map[string]State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	report := map[string]State{}
-	for uid, err := range p.missing {
-		report[uid] = State{Reason: err.Error()}
+	for uid, m := range p.missing {
+		report[uid] = State{Reason: m.err.Error()}
 	}
 	for uid, pl := range p.located {
 		s := State{Netns: pl.Netns, Redirecting: pl.applier.Engaged()}
@@ -180,7 +196,7 @@ func (p *Pods) Report() map[string]State {
 		case pl.missingIPs != nil:
 			s.Reason = pl.missingIPs.Error()
 		case p.missing[uid] != nil:
-			s.Reason = p.missing[uid].Error()
+			s.Reason = p.missing[uid].err.Error()
 		}
 		report[uid] = s
 	}
@@ -202,12 +218,12 @@ func (p *Pods) Forget() {
 // parallel is how many pods are worked on at a time.
 const parallel = 4
 
-// each works on several pods at a time, those that did not fail before first, and
-// joins what went wrong.
+// each works on several pods at a time, those first that failed least, and joins
+// what went wrong.
 func (p *Pods) each(ctx context.Context, places []*podNetns, work func(context.Context, *podNetns) error) error {
 	p.mu.Lock()
 	places = slices.Clone(places)
-	slices.SortStableFunc(places, func(x, y *podNetns) int { return cmp.Compare(failedBefore(x), failedBefore(y)) })
+	slices.SortStableFunc(places, func(x, y *podNetns) int { return cmp.Compare(x.backoff.pause, y.backoff.pause) })
 	p.mu.Unlock()
 	errs := make([]error, len(places))
 	var g errgroup.Group
@@ -222,18 +238,15 @@ func (p *Pods) each(ctx context.Context, places []*podNetns, work func(context.C
 	return errors.Join(errs...)
 }
 
-func failedBefore(pl *podNetns) int {
-	if pl.err != nil {
-		return 1
-	}
-	return 0
-}
-
-// note records what became of a pod.
+// note records what became of a pod, and when it is to be tried again.
 func (p *Pods) note(pl *podNetns, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl.err = err
+	if pl.err = err; err == nil {
+		pl.backoff = backoff{}
+	} else if !errors.Is(err, errLater) {
+		pl.backoff.failed(p.now(), firstPause)
+	}
 }
 
 // listener is where Envoy answers in a pod, on the listener of this port.

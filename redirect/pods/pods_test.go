@@ -201,6 +201,10 @@ func TestPodsPartial(t *testing.T) {
 			if changed := p.Relocate(t.Context(), f.plan(n)); changed != (what == "no namespace") {
 				t.Errorf("Relocate says changed: %v", changed)
 			}
+			if p.Pending() && what != "no namespace" {
+				t.Error("pending without a pause")
+			}
+			f.pass()
 			if !p.Pending() {
 				t.Error("not pending")
 			}

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -35,6 +36,11 @@ type ListenerKey struct {
 // Any says whether anything is refused.
 func (r Refused) Any() bool {
 	return len(r.Frontends)+len(r.Pods)+len(r.Listeners) > 0 || r.Routes != ""
+}
+
+// Equal says whether the same is refused, for the same reasons.
+func (r Refused) Equal(o Refused) bool {
+	return r.Routes == o.Routes && maps.Equal(r.Frontends, o.Frontends) && maps.Equal(r.Pods, o.Pods) && maps.Equal(r.Listeners, o.Listeners)
 }
 
 // Frontend is the reason why Envoy can't serve a frontend, whichever pod calls

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pods
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/redirecttest"
+)
+
+// TestBackOff: a pod that can't be redirected is tried ever more rarely, at least
+// once a minute, and at once when it changes.
+func TestBackOff(t *testing.T) {
+	f, n, spaces := three(t)
+	tries := 0
+	spaces[1].Hook = func(*iptables.Fake, string) error { tries++; return redirecttest.ErrRefused }
+	p := f.pods()
+	if err := f.round(p, n); !errors.Is(err, ErrPartial) {
+		t.Fatal(err)
+	}
+	tick := func(seconds int) (tried int) {
+		before := tries
+		for range seconds {
+			f.change(func() { f.now = f.now.Add(time.Second) })
+			f.must(p.Refresh(t.Context()))
+			if p.Pending() {
+				if err := p.Apply(t.Context(), f.plan(n)); !errors.Is(err, ErrPartial) || !strings.Contains(err.Error(), "a/10.1.0.3") {
+					t.Fatalf("Apply: %v", err)
+				}
+			}
+		}
+		return tries - before
+	}
+	if got := tick(60); got < 5 || got > 6 {
+		t.Errorf("%d tries in the first minute, want 1, 2, 4, 8, 16 and 32 s apart", got)
+	}
+	if got := tick(600); got < 9 || got > 11 {
+		t.Errorf("%d tries in ten minutes, want one a minute", got)
+	}
+	n.Pods[1].Enrolled = false
+	f.must(errors.Join(p.Prepare(t.Context(), f.plan(n)), p.Withdraw(t.Context(), f.plan(n))))
+	n.Pods[1].Enrolled = true
+	before := tries
+	if err := f.round(p, n); !errors.Is(err, ErrPartial) || tries == before {
+		t.Errorf("enrolled anew: %v, tried %d times", err, tries-before)
+	}
+}
+
+// TestSlowPodsLeaveTime: pods that take long don't keep the agent's loop from
+// renewing the switch of the others, nor other pods from being redirected.
+func TestSlowPodsLeaveTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		n := redirecttest.Node(t, []string{"http 10.96.0.1:80"})
+		for i := range 20 {
+			s := f.add(fmt.Sprintf("10.1.0.%d", 2+i))
+			s.Hook = func(*iptables.Fake, string) error {
+				<-time.After(applyBudget - time.Second)
+				return redirecttest.ErrRefused
+			}
+			n.Pods = append(n.Pods, redirecttest.Node(t, nil, fmt.Sprintf("10.1.0.%d", 2+i)).Pods...)
+		}
+		quick := f.add("10.2.0.1")
+		n.Pods = append(n.Pods, redirecttest.Node(t, nil, "10.2.0.1").Pods...)
+		p := f.pods()
+		p.now = time.Now
+		err := f.round(p, n)
+		applies := 0
+		for start := time.Now(); !quick.Sets.Exists("nodevoy-pods4"); applies++ {
+			if took := time.Since(start); took > 3*applyBudget {
+				t.Errorf("one Apply took %s", took)
+			}
+			if !errors.Is(err, errLater) || !p.Pending() || applies > 20 {
+				t.Fatalf("error %v, pending %v, after %d", err, p.Pending(), applies)
+			}
+			start = time.Now()
+			err = p.Apply(t.Context(), f.plan(n))
+		}
+		quick.Holds("nodevoy-pods4", "10.2.0.1")
+		for range 5 {
+			start := time.Now()
+			if err := p.Apply(t.Context(), f.plan(n)); !errors.Is(err, ErrPartial) {
+				t.Error(err)
+			}
+			if took := time.Since(start); took > 3*applyBudget {
+				t.Errorf("one Apply took %s", took)
+			}
+		}
+		quick.Holds("nodevoy-pods4", "10.2.0.1")
+	})
+}
+
+// TestMissingPodIsLookedForRarely: often at first, then with the rest of the node.
+func TestMissingPodIsLookedForRarely(t *testing.T) {
+	f, n, spaces := three(t)
+	spaces[1].gone = true
+	p := f.pods()
+	if err := f.round(p, n); !errors.Is(err, ErrPartial) {
+		t.Fatal(err)
+	}
+	looks := 0
+	for range 600 {
+		f.change(func() { f.now = f.now.Add(firstLook) })
+		if p.LookDue() {
+			looks++
+			p.Relocate(t.Context(), f.plan(n))
+		}
+	}
+	if looks < 8 || looks > 10 {
+		t.Errorf("%d looks in two minutes, want 0.2, 0.4, 0.8 … 60 s apart", looks)
+	}
+	f.change(func() { spaces[1].gone = false })
+	if !p.Relocate(t.Context(), f.plan(n)) || p.LookDue() {
+		t.Error("not found once it is there, or still looked for")
+	}
+}

@@ -230,7 +230,7 @@ func TestPodOwnRules(t *testing.T) {
 			for _, c := range tc.unmake {
 				w.enrolled.Run(w.Node, c)
 			}
-			w.must(w.pods.Apply(t.Context(), w.plan))
+			space.Until(t, limit, "the pod to be tried again", func() error { return w.pods.Apply(t.Context(), w.plan) })
 			w.checkPods("")
 			// Later, too.
 			for _, c := range tc.make {

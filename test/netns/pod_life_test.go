@@ -4,7 +4,9 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +136,20 @@ func TestPodAddressMoves(t *testing.T) {
 		}
 	}
 	w.envoyIn(w.stranger, family.All()...)
-	// Not at once: who has lost his namespace may be about to be deleted.
+	// The namespace is another live pod's, which took the address.
+	space.Until(t, limit+10*time.Second, "the address to be another pod's", func() error {
+		w.pods.Relocate(t.Context(), w.plan)
+		if err := w.pods.Apply(t.Context(), w.plan); !errors.Is(err, netns.ErrAmbiguous) {
+			return fmt.Errorf("apply: %w, want ErrAmbiguous", err)
+		}
+		return nil
+	})
+	if targets := w.pods.Targets(); len(targets) > 0 {
+		t.Errorf("Envoy is to listen in %v", targets)
+	}
+	w.node.Pods = slices.DeleteFunc(w.node.Pods, func(p model.Pod) bool { return !p.Enrolled })
+	w.plan = plan.Compile(w.node, w.cfg)
+	// Not at once: a pod that has lost its namespace may be about to be deleted.
 	space.Until(t, limit+10*time.Second, "the pod to be found", func() error {
 		w.pods.Relocate(t.Context(), w.plan)
 		return w.pods.Apply(t.Context(), w.plan)

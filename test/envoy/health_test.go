@@ -50,6 +50,8 @@ func TestHealth(t *testing.T) {
 	if err := r.envoy.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	// The signal is on its way to each thread when the call returns.
+	eventually(t, 5*time.Second, r.stopped)
 	if err := r.health(); err == nil || !strings.Contains(err.Error(), "no answer from ") {
 		t.Errorf("while it is stopped: got error %v", err)
 	}
@@ -57,6 +59,25 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 10*time.Second, r.health)
+}
+
+// stopped says which of Envoy's threads still runs; nil for none.
+func (r *rig) stopped() error {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.envoy.Process.Pid))
+	if err != nil {
+		return err
+	}
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		// The state follows the name, which is in parentheses (proc_pid_stat(5)).
+		if _, rest, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(rest, "T") {
+			return fmt.Errorf("not stopped: %s", text)
+		}
+	}
+	return nil
 }
 
 // TestHealthBeforeTheAgent: an Envoy that never heard of an agent is healthy

@@ -244,8 +244,8 @@ func TestPodsOutliveAgentAndEnvoy(t *testing.T) {
 		return nil
 	})
 	b.ok(speak(open, b.v4))
-	if n := r.stat("listener_manager.listener_added"); n != 6 {
-		t.Errorf("%d listeners were added, want 6, once", n)
+	if n := r.stat("listener_manager.listener_added"); n != 7 {
+		t.Errorf("%d listeners were added, want 6 and that for health checks, once", n)
 	}
 	if n := r.stat("listener_manager.listener_modified"); n != 0 {
 		t.Errorf("%d listeners were modified", n)

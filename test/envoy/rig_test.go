@@ -96,7 +96,11 @@ func newRig(t *testing.T, node *model.Node) *rig {
 // newRigWith is newRig with something changed.
 func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 	t.Helper()
-	dir := t.TempDir()
+	// /run is the test's own; t.TempDir's name may be too long for a socket.
+	dir, err := os.MkdirTemp("/run", "envoy-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers}
 	if with.pods != nil {
 		inPods(&r.cfg)

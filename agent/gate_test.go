@@ -23,7 +23,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 		"its listener": {Listeners: map[server.ListenerKey]string{{Class: model.ClassHTTP}: "listener http-v4: cannot bind"}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			onPreparedBench(t, func(b *bench) { b.inputs = twoServices() }, func(t *testing.T, b *bench) {
+			withPreparedFixture(t, func(b *fixture) { b.inputs = twoServices() }, func(t *testing.T, b *fixture) {
 				b.redirecting(t)
 				redirects := func(addr netip.AddrPort) bool {
 					for _, set := range b.plan.Families[0].Frontends {

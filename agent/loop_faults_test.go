@@ -24,14 +24,14 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // probeSays sets what Envoy's listener answers from now on.
-func (b *bench) probeSays(err error) {
+func (b *fixture) probeSays(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probeErr = err
 }
 
 // applySays sets what becomes of applying from now on.
-func (b *bench) applySays(err error) {
+func (b *fixture) applySays(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.applyErr = err
@@ -39,14 +39,14 @@ func (b *bench) applySays(err error) {
 
 // slowly makes Envoy take this long for each answer. What is published while it
 // is busy is sent after that.
-func (b *bench) slowly(latency time.Duration) {
+func (b *fixture) slowly(latency time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.latency = latency
 }
 
 // send is a publication on its way to a slow Envoy. The caller holds the lock.
-func (b *bench) send() {
+func (b *fixture) send() {
 	if b.latency == 0 {
 		return
 	}
@@ -59,7 +59,7 @@ func (b *bench) send() {
 	time.AfterFunc(b.latency, b.answered)
 }
 
-func (b *bench) answered() {
+func (b *fixture) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy = false
@@ -78,7 +78,7 @@ func (b *bench) answered() {
 // TestBadAnswerAtRenewal: the switch must not run out because each time it was
 // to be renewed one request had just got lost.
 func TestBadAnswerAtRenewal(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		renewals := 0
 		for range 60 {
@@ -102,7 +102,7 @@ func TestBadAnswerAtRenewal(t *testing.T) {
 // TestEndOfStreamIsCounted: Envoy's end stops redirection past the loop, and is
 // told and counted all the same; so is the return.
 func TestEndOfStreamIsCounted(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.loop.envoyGone()
 		b.set(server.Status{})
@@ -129,7 +129,7 @@ func TestEndOfStreamIsCounted(t *testing.T) {
 // TestConstantChangeIsApplied: where each change is published before Envoy has
 // answered the one before, what is new still gets into the kernel.
 func TestConstantChangeIsApplied(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.slowly(60 * time.Millisecond)
 		for range 100 {
@@ -154,7 +154,7 @@ func TestConstantChangeIsApplied(t *testing.T) {
 // TestSilentEnvoyHoldsChangesBriefly: an Envoy that does not answer holds up
 // nobody's removal for long.
 func TestSilentEnvoyHoldsChangesBriefly(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.slowly(time.Hour)
 		b.change()
@@ -170,7 +170,7 @@ func TestSilentEnvoyHoldsChangesBriefly(t *testing.T) {
 
 // TestFailedApplyIsNotTriedAtEveryEvent: each try may start programs.
 func TestFailedApplyIsNotTriedAtEveryEvent(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.applySays(errors.New("no room"))
 		b.change()
@@ -192,7 +192,7 @@ func TestFailedApplyIsNotTriedAtEveryEvent(t *testing.T) {
 // TestOneFamilyUnreadable: what is found in one family is mended while the
 // other can't be read, which is told once.
 func TestOneFamilyUnreadable(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.mu.Lock()
 		b.drift = []apply.Drift{{Kind: apply.DriftJump, Name: "IPv4 nat PREROUTING"}}
@@ -211,7 +211,7 @@ func TestOneFamilyUnreadable(t *testing.T) {
 // TestSupersededStandsBy: for as long as a newer agent works this one is ready
 // and not stuck, whatever changes; when that one is gone it takes back.
 func TestSupersededStandsBy(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.mu.Lock()
 		b.applyErr, b.engaged = handover.ErrSuperseded, false
@@ -233,7 +233,7 @@ func TestSupersededStandsBy(t *testing.T) {
 // TestDrainingEnvoyIsResumed: what an earlier agent told Envoy is taken back
 // before anything is redirected to it.
 func TestDrainingEnvoyIsResumed(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		resumed := 0
 		b.loop.resume = func(context.Context) error {
 			resumed++
@@ -259,7 +259,7 @@ func TestDeafEnvoyIsNoReasonToRestart(t *testing.T) {
 		"has no working probe": {Connected: true, ListenersAcked: true, Settled: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBench(t, func(t *testing.T, b *bench) {
+			withFixture(t, func(t *testing.T, b *fixture) {
 				b.redirecting(t)
 				if name == "has no working probe" {
 					b.probeSays(errors.New("no answer"))
@@ -322,7 +322,7 @@ func TestPendingIsComputedWhenScraped(t *testing.T) {
 }
 
 func TestSupersededIsNoFault(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.applyErr = handover.ErrSuperseded
 		b.change()
 		b.connect()

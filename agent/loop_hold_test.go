@@ -17,7 +17,7 @@ import (
 // TestRemovalIsHeldBack: while the kernel may redirect to a Service that is gone,
 // Envoy serves it; what is new it is given at once.
 func TestRemovalIsHeldBack(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		old, added := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddrPort("10.96.0.11:80")
 		serves := func(addr netip.AddrPort) bool {
@@ -61,7 +61,7 @@ func TestRemovalIsHeldBack(t *testing.T) {
 func TestOtherModeHoldsUpEnvoy(t *testing.T) {
 	for name, mended := range map[string]bool{"stopped at last": true, "never stopped": false} {
 		t.Run(name, func(t *testing.T) {
-			onPreparedBench(t, func(b *bench) { b.prepareErr = fmt.Errorf("%w: busy", handover.ErrOtherMode) }, func(t *testing.T, b *bench) {
+			withPreparedFixture(t, func(b *fixture) { b.prepareErr = fmt.Errorf("%w: busy", handover.ErrOtherMode) }, func(t *testing.T, b *fixture) {
 				b.change()
 				b.connect()
 				pass(b.loop.cfg.Redirect.Timeout - 2*time.Second)

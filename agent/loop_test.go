@@ -29,9 +29,9 @@ import (
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
-// bench is the loop between a source, an Envoy and a kernel that the test
+// fixture is the loop between a source, an Envoy and a kernel that the test
 // moves. Its diary holds what the loop did, in order.
-type bench struct {
+type fixture struct {
 	mu       sync.Mutex
 	diary    []string
 	inputs   model.Inputs
@@ -57,14 +57,14 @@ type bench struct {
 	busy, more bool
 }
 
-func (b *bench) note(s string) {
+func (b *fixture) note(s string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.diary = append(b.diary, s)
 }
 
 // took returns the diary so far and starts a new one.
-func (b *bench) took() []string {
+func (b *fixture) took() []string {
 	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,7 +73,7 @@ func (b *bench) took() []string {
 	return d
 }
 
-type fakeSource struct{ *bench }
+type fakeSource struct{ *fixture }
 
 func (s fakeSource) Changed() <-chan struct{}  { return s.changed }
 func (s fakeSource) Problems() []model.Problem { return nil }
@@ -83,7 +83,7 @@ func (s fakeSource) Inputs() model.Inputs {
 	return s.inputs
 }
 
-type fakeEnvoy struct{ *bench }
+type fakeEnvoy struct{ *fixture }
 
 func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
 func (e fakeEnvoy) Publish(n *model.Node, places []model.PodTarget) {
@@ -102,7 +102,7 @@ func (e fakeEnvoy) Status() server.Status {
 
 func (fakeEnvoy) InUse() []netip.AddrPort { return nil }
 
-type fakeKernel struct{ *bench }
+type fakeKernel struct{ *fixture }
 
 func (k fakeKernel) Prepare(context.Context, *plan.Plan) error {
 	k.note("prepare")
@@ -187,18 +187,18 @@ func oneService() model.Inputs {
 	}
 }
 
-// onBench runs f beside a running loop, in a bubble of its own time.
-func onBench(t *testing.T, f func(t *testing.T, b *bench)) {
+// withFixture runs f beside a running loop, in a bubble of its own time.
+func withFixture(t *testing.T, f func(t *testing.T, b *fixture)) {
 	t.Helper()
-	onPreparedBench(t, func(*bench) {}, f)
+	withPreparedFixture(t, func(*fixture) {}, f)
 }
 
-// onPreparedBench is onBench with a loop that is changed before it starts.
-func onPreparedBench(t *testing.T, prepare func(*bench), f func(t *testing.T, b *bench)) {
+// withPreparedFixture is withFixture with a loop that is changed before it starts.
+func withPreparedFixture(t *testing.T, prepare func(*fixture), f func(t *testing.T, b *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
-		b := &bench{logs: logs, changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
+		b := &fixture{logs: logs, changed: make(chan struct{}, 1), envoy: make(chan struct{}, 1), inputs: oneService()}
 		cfg := DefaultConfig()
 		cfg.NodeName = "node-a"
 		b.loop = &loop{
@@ -230,10 +230,10 @@ func onPreparedBench(t *testing.T, prepare func(*bench), f func(t *testing.T, b 
 // pass lets time pass, in the bubble's own.
 func pass(d time.Duration) { time.Sleep(d) }
 
-func (b *bench) change() { b.changed <- struct{}{} }
+func (b *fixture) change() { b.changed <- struct{}{} }
 
 // set changes Envoy's status and wakes the loop.
-func (b *bench) set(st server.Status) {
+func (b *fixture) set(st server.Status) {
 	b.mu.Lock()
 	b.status = st
 	b.mu.Unlock()
@@ -241,14 +241,14 @@ func (b *bench) set(st server.Status) {
 }
 
 // connect is an Envoy that has accepted everything.
-func (b *bench) connect() {
+func (b *fixture) connect() {
 	b.set(server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true})
 }
 
-func (b *bench) state() *State { synctest.Wait(); return b.loop.state.Load() }
+func (b *fixture) state() *State { synctest.Wait(); return b.loop.state.Load() }
 
 // redirecting brings the loop to where it redirects.
-func (b *bench) redirecting(t *testing.T) {
+func (b *fixture) redirecting(t *testing.T) {
 	t.Helper()
 	b.change()
 	b.connect()
@@ -260,7 +260,7 @@ func (b *bench) redirecting(t *testing.T) {
 }
 
 func TestOrderOfARound(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.change()
 		time.Sleep(time.Second / 2)
 		want := []string{"prepare", "withdraw", "publish"}
@@ -284,7 +284,7 @@ func TestOrderOfARound(t *testing.T) {
 }
 
 func TestChangesShareARound(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		for range 5 {
 			b.change()
@@ -303,7 +303,7 @@ func TestNothingIsAppliedBeforeEnvoyAnswered(t *testing.T) {
 		"responses unanswered":   {Connected: true, ListenersAcked: true, Pending: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBench(t, func(t *testing.T, b *bench) {
+			withFixture(t, func(t *testing.T, b *fixture) {
 				b.change()
 				b.set(st)
 				time.Sleep(5 * time.Second)
@@ -316,7 +316,7 @@ func TestNothingIsAppliedBeforeEnvoyAnswered(t *testing.T) {
 }
 
 func TestDeafListenerEndsRedirection(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.mu.Lock()
 		b.probeErr = errors.New("no answer")
@@ -345,7 +345,7 @@ func TestDeafListenerEndsRedirection(t *testing.T) {
 }
 
 func TestSwitchIsRenewedOnlyWithProof(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		time.Sleep(31 * time.Second)
 		if n := len(b.took()); n < 3 {
@@ -360,7 +360,7 @@ func TestSwitchIsRenewedOnlyWithProof(t *testing.T) {
 }
 
 func TestDriftIsRepaired(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.mu.Lock()
 		b.drift = []apply.Drift{{Kind: "chain", Name: "NODEVOY-PREROUTING"}}
@@ -376,7 +376,7 @@ func TestDriftIsRepaired(t *testing.T) {
 }
 
 func TestFailedApplyIsTriedAgainAndShown(t *testing.T) {
-	onBench(t, func(t *testing.T, b *bench) {
+	withFixture(t, func(t *testing.T, b *fixture) {
 		b.applyErr = errors.New("no room")
 		b.change()
 		b.connect()

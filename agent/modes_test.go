@@ -20,9 +20,9 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
-// fakeFleet is what is in the pods of a node, whoever put it there. It is the
+// fakePodKernels is what is in the pods of a node, whoever put it there. It is the
 // kernel of every generation in pod mode.
-type fakeFleet struct {
+type fakePodKernels struct {
 	mu sync.Mutex
 	// rules are in the pods, and redirect them. denied is what a look inside
 	// ends with.
@@ -31,40 +31,40 @@ type fakeFleet struct {
 	sweeps             int
 }
 
-func (f *fakeFleet) set(rules, redirecting bool) error {
+func (f *fakePodKernels) set(rules, redirecting bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules, f.redirecting = rules, redirecting
 	return nil
 }
 
-func (f *fakeFleet) has() (rules, redirecting bool) {
+func (f *fakePodKernels) has() (rules, redirecting bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.rules, f.redirecting
 }
 
-func (f *fakeFleet) Prepare(context.Context, *plan.Plan) error  { return nil }
-func (f *fakeFleet) Withdraw(context.Context, *plan.Plan) error { return nil }
-func (f *fakeFleet) Apply(context.Context, *plan.Plan) error    { return f.set(true, true) }
-func (f *fakeFleet) Refresh(context.Context) error              { return nil }
-func (f *fakeFleet) Forget()                                    {}
+func (f *fakePodKernels) Prepare(context.Context, *plan.Plan) error  { return nil }
+func (f *fakePodKernels) Withdraw(context.Context, *plan.Plan) error { return nil }
+func (f *fakePodKernels) Apply(context.Context, *plan.Plan) error    { return f.set(true, true) }
+func (f *fakePodKernels) Refresh(context.Context) error              { return nil }
+func (f *fakePodKernels) Forget()                                    {}
 
-func (f *fakeFleet) Disengage() error {
+func (f *fakePodKernels) Disengage() error {
 	rules, _ := f.has()
 	return f.set(rules, false)
 }
 
-func (f *fakeFleet) Drift(context.Context, *plan.Plan) ([]apply.Drift, error) {
+func (f *fakePodKernels) Drift(context.Context, *plan.Plan) ([]apply.Drift, error) {
 	return nil, nil
 }
 
-func (f *fakeFleet) Engaged() bool {
+func (f *fakePodKernels) Engaged() bool {
 	_, redirecting := f.has()
 	return redirecting
 }
 
-func (f *fakeFleet) Cleanup(context.Context) error {
+func (f *fakePodKernels) Cleanup(context.Context) error {
 	f.mu.Lock()
 	f.sweeps++
 	denied := f.denied
@@ -75,8 +75,8 @@ func (f *fakeFleet) Cleanup(context.Context) error {
 	return f.set(false, false)
 }
 
-// inMode starts a generation on the machine, whose pods are the fleet.
-func (m *machine) inMode(t *testing.T, mode plan.Mode, fleet *fakeFleet, log *zap.Logger) *Agent {
+// inMode starts a generation on the machine, with these kernels of its pods.
+func (m *machine) inMode(t *testing.T, mode plan.Mode, podKernels *fakePodKernels, log *zap.Logger) *Agent {
 	t.Helper()
 	lease, err := handover.Acquire(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
 	if err != nil {
@@ -85,9 +85,9 @@ func (m *machine) inMode(t *testing.T, mode plan.Mode, fleet *fakeFleet, log *za
 	host := func() *apply.Applier { return apply.NewWith(m.cfg, m.kernel, zap.NewNop()) }
 	a := &Agent{state: &atomic.Pointer[State]{}, cfg: DefaultConfig(), log: zap.NewNop(), envoy: envoyadmin.New("/nonexistent")}
 	a.cfg.CleanupOnExit = true
-	other, kernel := handover.OtherMode{Stop: fleet.Cleanup, Clean: fleet.Cleanup}, handover.Kernel(host())
+	other, kernel := handover.OtherMode{Stop: podKernels.Cleanup, Clean: podKernels.Cleanup}, handover.Kernel(host())
 	if mode == plan.PodMode {
-		kernel = fleet
+		kernel = podKernels
 		other = handover.OtherMode{
 			Always: true,
 			Stop:   func(context.Context) error { return host().Disengage() },
@@ -127,10 +127,10 @@ func crash(t *testing.T, a *Agent) {
 // keeps what connections to the older Envoy need until that generation ends,
 // which removes it, and nothing of the newer one's.
 func TestPodModeTakesOverFromHostMode(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	older := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	if err := newer.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) == 0 {
 		t.Fatalf("the older one is stopped before the newer one redirects: %v", err)
 	}
@@ -142,30 +142,30 @@ func TestPodModeTakesOverFromHostMode(t *testing.T) {
 		t.Error("the older one goes on")
 	}
 	end(t, older)
-	if rules, redirecting := fleet.has(); !m.clean(t) || !rules || !redirecting {
+	if rules, redirecting := podKernels.has(); !m.clean(t) || !rules || !redirecting {
 		t.Errorf("after the older one the host is clean: %v, pods have rules: %v, redirected: %v", m.clean(t), rules, redirecting)
 	}
 	end(t, newer)
-	if rules, _ := fleet.has(); rules {
+	if rules, _ := podKernels.has(); rules {
 		t.Error("the newer one leaves rules in pods")
 	}
 }
 
 // TestHostModeTakesOverFromPodMode is the other way about.
 func TestHostModeTakesOverFromPodMode(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	older := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, newer)
-	if _, redirecting := fleet.has(); redirecting || len(m.redirected(t)) == 0 {
+	if _, redirecting := podKernels.has(); redirecting || len(m.redirected(t)) == 0 {
 		t.Errorf("pods are redirected inside: %v, on the host: %v", redirecting, m.redirected(t))
 	}
-	if err := fleet.set(true, true); err != nil { // as if the newer one had not been permitted
+	if err := podKernels.set(true, true); err != nil { // as if the newer one had not been permitted
 		t.Fatal(err)
 	}
 	end(t, older)
-	if rules, _ := fleet.has(); rules || len(m.redirected(t)) == 0 {
+	if rules, _ := podKernels.has(); rules || len(m.redirected(t)) == 0 {
 		t.Errorf("after the older one pods have rules: %v, redirected on the host are %v", rules, m.redirected(t))
 	}
 	end(t, newer)
@@ -177,11 +177,11 @@ func TestHostModeTakesOverFromPodMode(t *testing.T) {
 // TestCrashedAgentOfTheOtherModeIsSweptAfter: all that it left is removed with the
 // first Apply, and its redirection ends before Envoy is told anything.
 func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
-	first := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	first := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, first)
 	crash(t, first)
-	second := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	second := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	if err := second.kernel.Prepare(t.Context(), m.plan()); err != nil || len(m.redirected(t)) > 0 || m.clean(t) {
 		t.Errorf("before the first Apply: error %v, redirected %v, nothing left: %v", err, m.redirected(t), m.clean(t))
 	}
@@ -190,20 +190,20 @@ func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 		t.Error("something is left on the host")
 	}
 	crash(t, second)
-	third := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	third := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, third)
-	if rules, _ := fleet.has(); rules {
+	if rules, _ := podKernels.has(); rules {
 		t.Error("something is left in pods")
 	}
-	swept := fleet.sweeps
+	swept := podKernels.sweeps
 	m.apply(t, third)
-	if fleet.sweeps != swept {
+	if podKernels.sweeps != swept {
 		t.Error("pods are looked into with each Apply")
 	}
 	crash(t, third)
-	fourth := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	fourth := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, fourth)
-	if fleet.sweeps != swept {
+	if podKernels.sweeps != swept {
 		t.Error("pods are looked into after an agent of the same mode")
 	}
 	crash(t, fourth)
@@ -212,10 +212,10 @@ func TestCrashedAgentOfTheOtherModeIsSweptAfter(t *testing.T) {
 // TestOlderOneCrashesWhileSuperseded: what it could not remove itself is removed
 // at a later check.
 func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	older := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
 	m.apply(t, older)
-	newer := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	newer := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	m.apply(t, newer)
 	crash(t, older)
 	if _, err := newer.kernel.Drift(t.Context(), m.plan()); err != nil || !m.clean(t) {
@@ -227,30 +227,30 @@ func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
 // TestSweepThatIsDenied: host mode needs no permission to enter pods. What it
 // can't remove there it says, once, and it tries again now and then.
 func TestSweepThatIsDenied(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
+	m, podKernels := newMachine(t), &fakePodKernels{}
 	core, logs := observer.New(zap.WarnLevel)
-	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	older := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	m.apply(t, older)
 	crash(t, older)
-	newer := m.inMode(t, plan.HostMode, fleet, zap.New(core))
-	fleet.denied = errors.New("not permitted")
+	newer := m.inMode(t, plan.HostMode, podKernels, zap.New(core))
+	podKernels.denied = errors.New("not permitted")
 	synctest.Test(t, func(t *testing.T) {
 		m.apply(t, newer)
 		if newer.kernel.Leftover() == "" || logs.Len() != 1 || len(m.redirected(t)) == 0 {
 			t.Errorf("leftover %q, %d lines of log, redirected %v", newer.kernel.Leftover(), logs.Len(), m.redirected(t))
 		}
-		tries := fleet.sweeps
+		tries := podKernels.sweeps
 		for range 10 {
 			pass(driftInterval)
 			m.apply(t, newer)
 		}
-		if n := fleet.sweeps - tries; n != 0 || logs.Len() != 1 {
+		if n := podKernels.sweeps - tries; n != 0 || logs.Len() != 1 {
 			t.Errorf("%d tries in 20 s, %d lines of log", n, logs.Len())
 		}
-		fleet.denied = nil
+		podKernels.denied = nil
 		pass(handover.SweepInterval)
 		m.apply(t, newer)
-		if rules, _ := fleet.has(); rules || newer.kernel.Leftover() != "" {
+		if rules, _ := podKernels.has(); rules || newer.kernel.Leftover() != "" {
 			t.Errorf("with permission pods have rules: %v, leftover %q", rules, newer.kernel.Leftover())
 		}
 	})
@@ -259,16 +259,16 @@ func TestSweepThatIsDenied(t *testing.T) {
 
 // TestEndBeforeTheSweep: an agent that ends before it has swept does so then.
 func TestEndBeforeTheSweep(t *testing.T) {
-	m, fleet := newMachine(t), &fakeFleet{}
-	older := m.inMode(t, plan.PodMode, fleet, zap.NewNop())
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	older := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
 	m.apply(t, older)
 	crash(t, older)
-	newer := m.inMode(t, plan.HostMode, fleet, zap.NewNop())
-	fleet.denied = errors.New("busy")
+	newer := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
+	podKernels.denied = errors.New("busy")
 	m.apply(t, newer)
-	fleet.denied = nil
+	podKernels.denied = nil
 	end(t, newer)
-	if rules, _ := fleet.has(); rules || !m.clean(t) {
+	if rules, _ := podKernels.has(); rules || !m.clean(t) {
 		t.Errorf("pods have rules: %v, the host is clean: %v", rules, m.clean(t))
 	}
 }

@@ -28,9 +28,9 @@ import (
 // clientUID is that of the pod in oneService, which has none of its own.
 const clientUID = "demo/client"
 
-// fakePods is what becomes of the bench's pod, in pod mode.
+// fakePods is what becomes of the fixture's pod, in pod mode.
 type fakePods struct {
-	*bench
+	*fixture
 	// path is where the pod's namespace is; empty while it is missing. What the
 	// next Relocate finds is in soon.
 	path, soon string
@@ -99,23 +99,23 @@ func counted(diary []string) map[string]int {
 	return n
 }
 
-// onPodBench is onBench in pod mode, with a pod whose namespace is there.
-func onPodBench(t *testing.T, f func(t *testing.T, p *fakePods)) {
+// withPodFixture is withFixture in pod mode, with a pod whose namespace is there.
+func withPodFixture(t *testing.T, f func(t *testing.T, p *fakePods)) {
 	t.Helper()
 	var p *fakePods
-	prepare := func(b *bench) {
-		p = &fakePods{bench: b, path: "/run/netns/a", soon: "/run/netns/a"}
+	prepare := func(b *fixture) {
+		p = &fakePods{fixture: b, path: "/run/netns/a", soon: "/run/netns/a"}
 		b.loop.pods = p
 		b.loop.cfg.Redirect.Mode = plan.PodMode
 		b.loop.cfg = b.loop.cfg.Resolved()
 	}
-	onPreparedBench(t, prepare, func(t *testing.T, _ *bench) { f(t, p) })
+	withPreparedFixture(t, prepare, func(t *testing.T, _ *fixture) { f(t, p) })
 }
 
 // TestPodThatAppearsIsRedirected: a pod whose namespace is found after its IP is
 // known is told to Envoy, and then redirected, within a second.
 func TestPodThatAppearsIsRedirected(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.path, p.soon = "", ""
 		p.redirecting(t)
 		if got := p.places; len(got) > 0 {
@@ -139,7 +139,7 @@ func TestPodThatAppearsIsRedirected(t *testing.T) {
 
 // TestPodsAreLookedForWhileOneLacks: often while one is missing, else now and then.
 func TestPodsAreLookedForWhileOneLacks(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.redirecting(t)
 		looks := func() int {
 			p.mu.Lock()
@@ -166,7 +166,7 @@ func TestPodsAreLookedForWhileOneLacks(t *testing.T) {
 // TestBrokenPodHoldsUpNothing: a pod that can't be redirected is shown, told once
 // and tried again, and the node is ready and goes on as if it weren't there.
 func TestBrokenPodHoldsUpNothing(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.becomes("/run/netns/a", "foreign rules")
 		p.redirecting(t)
 		pass(10 * time.Second)
@@ -210,7 +210,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 // TestRefusedListener: a pod in which Envoy can't listen is blocked, and no other.
 // The server sends the listener again by itself.
 func TestRefusedListener(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.redirecting(t)
 		p.becomes("/run/netns/a", "no answer")
 		st := p.loop.envoy.Status()
@@ -254,7 +254,7 @@ func TestEndingPodIsNoNews(t *testing.T) {
 
 // TestOldEnvoyIsRefused: it would crash when a pod ends.
 func TestOldEnvoyIsRefused(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.change()
 		st := server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, Version: xds.NewVersion(1, 39, 2)}
 		p.set(st)
@@ -276,7 +276,7 @@ func TestOldEnvoyIsRefused(t *testing.T) {
 
 // TestEnvoyGoneAndBack: all pods are released at once, and redirected again.
 func TestEnvoyGoneAndBack(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.redirecting(t)
 		p.loop.envoyGone()
 		p.set(server.Status{})
@@ -309,7 +309,7 @@ func TestDeafPodsEndRedirection(t *testing.T) {
 
 // TestStatusHasNoNulls: lists are lists, also where there is nothing to list.
 func TestStatusHasNoNulls(t *testing.T) {
-	onPodBench(t, func(t *testing.T, p *fakePods) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		for _, s := range []*State{nil, {}, p.state()} {
 			text, err := json.Marshal(s.view(true, health{}))
 			if err != nil || strings.Contains(string(text), "null") {

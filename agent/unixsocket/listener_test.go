@@ -16,16 +16,16 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// world is a listener that is kept, and what it logs.
-type world struct {
+// fixture is a listener that is kept, and what it logs.
+type fixture struct {
 	path string
 	*Listener
 	logs *observer.ObservedLogs
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	w := &world{path: filepath.Join(t.TempDir(), "x.sock")}
+	w := &fixture{path: filepath.Join(t.TempDir(), "x.sock")}
 	l, err := Listen(w.path)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestMadeAnew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			open := dial(t, w.path)
 			answers(t, open)
 			if err := os.Remove(w.path); err != nil {

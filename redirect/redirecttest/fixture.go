@@ -59,12 +59,12 @@ func New(t *testing.T) *Fixture {
 // hooked is a Fake whose writes the fixture is told of first.
 type hooked struct {
 	*iptables.Fake
-	bench *Fixture
+	fixture *Fixture
 }
 
 func (h hooked) Restore(ctx context.Context, text string) error {
-	if h.bench.Hook != nil {
-		if err := h.bench.Hook(h.Fake, text); err != nil {
+	if h.fixture.Hook != nil {
+		if err := h.fixture.Hook(h.Fake, text); err != nil {
 			return err
 		}
 	}

@@ -40,7 +40,7 @@ const (
 // mode. It runs once, with -benchtime 1x.
 func BenchmarkChurn(b *testing.B) {
 	for b.Loop() {
-		w := newWorld(b)
+		w := newFixture(b)
 		proxyNode := must(w.lab.AddNode("node-b"))(b)
 		w.setNamespace(b, "enabled")
 		w.server.Fill(b, manyServices/2, endpointsEach)
@@ -48,7 +48,7 @@ func BenchmarkChurn(b *testing.B) {
 		proxy := w.startKubeProxy(b, proxyNode)
 		until(b, time.Minute, "redirection", w.client.Redirected)
 		until(b, soon, "calls through Envoy", w.answers(web4+":80", true, w.web...))
-		c := &churn{world: w, proxy: proxy, client: w.server.Client(b)}
+		c := &churn{fixture: w, proxy: proxy, client: w.server.Client(b)}
 		c.pause(b, 10*time.Second)
 
 		c.during(b, "create", func() { c.create(b) })
@@ -69,15 +69,15 @@ func BenchmarkChurn(b *testing.B) {
 	}
 }
 
-// churn is a world with a kube-proxy beside.
+// churn is a fixture with a kube-proxy beside.
 type churn struct {
-	*world
+	*fixture
 	proxy  *lab.Process
 	client *kubernetes.Clientset
 }
 
 // startKubeProxy starts the real kube-proxy on a node.
-func (w *world) startKubeProxy(t testing.TB, node *lab.Node) *lab.Process {
+func (w *fixture) startKubeProxy(t testing.TB, node *lab.Node) *lab.Process {
 	t.Helper()
 	mode := cmp.Or(os.Getenv("NODEVOY_KUBE_PROXY_MODE"), "nftables")
 	return run(t, node, "kube-proxy",

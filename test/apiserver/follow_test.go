@@ -18,7 +18,7 @@ const soon = 5 * time.Second
 // TestFollow changes one thing after another in the API server, and sees the
 // kernel's sets and Envoy follow, by what becomes of a pod's calls.
 func TestFollow(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.start(t)
 	targets := []string{web4 + ":80", "[" + web6 + "]:80"}
 
@@ -60,7 +60,7 @@ func TestFollow(t *testing.T) {
 // TestPods sees pods of the node come and go: enrolled by their own label,
 // redirected as soon as they have an address, and not once they are deleted.
 func TestPods(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.start(t)
 	label := func(value string) map[string]string { return map[string]string{"nodevoy.io/redirect": value} }
 	enrolled := must(w.node.AddPod("shop", "enrolled", label("enabled")))(t)
@@ -80,7 +80,7 @@ func TestPods(t *testing.T) {
 }
 
 // envoyServed returns an error until Envoy has its listeners.
-func (w *world) envoyServed(ctx context.Context) error {
+func (w *fixture) envoyServed(ctx context.Context) error {
 	names, err := w.envoy.Listeners(ctx)
 	if err == nil && len(names) == 0 {
 		err = fmt.Errorf("Envoy has no listener")
@@ -90,7 +90,7 @@ func (w *world) envoyServed(ctx context.Context) error {
 
 // past returns an error unless calls reach a backend without Envoy. One
 // connection is one backend's then, so only the way is asked about.
-func (w *world) past(ctx context.Context) error {
+func (w *fixture) past(ctx context.Context) error {
 	var err error
 	for _, pod := range w.web {
 		if err = w.answers(web4+":80", false, pod)(ctx); err == nil {
@@ -101,7 +101,7 @@ func (w *world) past(ctx context.Context) error {
 }
 
 // refused returns an error while a call to shop/web is still answered.
-func (w *world) refused(ctx context.Context) error {
+func (w *fixture) refused(ctx context.Context) error {
 	result, err := w.client.Call(ctx, echo.Spec{
 		Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 1, Fresh: true, Timeout: time.Second,
 	})

@@ -23,7 +23,7 @@ const (
 // TestScale sees what a node pays for 10,000 Services with 100,000 endpoints
 // that it doesn't use: the same rules, the same Envoy, and a start in seconds.
 func TestScale(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.setNamespace(t, "enabled")
 	small := w.measure(t)
 	began := time.Now()
@@ -62,7 +62,7 @@ type cost struct {
 }
 
 // measure starts agent and Envoy, measures, and ends them.
-func (w *world) measure(t testing.TB) cost {
+func (w *fixture) measure(t testing.TB) cost {
 	t.Helper()
 	var c cost
 	began := time.Now()
@@ -85,7 +85,7 @@ func (w *world) measure(t testing.TB) cost {
 }
 
 // entries is the number of entries of one of the node's ipsets.
-func (w *world) entries(t testing.TB, set string) int {
+func (w *fixture) entries(t testing.TB, set string) int {
 	t.Helper()
 	const label = "Number of entries: "
 	for line := range strings.Lines(must(w.node.Run(t.Context(), "ipset", "list", "-terse", set))(t)) {

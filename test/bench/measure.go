@@ -56,7 +56,7 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 
 // sample runs a spec once, after a short warm-up, and takes the processor time
 // of everyone involved. A failed request, or one on the wrong path, is an error.
-func (b *bed) sample(ctx context.Context, p *path, spec echo.Spec) (sample, error) {
+func (b *fixture) sample(ctx context.Context, p *path, spec echo.Spec) (sample, error) {
 	warm := spec
 	warm.Duration = 200 * time.Millisecond
 	if _, err := p.from.Call(ctx, warm); err != nil {
@@ -98,7 +98,7 @@ func (p *path) check(r echo.Result) error {
 }
 
 // cpu is the processor time used so far by the servers, and by the path's Envoy.
-func (b *bed) cpu(p *path) (servers, envoy time.Duration, err error) {
+func (b *fixture) cpu(p *path) (servers, envoy time.Duration, err error) {
 	for _, pod := range b.web {
 		used, err := pod.Server().CPU()
 		if err != nil {

@@ -44,7 +44,7 @@ func calls() []call {
 func (c call) spread() bool { return !c.fresh && !c.outsider }
 
 // callAll makes every call once.
-func (s *scene) callAll(ctx context.Context) ([]echo.Result, error) {
+func (s *fixture) callAll(ctx context.Context) ([]echo.Result, error) {
 	var results []echo.Result
 	for _, c := range calls() {
 		from := s.client
@@ -78,7 +78,7 @@ func cells(r echo.Result) string {
 }
 
 // check returns an error when the results are not what the demo is to show.
-func (s *scene) check(mode lab.Mode, before, after []echo.Result) error {
+func (s *fixture) check(mode lab.Mode, before, after []echo.Result) error {
 	var errs []error
 	for i, c := range calls() {
 		bad := func(format string, args ...any) {

@@ -32,12 +32,12 @@ func TestChurn(t *testing.T) {
 		}
 		length = must(time.ParseDuration(duration))(t)
 	}
-	each(t, []variant{podRouted()}, func(t *testing.T, w *world) {
+	each(t, []variant{podRouted()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		w.checkCaller(t, w.client)
 		before := w.held(t)
 		loads := w.startTraffic(t)
-		c := &churn{world: w, alive: alive, random: rand.New(rand.NewPCG(1, 2))}
+		c := &churn{fixture: w, alive: alive, random: rand.New(rand.NewPCG(1, 2))}
 		c.run(t, length)
 		c.end(t)
 		for what, r := range loads.stop(t) {
@@ -58,7 +58,7 @@ type held struct {
 	agentMiB, envoyMiB int64
 }
 
-func (w *world) held(t *testing.T) held {
+func (w *fixture) held(t *testing.T) held {
 	t.Helper()
 	return held{
 		agent: must(w.agent.Held())(t), envoy: must(w.envoy.Held())(t), mounts: must(w.agent.NamespaceMounts())(t),
@@ -86,7 +86,7 @@ const slowLimit = 500 * time.Millisecond
 
 // churn is pods that come and go.
 type churn struct {
-	*world
+	*fixture
 	alive  int
 	random *rand.Rand
 

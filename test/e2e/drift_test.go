@@ -22,7 +22,7 @@ const repairLimit = 5 * time.Second
 // TestDrift damages what nodevoy put into the kernel in every way seen on
 // nodes, or in pods that may do so, under load, and wants it as it was within 5 s.
 func TestDrift(t *testing.T) {
-	each(t, append(hosts(), podBridged(), podLegacy()), func(t *testing.T, w *world) {
+	each(t, append(hosts(), podBridged(), podLegacy()), func(t *testing.T, w *fixture) {
 		w.start(t)
 		want := w.kernel(t)
 		loads := w.startTraffic(t)
@@ -76,7 +76,7 @@ for save in $ipt4 $ipt6; do
 done`
 )
 
-func (w *world) damages() []damage {
+func (w *fixture) damages() []damage {
 	out := []damage{
 		{"our chains were flushed", flushChains},
 		{"our jumps were deleted", deleteJumps},
@@ -98,7 +98,7 @@ type window struct{ from, to time.Time }
 // damage runs the script, has kube-proxy mend its own part, as it does, and
 // waits until nodevoy has mended its own. It returns the time in which requests
 // may be lost, none when there is to be no loss.
-func (w *world) damage(t *testing.T, d damage, want []string) window {
+func (w *fixture) damage(t *testing.T, d damage, want []string) window {
 	t.Helper()
 	backend := cmp.Or(w.variant.IPTables, "nft")
 	script := fmt.Sprintf("ipt4=iptables-%s ipt6=ip6tables-%s\n%s", backend, backend, d.script)
@@ -126,7 +126,7 @@ func (w *world) damage(t *testing.T, d damage, want []string) window {
 
 // checkLosses wants no request to have failed but those that were under way in
 // one of the windows.
-func (w *world) checkLosses(t *testing.T, loads traffic, lost []window) {
+func (w *fixture) checkLosses(t *testing.T, loads traffic, lost []window) {
 	t.Helper()
 	for what, load := range loads {
 		must(load.Stop())(t)
@@ -142,7 +142,7 @@ func (w *world) checkLosses(t *testing.T, loads traffic, lost []window) {
 
 // kernel is all there is of nodevoy in the kernel, on the node and in its pods,
 // in a fixed order.
-func (w *world) kernel(t *testing.T) []string {
+func (w *fixture) kernel(t *testing.T) []string {
 	t.Helper()
 	lines := must(w.node.Own(limit(t)))(t)
 	backend := cmp.Or(w.variant.IPTables, "nft")
@@ -157,7 +157,7 @@ func (w *world) kernel(t *testing.T) []string {
 }
 
 // untilKernel waits until the kernel is again as wanted.
-func (w *world) untilKernel(t *testing.T, what string, want []string) {
+func (w *fixture) untilKernel(t *testing.T, what string, want []string) {
 	t.Helper()
 	start := time.Now()
 	check(t, waitFor(t, repairLimit, func() error {
@@ -173,7 +173,7 @@ func (w *world) untilKernel(t *testing.T, what string, want []string) {
 // for byte as they were before the agent came, and calls to go on by
 // kube-proxy's path.
 func TestNothingLeft(t *testing.T) {
-	each(t, append(hosts(), podBridged(), podLegacy(), podRouted()), func(t *testing.T, w *world) {
+	each(t, append(hosts(), podBridged(), podLegacy(), podRouted()), func(t *testing.T, w *fixture) {
 		before := w.everything(t)
 		var flags []string
 		if w.variant.mechanism != "" {
@@ -194,7 +194,7 @@ func TestNothingLeft(t *testing.T) {
 // TestCleanupOnExit wants nothing left when the agent was told to clean up, and
 // no call to fail while it does.
 func TestCleanupOnExit(t *testing.T) {
-	each(t, modes(), func(t *testing.T, w *world) {
+	each(t, modes(), func(t *testing.T, w *fixture) {
 		w.start(t, "--cleanup-on-exit")
 		load := must(w.client.Load(w.fresh()))(t)
 		w.untilPath(t, time.Second, true)
@@ -209,7 +209,7 @@ func TestCleanupOnExit(t *testing.T) {
 
 // everything is the packet filter, sets, policy routes and addresses of the node
 // and its pods, as they are shown, without counters.
-func (w *world) everything(t *testing.T) map[string]string {
+func (w *fixture) everything(t *testing.T) map[string]string {
 	t.Helper()
 	shown := map[string]string{}
 	for _, place := range w.node.Places() {

@@ -24,7 +24,7 @@ const (
 // address of: Envoy must not hang, and must not proxy them anywhere.
 func TestUnknownFrontend(t *testing.T) { each(t, modes(), testUnknown) }
 
-func testUnknown(t *testing.T, w *world) {
+func testUnknown(t *testing.T, w *fixture) {
 	w.start(t)
 	for _, c := range []struct{ set, protocol string }{
 		{"nodevoy-http4", echo.HTTP1}, {"nodevoy-tcp4", echo.TCP}, {"nodevoy-detect4", echo.HTTP1},
@@ -44,7 +44,7 @@ func testUnknown(t *testing.T, w *world) {
 // callForced adds the target to a set of frontends and calls it. The agent takes
 // foreign members away as drift; a call that came just after that never met
 // Envoy, gets no answer from anybody, and is made again.
-func (w *world) callForced(t *testing.T, set string, spec echo.Spec) echo.Result {
+func (w *fixture) callForced(t *testing.T, set string, spec echo.Spec) echo.Result {
 	t.Helper()
 	member := strings.TrimSuffix(spec.Target, ":80") + ",tcp:80"
 	for range 5 {
@@ -63,7 +63,7 @@ func (w *world) callForced(t *testing.T, set string, spec echo.Spec) echo.Result
 // the same cluster IP.
 func TestServiceMadeAgain(t *testing.T) { each(t, modes(), testMadeAgain) }
 
-func testMadeAgain(t *testing.T, w *world) {
+func testMadeAgain(t *testing.T, w *fixture) {
 	w.start(t)
 	ask := func() echo.Result {
 		return call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 3, Fresh: true, Timeout: time.Second})
@@ -94,7 +94,7 @@ func testMadeAgain(t *testing.T, w *world) {
 
 // untilFrontend waits until the kernel redirects connections for an IPv4
 // cluster IP, or does no longer.
-func (w *world) untilFrontend(t *testing.T, ip string, want bool) {
+func (w *fixture) untilFrontend(t *testing.T, ip string, want bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -110,7 +110,7 @@ func (w *world) untilFrontend(t *testing.T, ip string, want bool) {
 // TestBackendsChange removes and adds backends under load: no request may fail.
 func TestBackendsChange(t *testing.T) { each(t, modes(), testBackendsChange) }
 
-func testBackendsChange(t *testing.T, w *world) {
+func testBackendsChange(t *testing.T, w *fixture) {
 	w.start(t)
 	load := must(w.client.Load(echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 200, Connections: 4}))(t)
 	for _, pods := range [][]*lab.Pod{w.web[:1], w.web[1:], w.web[:2], w.web} {

@@ -18,7 +18,7 @@ const goneLimit = 2 * time.Minute
 
 // untilNothingOfOthers waits until Envoy has the listeners of the enrolled pods
 // that live and no other, and nobody holds the namespace of a pod that doesn't.
-func (w *world) untilNothingOfOthers(t *testing.T, alive ...*lab.Pod) {
+func (w *fixture) untilNothingOfOthers(t *testing.T, alive ...*lab.Pod) {
 	t.Helper()
 	check(t, waitFor(t, goneLimit, func() error {
 		names, err := w.envoy.Listeners(t.Context())
@@ -46,7 +46,7 @@ func (w *world) untilNothingOfOthers(t *testing.T, alive ...*lab.Pod) {
 // TestEnvoyReturnsToEveryPod restarts Envoy, by SIGKILL and by SIGTERM, and wants
 // its sockets in every pod again, and calls meanwhile past it.
 func TestEnvoyReturnsToEveryPod(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		pods := []*lab.Pod{w.client}
 		for i := range 9 {
 			pods = append(pods, must(w.node.AddPod("shop", fmt.Sprintf("pod-%d", i), nil))(t))
@@ -104,7 +104,7 @@ func TestNamespacesOutOfReach(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Run("pod", func(t *testing.T) {
-				w := newWorld(t, podBridged())
+				w := newFixture(t, podBridged())
 				w.startEnvoy(t)
 				agent := must(w.node.StartAgentBy(c.by, c.flags...))(t)
 				select {
@@ -121,7 +121,7 @@ func TestNamespacesOutOfReach(t *testing.T) {
 			t.Run("auto", func(t *testing.T) {
 				v := hostBridged()
 				v.Mode = lab.Auto
-				w := newWorld(t, v)
+				w := newFixture(t, v)
 				w.startEnvoy(t)
 				w.agent = must(w.node.StartAgentBy(c.by, c.flags...))(t)
 				must(w.agent.WaitRedirected(limit(t), w.client))(t)

@@ -16,7 +16,7 @@ import (
 // addresses only, as a NetworkPolicy that selects the pod does: all its calls
 // come through Envoy and past the filter.
 func TestPodIdentity(t *testing.T) {
-	each(t, []variant{podBridged(), podRouted()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged(), podRouted()}, func(t *testing.T, w *fixture) {
 		for _, pod := range w.web {
 			admitOnly(t, pod, w.client)
 		}
@@ -52,7 +52,7 @@ func admitOnly(t *testing.T, pod, from *lab.Pod) {
 // TestNoSharing has two pods call the same Service at the same time: Envoy is
 // never to use a connection made for one of them for a request of the other.
 func TestNoSharing(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		second := must(w.node.AddPod("shop", "second", nil))(t)
 		check(t, w.Publish(limit(t)))
 		w.start(t)
@@ -87,7 +87,7 @@ func TestNoSharing(t *testing.T) {
 // addresses to the next pod at once: the new one is redirected soon, under its
 // own name; no other pod notices; nothing is left of the old one.
 func TestAddressAtOnceAgain(t *testing.T) {
-	each(t, []variant{podBridged(), podRouted()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged(), podRouted()}, func(t *testing.T, w *fixture) {
 		last := must(w.node.AddPod("shop", "pod-0", nil))(t)
 		check(t, w.Publish(limit(t)))
 		w.start(t)
@@ -128,7 +128,7 @@ const appearLimit = 10 * time.Second
 
 // untilSoonRedirected waits until a pod, whose object was published just now, is
 // redirected.
-func (w *world) untilSoonRedirected(t *testing.T, pod *lab.Pod) time.Duration {
+func (w *fixture) untilSoonRedirected(t *testing.T, pod *lab.Pod) time.Duration {
 	t.Helper()
 	took := must(w.agent.WaitRedirected(limit(t), pod))(t)
 	if took > appearLimit {
@@ -139,7 +139,7 @@ func (w *world) untilSoonRedirected(t *testing.T, pod *lab.Pod) time.Duration {
 
 // checkCaller wants the calls of a pod to go through Envoy, to come from its own
 // addresses, and to be logged under its name.
-func (w *world) checkCaller(t *testing.T, pod *lab.Pod) {
+func (w *fixture) checkCaller(t *testing.T, pod *lab.Pod) {
 	t.Helper()
 	for i, target := range []string{web4 + ":80", web6 + ":80"}[:len(pod.IPs)] {
 		r := call(t, pod, echo.Spec{Protocol: echo.HTTP1, Target: target, Requests: 10, Fresh: true, Timeout: 2 * time.Second})
@@ -152,7 +152,7 @@ func (w *world) checkCaller(t *testing.T, pod *lab.Pod) {
 }
 
 // untilLogged waits for a line of the access log with all of these.
-func (w *world) untilLogged(t *testing.T, service string, from netip.Addr, caller string) {
+func (w *fixture) untilLogged(t *testing.T, service string, from netip.Addr, caller string) {
 	t.Helper()
 	check(t, waitFor(t, 5*time.Second, func() error {
 		for _, line := range w.envoy.AccessLog() {

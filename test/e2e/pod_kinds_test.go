@@ -14,7 +14,7 @@ import (
 
 // TestKindsOfPods is about pods that are unlike others and redirected like them.
 func TestKindsOfPods(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		add := func(spec lab.PodSpec) *lab.Pod {
 			spec.Namespace = "shop"
@@ -61,7 +61,7 @@ ip link add aaa0 type bridge && ip link set aaa0 up && ip addr add 172.31.9.9/16
 
 // checkAppears publishes what there is of a pod and wants it redirected soon,
 // with its own addresses.
-func (w *world) checkAppears(t *testing.T, pod *lab.Pod) {
+func (w *fixture) checkAppears(t *testing.T, pod *lab.Pod) {
 	t.Helper()
 	check(t, w.PublishObjects())
 	t.Logf("pod %s, %v: redirected after %s", pod.Name, pod.IPs, w.untilSoonRedirected(t, pod))
@@ -70,7 +70,7 @@ func (w *world) checkAppears(t *testing.T, pod *lab.Pod) {
 
 // testFlushingPod wants rules that a pod flushed mended, counted, and counted as
 // what they are: other pods' are untouched.
-func testFlushingPod(t *testing.T, w *world, pod *lab.Pod) {
+func testFlushingPod(t *testing.T, w *fixture, pod *lab.Pod) {
 	w.checkAppears(t, pod)
 	want := must(pod.Place().Own(limit(t)))(t)
 	before := must(w.node.Status(limit(t)))(t).Redirect.DriftRepaired
@@ -91,7 +91,7 @@ func testFlushingPod(t *testing.T, w *world, pod *lab.Pod) {
 // TestPodsLeftAlone is about pods that are not redirected although their
 // namespace is enrolled: nothing is put into them, and the status says why.
 func TestPodsLeftAlone(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		const rule = "iptables -w -t nat -A OUTPUT -p tcp --dport 4567 -j REDIRECT --to-ports 1"
 		pods := map[string]*lab.Pod{}
 		// By the word that tells why.
@@ -116,7 +116,7 @@ func TestPodsLeftAlone(t *testing.T) {
 
 // checkLeftAlone wants nothing in a pod's kernel, its calls past Envoy, and the
 // reason in the status.
-func (w *world) checkLeftAlone(t *testing.T, pod *lab.Pod, why string) {
+func (w *fixture) checkLeftAlone(t *testing.T, pod *lab.Pod, why string) {
 	t.Helper()
 	line := w.untilPodLine(t, pod, why)
 	t.Logf("the status says: %s", line)
@@ -131,7 +131,7 @@ func (w *world) checkLeftAlone(t *testing.T, pod *lab.Pod, why string) {
 
 // untilPodLine waits until the status has a line about a pod with all of these
 // words, and returns it.
-func (w *world) untilPodLine(t *testing.T, pod *lab.Pod, words ...string) string {
+func (w *fixture) untilPodLine(t *testing.T, pod *lab.Pod, words ...string) string {
 	t.Helper()
 	var found string
 	check(t, waitFor(t, 10*time.Second, func() error {
@@ -153,7 +153,7 @@ func (w *world) untilPodLine(t *testing.T, pod *lab.Pod, words ...string) string
 // TestPodsOwnRules has a pod write rules of its own while it is redirected, and
 // take them away: it is let go and engaged again, other pods never.
 func TestPodsOwnRules(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		own := must(w.node.AddPod("shop", "willed", nil))(t)
 		check(t, w.Publish(limit(t)))
 		w.start(t)
@@ -175,7 +175,7 @@ func TestPodsOwnRules(t *testing.T) {
 // which of them is the pod can't be told, so it isn't redirected, until only one
 // is left. Others are.
 func TestTwoClaimOneAddress(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		pod := must(w.node.AddPod("shop", "twin", nil))(t)
 		impostor := must(w.node.AddStranger("impostor", pod.IPs[0]))(t)
 		check(t, w.Publish(limit(t)))

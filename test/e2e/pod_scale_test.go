@@ -10,14 +10,14 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab"
 )
 
-// manyPods is how many pods of a node are enrolled beside those of every world.
+// manyPods is how many pods of a node are enrolled beside those of every fixture.
 const manyPods = 100
 
 // TestManyPods enrols 100 pods of a node, in a cluster of 10,000 Services, and
 // logs what they cost: it proves that all are redirected, and stay so, and that
 // a change of one Service reaches all.
 func TestManyPods(t *testing.T) {
-	each(t, []variant{podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{podBridged()}, func(t *testing.T, w *fixture) {
 		writeServices(t, manyServices-1, 1)
 		w.start(t)
 		w.untilSettled(t)
@@ -61,7 +61,7 @@ func TestManyPods(t *testing.T) {
 
 // checkServiceChange makes a Service, and deletes it, and logs how long it took
 // until every pod's kernel knew.
-func (w *world) checkServiceChange(t *testing.T, pods []*lab.Pod) {
+func (w *fixture) checkServiceChange(t *testing.T, pods []*lab.Pod) {
 	t.Helper()
 	extra := addrs("10.96.3.3", "fd00:10:96::303")
 	everywhere := func(want bool) {

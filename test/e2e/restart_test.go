@@ -20,7 +20,7 @@ type traffic map[string]*lab.Load
 
 // startTraffic starts the load and waits until all of it is answered, so Envoy
 // has asked for everything it needs.
-func (w *world) startTraffic(t *testing.T) traffic {
+func (w *fixture) startTraffic(t *testing.T) traffic {
 	t.Helper()
 	loads := traffic{}
 	for what, spec := range map[string]echo.Spec{
@@ -64,7 +64,7 @@ func (loads traffic) stop(t *testing.T) map[string]echo.Result {
 // TestAgentRestarts restarts the agent 20 times under load, every other time
 // by SIGKILL.
 func TestAgentRestarts(t *testing.T) {
-	each(t, []variant{hostBridged(), hostRouted(), podBridged(), podRouted()}, func(t *testing.T, w *world) {
+	each(t, []variant{hostBridged(), hostRouted(), podBridged(), podRouted()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		loads := w.startTraffic(t)
 		for i := range 20 {
@@ -93,7 +93,7 @@ func TestAgentRestarts(t *testing.T) {
 
 // untilSettled waits until the agent that has just started says that all is in
 // place.
-func (w *world) untilSettled(t *testing.T) {
+func (w *fixture) untilSettled(t *testing.T) {
 	t.Helper()
 	check(t, waitFor(t, 15*time.Second, func() error {
 		s, err := w.node.Status(limit(t))
@@ -115,7 +115,7 @@ const switchTimeout = 6 * time.Second
 // long as the kernel's switch holds, and past it afterwards, and none fails.
 func TestAgentKilled(t *testing.T) { each(t, modes(), testAgentKilled) }
 
-func testAgentKilled(t *testing.T, w *world) {
+func testAgentKilled(t *testing.T, w *fixture) {
 	w.start(t, "--redirect-timeout", switchTimeout.String())
 	loads := w.startTraffic(t)
 	w.untilPath(t, time.Second, true)
@@ -137,7 +137,7 @@ func testAgentKilled(t *testing.T, w *world) {
 // TestBothKilled kills agent and Envoy: new connections succeed once the
 // kernel's switch has opened, with nobody's help; both back, redirection is too.
 func TestBothKilled(t *testing.T) {
-	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *fixture) {
 		w.start(t, "--redirect-timeout", switchTimeout.String())
 		w.untilPath(t, time.Second, true)
 		check(t, w.agent.Kill())
@@ -156,19 +156,19 @@ func TestBothKilled(t *testing.T) {
 }
 
 // probe is one call on a new connection.
-func (w *world) probe() echo.Spec {
+func (w *fixture) probe() echo.Spec {
 	return echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 1, Timeout: time.Second}
 }
 
 // fresh is steady load on new connections.
-func (w *world) fresh() echo.Spec {
+func (w *fixture) fresh() echo.Spec {
 	return echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 100, Connections: 8, Fresh: true, Timeout: 2 * time.Second}
 }
 
 // TestEnvoyKilled kills Envoy alone, three times: new connections succeed within
 // 200 ms, and go through Envoy again once there is one.
 func TestEnvoyKilled(t *testing.T) {
-	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *world) {
+	each(t, []variant{hostBridged(), hostRouted(), podBridged()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		load := must(w.client.Load(w.fresh()))(t)
 		for range 3 {
@@ -187,7 +187,7 @@ func TestEnvoyKilled(t *testing.T) {
 
 // checkLateFailures wants no request of the load to have failed that began more
 // than 200 ms after Envoy was killed.
-func (w *world) checkLateFailures(t *testing.T, load *lab.Load, killed time.Time) {
+func (w *fixture) checkLateFailures(t *testing.T, load *lab.Load, killed time.Time) {
 	t.Helper()
 	// Long enough after the return that load shows whether it cost anything.
 	check(t, waitFor(t, 5*time.Second, func() error {

@@ -57,7 +57,7 @@ func compareSizes(t *testing.T, v variant) {
 // measure runs agent and Envoy on a cluster of so many Services.
 func measure(t *testing.T, v variant, services int) footprint {
 	t.Helper()
-	w := newWorld(t, v)
+	w := newFixture(t, v)
 	writeServices(t, services-1, manyBackends)
 	w.startEnvoy(t)
 	w.startAgent(t)

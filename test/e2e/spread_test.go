@@ -16,7 +16,7 @@ import (
 // one connection spread over all backends, on every kind of node.
 func TestSpread(t *testing.T) {
 	all := append(hosts(), podBridged(), podLegacy(), podRouted(), podAlone())
-	each(t, all, func(t *testing.T, w *world) {
+	each(t, all, func(t *testing.T, w *fixture) {
 		w.start(t)
 		for _, ip := range []string{web4, web6} {
 			w.checkRequests(t, ip)
@@ -31,7 +31,7 @@ func TestSpread(t *testing.T) {
 }
 
 // checkRequests wants 300 requests on one connection spread evenly.
-func (w *world) checkRequests(t *testing.T, ip string) {
+func (w *fixture) checkRequests(t *testing.T, ip string) {
 	t.Helper()
 	for _, c := range []struct {
 		protocol string
@@ -53,7 +53,7 @@ func (w *world) checkRequests(t *testing.T, ip string) {
 
 // checkConnections wants 60 connections spread over all backends, and each of
 // them at one.
-func (w *world) checkConnections(t *testing.T, ip string) {
+func (w *fixture) checkConnections(t *testing.T, ip string) {
 	t.Helper()
 	for _, c := range []struct {
 		protocol string
@@ -79,7 +79,7 @@ func (w *world) checkConnections(t *testing.T, ip string) {
 // checkOutsider wants a pod that isn't enrolled to get what it always got: one
 // pod for each connection, called from the pod's own address; and nothing where
 // nobody does anything about cluster IPs.
-func (w *world) checkOutsider(t *testing.T, ip string) {
+func (w *fixture) checkOutsider(t *testing.T, ip string) {
 	t.Helper()
 	if w.variant.Proxy == lab.NoProxy {
 		r := call(t, w.outsider, echo.Spec{Protocol: echo.HTTP1, Target: ip + ":80", Requests: 1, Timeout: time.Second})
@@ -100,7 +100,7 @@ func (w *world) checkOutsider(t *testing.T, ip string) {
 
 // checkAccessLog wants lines that name Service and pod, for HTTP and for TCP;
 // in pod mode the pod that called, too.
-func (w *world) checkAccessLog(t *testing.T) {
+func (w *fixture) checkAccessLog(t *testing.T) {
 	t.Helper()
 	caller := w.client.IPs[0].String()
 	if w.variant.Mode == lab.Pods {

@@ -16,7 +16,7 @@ func TestUnusedServiceWithoutAgent(t *testing.T) {
 	each(t, modes(), testUnused)
 }
 
-func testUnused(t *testing.T, w *world) {
+func testUnused(t *testing.T, w *fixture) {
 	w.start(t)
 	w.untilPath(t, time.Second, true)
 	check(t, w.agent.Stop(endLimit))

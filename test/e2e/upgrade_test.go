@@ -20,7 +20,7 @@ func TestUpgrade(t *testing.T) {
 		{lab.Host, lab.Host}, {lab.Pods, lab.Pods}, {lab.Host, lab.Pods}, {lab.Pods, lab.Host},
 	} {
 		t.Run(fmt.Sprintf("%s to %s", c.from, c.to), func(t *testing.T) {
-			w := newWorld(t, inMode(c.from))
+			w := newFixture(t, inMode(c.from))
 			flags := []string{"--cleanup-on-exit", "--drain-timeout", "5s"}
 			w.start(t, flags...)
 			loads := w.startUpgradeTraffic(t)
@@ -59,7 +59,7 @@ func inMode(mode lab.Mode) variant {
 
 // startUpgradeTraffic is load on connections that end by themselves, or when
 // Envoy says that it would like them to.
-func (w *world) startUpgradeTraffic(t *testing.T) traffic {
+func (w *fixture) startUpgradeTraffic(t *testing.T) traffic {
 	t.Helper()
 	loads := traffic{}
 	for what, spec := range map[string]echo.Spec{
@@ -79,7 +79,7 @@ func (w *world) startUpgradeTraffic(t *testing.T) traffic {
 // Envoy, which loses its listeners by that: nothing of the mode before is left,
 // and no new connection fails.
 func TestModeChange(t *testing.T) {
-	each(t, []variant{hostBridged(), hostRouted()}, func(t *testing.T, w *world) {
+	each(t, []variant{hostBridged(), hostRouted()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		host := w.variant
 		load := must(w.client.Load(w.fresh()))(t)
@@ -109,7 +109,7 @@ func TestModeChange(t *testing.T) {
 }
 
 // onlyHere wants nothing of nodevoy's in the kernel but where the mode has it.
-func (w *world) onlyHere(t *testing.T) error {
+func (w *fixture) onlyHere(t *testing.T) error {
 	t.Helper()
 	for _, place := range w.node.Places() {
 		want := w.variant.Mode == lab.Host && place.Name == w.node.Name ||

@@ -70,9 +70,9 @@ func hosts() []variant {
 func modes() []variant { return []variant{hostBridged(), podBridged()} }
 
 // each runs a test on each variant, in a laboratory without agent and Envoy.
-func each(t *testing.T, variants []variant, test func(t *testing.T, w *world)) {
+func each(t *testing.T, variants []variant, test func(t *testing.T, w *fixture)) {
 	t.Helper()
 	for _, v := range variants {
-		t.Run(v.name, func(t *testing.T) { test(t, newWorld(t, v)) })
+		t.Run(v.name, func(t *testing.T) { test(t, newFixture(t, v)) })
 	}
 }

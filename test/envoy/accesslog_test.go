@@ -33,25 +33,25 @@ func (w *logged) use(t *testing.T) {
 	if err := resp.Body.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w.rig.accessLog(1)
+	w.fixture.accessLog(1)
 	mustGreet(t, "10.96.2.10:5000", "db-0")
-	w.rig.accessLog(2)
+	w.fixture.accessLog(2)
 	if code, _, err := get("10.96.1.66:80"); err != nil || code != http.StatusServiceUnavailable {
 		t.Fatalf("unknown frontend: %d, %v", code, err)
 	}
-	w.rig.accessLog(3)
-	if err := w.rig.probe(); err != nil { // Not to be logged.
+	w.fixture.accessLog(3)
+	if err := w.fixture.probe(); err != nil { // Not to be logged.
 		t.Fatal(err)
 	}
 	mustGet(t, "10.96.3.10:80", "web-0")
 }
 
-type logged struct{ rig *rig }
+type logged struct{ fixture *fixture }
 
 func newLogged(t *testing.T, form xds.AccessLog) *logged {
 	t.Helper()
 	web, db := webServer(t, "10.244.0.1:8080", "web-0"), tcpServer(t, "10.244.0.2:5000", "db-0")
-	return &logged{rig: newRigWith(t, nodeOf(t,
+	return &logged{fixture: newFixtureWith(t, nodeOf(t,
 		service{"web", "10.96.1.10:80", []string{web}},
 		service{"db", "10.96.2.10:5000", []string{db}},
 		service{"auto", "10.96.3.10:80", []string{web}},
@@ -70,7 +70,7 @@ func TestAccessLogText(t *testing.T) {
 	w := newLogged(t, xds.AccessLogText)
 	w.use(t)
 	var got []string
-	for _, line := range w.rig.accessLog(4) {
+	for _, line := range w.fixture.accessLog(4) {
 		got = append(got, steady(line))
 	}
 	// [time] "METHOD PATH PROTOCOL" code bytes_sent duration_ms request_id
@@ -90,7 +90,7 @@ func TestAccessLogText(t *testing.T) {
 func TestAccessLogJSON(t *testing.T) {
 	w := newLogged(t, xds.AccessLogJSON)
 	w.use(t)
-	lines := w.rig.accessLog(4)
+	lines := w.fixture.accessLog(4)
 	want := []string{
 		`{"backend":"shop/web-0","bytes_sent":5,"code":200,"duration_ms":"MS","method":"GET","path":"/path?q=1","protocol":"HTTP/1.1","request_id":"r-1","response_flags":"-","source":"10.96.1.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/web/main","upstream_host":"10.244.0.1:8080","user_agent":"me/1.0 (x)","x_forwarded_for":"1.2.3.4"}`,
 		`{"backend":"shop/db-0","bytes_sent":4,"code":"-","duration_ms":"MS","method":"-","path":"-","protocol":"-","request_id":"-","response_flags":"-","source":"10.96.2.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/db/main","upstream_host":"10.244.0.2:5000","user_agent":"-","x_forwarded_for":"-"}`,
@@ -112,13 +112,13 @@ func TestAccessLogOff(t *testing.T) {
 	mustGet(t, "10.96.1.10:80", "web-0")
 	mustGreet(t, "10.96.2.10:5000", "db-0")
 	// A log that is on has its lines within this many milliseconds.
-	eventually(t, w.rig.cfg.DiscoveryTimeout, func() error {
-		if w.rig.stat("tcp.tcp.downstream_cx_total") == 0 {
+	eventually(t, w.fixture.cfg.DiscoveryTimeout, func() error {
+		if w.fixture.stat("tcp.tcp.downstream_cx_total") == 0 {
 			return errors.New("no connection is counted yet")
 		}
 		return nil
 	})
-	if got := w.rig.accessLog(0); len(got) > 0 {
+	if got := w.fixture.accessLog(0); len(got) > 0 {
 		t.Errorf("a log that is off has %q", got)
 	}
 }
@@ -130,7 +130,7 @@ func TestAccessLogIsOneLine(t *testing.T) {
 	if _, err := say("10.96.1.10:80", "GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: a\tb\x80\r\nX-Nodevoy-Destination: q\r\nX-Nodevoy-Envoy-External-Address: q\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	lines := w.rig.accessLog(1)
+	lines := w.fixture.accessLog(1)
 	if len(lines) != 1 || strings.Contains(lines[0], "nodevoy") || strings.Contains(lines[0], " q ") {
 		t.Errorf("log: %q", lines)
 	}

@@ -41,7 +41,7 @@ func TestEveryConfigurationIsAcked(t *testing.T) {
 		"no log":    func(c *xds.Config) { c.AccessLog = xds.AccessLogOff },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRigWith(t, nodeOf(t), setup{change: change})
+			r := newFixtureWith(t, nodeOf(t), setup{change: change})
 			if st := r.server.Status(); st.NackCount != 0 {
 				t.Fatalf("Envoy refused: %+v", st.Nacks)
 			}
@@ -51,7 +51,7 @@ func TestEveryConfigurationIsAcked(t *testing.T) {
 
 // TestSocketsAreForTheirOwner looks at the modes of all sockets.
 func TestSocketsAreForTheirOwner(t *testing.T) {
-	r := newRig(t, nodeOf(t))
+	r := newFixture(t, nodeOf(t))
 	for _, path := range []string{r.cfg.Socket, r.cfg.AdminSocket, r.cfg.HealthSocket} {
 		info, err := os.Stat(path)
 		if err != nil {

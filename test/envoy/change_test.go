@@ -38,7 +38,7 @@ func TestClusterOnlyChange(t *testing.T) {
 	node := nodeOf(t, service{"web", address, []string{web}})
 	timeouts := &connectTimeouts{}
 	timeouts.millis.Store(1000)
-	r := newRigWith(t, node, setup{options: []server.Option{server.Override(timeouts.override)}})
+	r := newFixtureWith(t, node, setup{options: []server.Option{server.Override(timeouts.override)}})
 	mustGet(t, address, "web-0")
 	for i := range 5 {
 		millis := int64(2001 + i)
@@ -65,7 +65,7 @@ func TestClusterOnlyChange(t *testing.T) {
 func TestClusterOnlyChangeWhileAway(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	node := nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}, service{"other", "10.96.1.11:80", []string{web}})
-	r := newRig(t, node)
+	r := newFixture(t, node)
 	mustGet(t, "10.96.1.10:80", "web-0")
 	mustGet(t, "10.96.1.11:80", "web-0")
 	for i := range 5 {
@@ -102,7 +102,7 @@ func TestEndpointsChange(t *testing.T) {
 	for i, name := range names {
 		backends = append(backends, webServer(t, fmt.Sprintf("10.244.0.%d:8080", i+1), name))
 	}
-	r := newRig(t, nodeOf(t, service{"web", address, backends[:1]}))
+	r := newFixture(t, nodeOf(t, service{"web", address, backends[:1]}))
 	mustGet(t, address, names[0])
 	var worst time.Duration
 	for i := range 20 {
@@ -120,7 +120,7 @@ func TestEndpointsAndClusterChange(t *testing.T) {
 	one, two := webServer(t, "10.244.0.1:8080", "one"), webServer(t, "10.244.0.2:8080", "two")
 	timeouts := &connectTimeouts{}
 	timeouts.millis.Store(1000)
-	r := newRigWith(t, nodeOf(t, service{"web", address, []string{one}}), setup{options: []server.Option{server.Override(timeouts.override)}})
+	r := newFixtureWith(t, nodeOf(t, service{"web", address, []string{one}}), setup{options: []server.Option{server.Override(timeouts.override)}})
 	mustGet(t, address, "one")
 	load := startLoad(t, address)
 	for i := range 200 {
@@ -155,7 +155,7 @@ func TestRefusedCluster(t *testing.T) {
 	const address, other = "10.96.1.10:80", "10.96.1.11:80"
 	node := nodeOf(t, service{"web", address, []string{web}}, service{"other", other, []string{web}})
 	var bad atomic.Bool
-	r := newRigWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
+	r := newFixtureWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
 		if c, ok := m.(*clusterv3.Cluster); ok && name == address && bad.Load() {
 			c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED // Not for a cluster of this type.
 		}
@@ -198,7 +198,7 @@ func TestRefusedListener(t *testing.T) {
 	const address = "10.96.2.10:5000"
 	node := nodeOf(t, service{"db", address, []string{db}})
 	var bad atomic.Bool
-	r := newRigWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
+	r := newFixtureWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
 		if bad.Load() {
 			badListener(name, m)
 		}

@@ -28,7 +28,7 @@ func TestOnDemand(t *testing.T) {
 		service{"auto", "10.96.3.10:80", []string{web}},
 		service{"autodb", "10.96.3.11:5000", []string{db}},
 		service{"idle", "10.96.1.99:80", []string{web}})
-	r := newRig(t, node)
+	r := newFixture(t, node)
 	if got := r.clusters(); len(got) != 0 {
 		t.Fatalf("clusters before any request: %v", got)
 	}
@@ -67,7 +67,7 @@ func TestOnDemand(t *testing.T) {
 func TestIPv6(t *testing.T) {
 	web := webServer(t, "[fd00:244::1]:8080", "web-6")
 	db := tcpServer(t, "[fd00:244::2]:5000", "db-6")
-	newRig(t, nodeOf(t,
+	newFixture(t, nodeOf(t,
 		service{"web", "[fd00:96:1::10]:80", []string{web}},
 		service{"db", "[fd00:96:2::10]:5000", []string{db}},
 		service{"auto", "[fd00:96:3::10]:80", []string{web}}))
@@ -82,7 +82,7 @@ func TestUnknownFrontend(t *testing.T) {
 	// Somebody listens there: Envoy must not be the way to it.
 	webServer(t, "10.96.1.66:80", "not to be reached")
 	tcpServer(t, "10.96.2.66:5000", "not to be reached")
-	r := newRig(t, nodeOf(t))
+	r := newFixture(t, nodeOf(t))
 	for i := range 3 {
 		limit := 100 * time.Millisecond
 		if i > 0 {
@@ -117,7 +117,7 @@ func TestServiceComesAndGoes(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	const address = "10.96.1.10:80"
 	with, without := nodeOf(t, service{"web", address, []string{web}}), nodeOf(t)
-	r := newRig(t, without)
+	r := newFixture(t, without)
 	if code, _, err := get(address); err != nil || code != http.StatusServiceUnavailable {
 		t.Fatalf("before there is a Service: %d, %v; want 503", code, err)
 	}
@@ -145,7 +145,7 @@ func TestServiceComesAndGoes(t *testing.T) {
 func TestSameAddressOtherService(t *testing.T) {
 	one, two := webServer(t, "10.244.0.1:8080", "one"), webServer(t, "10.244.0.2:8080", "two")
 	const address = "10.96.1.10:80"
-	r := newRig(t, nodeOf(t, service{"one", address, []string{one}}))
+	r := newFixture(t, nodeOf(t, service{"one", address, []string{one}}))
 	mustGet(t, address, "one")
 	r.server.Publish(nodeOf(t, service{"two", address, []string{two}}), nil)
 	took := eventually(t, time.Second, func() error { return wants(address, "two") })
@@ -157,7 +157,7 @@ func TestSameAddressOtherService(t *testing.T) {
 func TestNoBackends(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	const address = "10.96.1.10:80"
-	r := newRig(t, nodeOf(t, service{"web", address, nil}))
+	r := newFixture(t, nodeOf(t, service{"web", address, nil}))
 	for range 3 {
 		start := time.Now()
 		code, _, err := get(address)
@@ -181,7 +181,7 @@ func TestNoBackends(t *testing.T) {
 // TestNotRedirected: a connection to the listeners' own addresses reaches
 // nothing, and no lookup is made for it.
 func TestNotRedirected(t *testing.T) {
-	r := newRig(t, nodeOf(t))
+	r := newFixture(t, nodeOf(t))
 	for _, host := range []string{listen4, listen6} {
 		code, body, err := get(net.JoinHostPort(host, "15002"))
 		if err != nil || code != http.StatusNotFound || body != xds.NotRedirectedBody {

@@ -57,7 +57,7 @@ func (k *keptAlive) ask() (closing bool) {
 // same Envoy, takes all of it back.
 func TestDrain(t *testing.T) {
 	const web, raw = "10.96.1.10:80", "10.96.2.10:7000"
-	r := newRig(t, nodeOf(t,
+	r := newFixture(t, nodeOf(t,
 		service{"web", web, []string{webServer(t, "10.244.0.1:8080", "web-0")}},
 		service{"raw", raw, []string{echoServer(t, "10.244.0.2:7000", "raw-0")}}))
 	envoy := envoyadmin.New(r.cfg.AdminSocket)
@@ -125,7 +125,7 @@ func TestDrain(t *testing.T) {
 // TestDrainLimit: what doesn't end is counted and left, when time is up.
 func TestDrainLimit(t *testing.T) {
 	const web = "10.96.1.10:80"
-	r := newRig(t, nodeOf(t, service{"web", web, []string{webServer(t, "10.244.0.1:8080", "web-0")}}))
+	r := newFixture(t, nodeOf(t, service{"web", web, []string{webServer(t, "10.244.0.1:8080", "web-0")}}))
 	keepAlive(t, web).ask()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -138,7 +138,7 @@ func TestDrainLimit(t *testing.T) {
 func TestDrainHTTP2(t *testing.T) {
 	const web = "10.96.1.10:80"
 	backend := h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	r := newRig(t, nodeOf(t, service{"web", web, []string{backend}}))
+	r := newFixture(t, nodeOf(t, service{"web", web, []string{backend}}))
 	client := mode{dialer: &net.Dialer{}}.h2Client()
 	ask := func() {
 		t.Helper()

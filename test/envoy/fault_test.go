@@ -16,7 +16,7 @@ import (
 func TestDeadBackend(t *testing.T) {
 	alive := []string{webServer(t, "10.244.0.1:8080", "web"), "10.244.0.2:8080", webServer(t, "10.244.0.3:8080", "web")}
 	db := []string{tcpServer(t, "10.244.0.1:5000", "db"), "10.244.0.2:5000"}
-	newRig(t, nodeOf(t,
+	newFixture(t, nodeOf(t,
 		service{"web", "10.96.1.10:80", alive},
 		service{"db", "10.96.2.10:5000", db},
 		service{"dead", "10.96.1.11:80", alive[1:2]},
@@ -75,7 +75,7 @@ func testNothingIsSentTwice(t *testing.T, in mode) {
 // TestHungEnvoy: an Envoy that answers no more, with its connection open, is
 // given up.
 func TestHungEnvoy(t *testing.T) {
-	r := newRig(t, nodeOf(t))
+	r := newFixture(t, nodeOf(t))
 	if err := r.envoy.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func testFirstRequests(t *testing.T, in mode) {
 	for i := range 16 {
 		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{count}})
 	}
-	in.rig(t, nodeOf(t, services...))
+	in.fixture(t, nodeOf(t, services...))
 	next := 0
 	frontend := func() string { next++; return fmt.Sprintf("http://10.96.1.%d/", next) }
 	for name, client := range map[string]*http.Client{
@@ -62,7 +62,7 @@ func testManyFirstRequests(t *testing.T, in mode) {
 	for i := range 200 {
 		services = append(services, service{fmt.Sprintf("web-%d", i), fmt.Sprintf("10.96.1.%d:80", i+1), []string{web}})
 	}
-	r := in.rig(t, nodeOf(t, services...))
+	r := in.fixture(t, nodeOf(t, services...))
 	start := time.Now()
 	var wait sync.WaitGroup
 	for _, s := range services {

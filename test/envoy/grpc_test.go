@@ -44,7 +44,7 @@ func testHTTP2(t *testing.T, in mode) {
 		_, _ = io.WriteString(w, "hi")
 		w.Header().Set("X-Sum", "1")
 	}))
-	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
+	in.fixture(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
 	client := in.h2Client()
 	for _, frontend := range []string{address, "10.96.1.10:80", "10.96.3.10:80"} {
 		// Envoy 1.40 answers 503 to a request that is the first to its Service
@@ -121,7 +121,7 @@ func testManyStreams(t *testing.T, in mode) {
 		all.Wait() // For the last one.
 		_, _ = io.WriteString(w, "hi")
 	}))
-	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}))
+	in.fixture(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{address}}))
 	client := in.h2Client()
 	failures := make(chan error, streams)
 	for range streams {
@@ -149,7 +149,7 @@ func testManyConnections(t *testing.T, in mode) {
 		}
 		_, _ = io.WriteString(w, "hi")
 	}))
-	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}))
+	in.fixture(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}))
 	// The first one has Envoy load the Service: here it is the limits that are
 	// tried, not whether a busy machine loads it within the discovery timeout.
 	if err := once(in.client(), "10.96.1.10:80"); err != nil {
@@ -220,7 +220,7 @@ func TestGRPC(t *testing.T) { bothModes(t, testGRPC) }
 
 func testGRPC(t *testing.T, in mode) {
 	address := echoServer(t, "10.244.0.1:8080", "one")
-	in.rig(t, nodeOf(t, service{"grpc", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
+	in.fixture(t, nodeOf(t, service{"grpc", "10.96.1.10:80", []string{address}}, service{"auto", "10.96.3.10:80", []string{address}}))
 	for _, frontend := range []string{"10.96.1.10:80", "10.96.3.10:80"} {
 		conn := in.dialGRPC(t, frontend)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -263,7 +263,7 @@ func testBalance(t *testing.T, in mode) {
 		web = append(web, webServer(t, fmt.Sprintf("10.244.0.%d:8080", i+1), fmt.Sprint(i)))
 		echo = append(echo, echoServer(t, fmt.Sprintf("10.244.0.%d:9090", i+1), fmt.Sprint(i)))
 	}
-	in.rig(t, nodeOf(t, service{"web", "10.96.1.10:80", web}, service{"grpc", "10.96.1.11:90", echo}))
+	in.fixture(t, nodeOf(t, service{"web", "10.96.1.10:80", web}, service{"grpc", "10.96.1.11:90", echo}))
 
 	t.Run("http", func(t *testing.T) {
 		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: in.DialContext, MaxConnsPerHost: 1}}

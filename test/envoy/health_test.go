@@ -20,7 +20,7 @@ import (
 )
 
 // health asks Envoy as kubelet's liveness probe does.
-func (r *rig) health() error {
+func (r *fixture) health() error {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 4*time.Second)
 	defer cancel()
 	return healthcheck.Check(ctx, r.dir, healthcheck.Envoy)
@@ -28,7 +28,7 @@ func (r *rig) health() error {
 
 // TestHealth: only an Envoy that serves nobody fails its liveness probe.
 func TestHealth(t *testing.T) {
-	r := newRig(t, nodeOf(t))
+	r := newFixture(t, nodeOf(t))
 	healthy := func(when string) {
 		t.Helper()
 		if err := r.health(); err != nil {
@@ -62,7 +62,7 @@ func TestHealth(t *testing.T) {
 }
 
 // stopped says which of Envoy's threads still runs; nil for none.
-func (r *rig) stopped() error {
+func (r *fixture) stopped() error {
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.envoy.Process.Pid))
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func TestHealthBeforeTheAgent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			r := &rig{t: t, dir: dir, cfg: testConfig(dir)}
+			r := &fixture{t: t, dir: dir, cfg: testConfig(dir)}
 			serve(t, r.cfg.Socket)
 			r.startEnvoy()
 			took := eventually(t, 30*time.Second, r.health)
@@ -115,7 +115,7 @@ func TestHungThread(t *testing.T) {
 	for _, thread := range []string{"envoy", "wrk:worker_1"} {
 		t.Run(thread, func(t *testing.T) {
 			dir := t.TempDir()
-			r := &rig{t: t, dir: dir, cfg: testConfig(dir), workers: 2, replace: strings.NewReplacer("kill_timeout: 20s", "kill_timeout: 1s")}
+			r := &fixture{t: t, dir: dir, cfg: testConfig(dir), workers: 2, replace: strings.NewReplacer("kill_timeout: 20s", "kill_timeout: 1s")}
 			r.serve(nodeOf(t))
 			r.startEnvoy()
 			r.awaitReady()
@@ -134,7 +134,7 @@ func TestHungThread(t *testing.T) {
 }
 
 // thread is the id of Envoy's thread of this name.
-func (r *rig) thread(name string) int {
+func (r *fixture) thread(name string) int {
 	r.t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/comm", r.envoy.Process.Pid))
 	if err != nil {

@@ -31,10 +31,10 @@ func bothModes(t *testing.T, test func(t *testing.T, in mode)) {
 	})
 }
 
-// rig is newRig in this mode.
-func (m mode) rig(t *testing.T, node *model.Node) *rig {
+// fixture is newFixture in this mode.
+func (m mode) fixture(t *testing.T, node *model.Node) *fixture {
 	t.Helper()
-	return newRigWith(t, node, setup{pods: m.pods})
+	return newFixtureWith(t, node, setup{pods: m.pods})
 }
 
 // dial connects within 3 seconds, or fails the test.

@@ -81,7 +81,7 @@ func TestOnlyTheGuiltyAreRefused(t *testing.T) {
 			var spoilt atomic.Bool
 			timeouts := &connectTimeouts{}
 			timeouts.millis.Store(1000)
-			r := newRigWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
+			r := newFixtureWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
 				timeouts.override(name, m)
 				if l, ok := m.(*listenerv3.Listener); ok && spoilt.Load() {
 					l.PerConnectionBufferLimitBytes = wrapperspb.UInt32(1 << 20) // All of them change.

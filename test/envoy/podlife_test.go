@@ -16,7 +16,7 @@ import (
 )
 
 // publish publishes anew, for these pods, and waits until Envoy has answered.
-func (r *rig) publish(services []service, pods ...*pod) server.Status {
+func (r *fixture) publish(services []service, pods ...*pod) server.Status {
 	r.t.Helper()
 	r.pods = pods
 	r.server.Publish(nodeOf(r.t, services...), places(pods...))
@@ -56,7 +56,7 @@ func TestPodWithoutNamespace(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 			t.Cleanup(func() { _ = os.Remove(b.place.Netns) }) // It may be gone.
-			r := newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
+			r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
 			open := b.dial("10.96.2.10:5000")
 			b.ok(speak(open, b.v4))
 			b.ok(spoil(b))
@@ -103,7 +103,7 @@ func TestPodWithoutNamespace(t *testing.T) {
 }
 
 // alive wants Envoy to have run all the time.
-func (r *rig) alive() {
+func (r *fixture) alive() {
 	r.t.Helper()
 	if r.stat("server.live") != 1 || r.server.Status().Streams != 1 {
 		r.t.Errorf("Envoy: live %d, streams %d", r.stat("server.live"), r.server.Status().Streams)
@@ -135,7 +135,7 @@ func TestPodPortTaken(t *testing.T) {
 	for name, address := range map[string]string{"IPv4": "127.0.0.1:15001", "IPv6": "[::1]:15001", "every address": ":15001"} {
 		t.Run(name, func(t *testing.T) {
 			taken := b.listen(address)
-			r := newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
+			r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
 			st := r.server.Status()
 			why := st.Refused.Pods["uid-pod-b"]
 			if len(st.Refused.Pods) != 1 || !strings.HasPrefix(why, "listener tcp/shop/pod-b/uid-pod-b: ") || strings.Count(why, "listener ") != 1 || !strings.Contains(why, "Address already in use") {
@@ -174,7 +174,7 @@ func TestPodsComeAndGo(t *testing.T) {
 	services := sourceServices()
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 	b.place.V6 = false
-	r := newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{}})
+	r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{}})
 	if st := r.server.Status(); len(st.Kinds) == 0 || !st.ListenersAcked {
 		t.Errorf("without a pod: %+v", st)
 	}
@@ -230,7 +230,7 @@ func TestPodsOutliveAgentAndEnvoy(t *testing.T) {
 	sourceServers(t)
 	node := nodeOf(t, sourceServices()...)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	r := newRigWith(t, node, setup{pods: []*pod{a, b}})
+	r := newFixtureWith(t, node, setup{pods: []*pod{a, b}})
 	open := b.dial("10.96.2.10:5000")
 	b.ok(speak(open, b.v4))
 	b.serves() // Envoy knows the clusters from here on.

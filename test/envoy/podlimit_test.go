@@ -28,7 +28,7 @@ func TestPodConnectionLimit(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 	const most = 5
-	r := newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, change: func(c *xds.Config) { c.MaxConnectionsPerPod = most }})
+	r := newFixtureWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, change: func(c *xds.Config) { c.MaxConnectionsPerPod = most }})
 	for _, address := range []string{"10.96.1.10:80", "10.96.2.10:5000", "10.96.3.10:80", "10.96.3.11:5000"} {
 		t.Run(address, func(t *testing.T) {
 			message := question
@@ -100,7 +100,7 @@ func exchangeOnce(c net.Conn, message, want string) error {
 func TestPodPorts(t *testing.T) {
 	sourceServers(t)
 	a := newPod(t, "pod-a", 2)
-	newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a}})
+	newFixtureWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a}})
 	a.ok(a.do(func() error {
 		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40059"), 0o600)
 	}))
@@ -117,7 +117,7 @@ func TestPodPorts(t *testing.T) {
 func TestPodAccessLog(t *testing.T) {
 	web, db := webServer(t, "10.244.0.1:8080", "web-0"), tcpServer(t, "10.244.0.2:5000", "db-0")
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	r := newRigWith(t, nodeOf(t,
+	r := newFixtureWith(t, nodeOf(t,
 		service{"web", "10.96.1.10:80", []string{web}},
 		service{"db", "10.96.2.10:5000", []string{db}},
 		service{"auto", "10.96.3.10:80", []string{web}},
@@ -184,7 +184,7 @@ func TestHeapBound(t *testing.T) {
 	}
 	defer func() { _ = sink.Close() }()
 	web := webServer(t, "10.244.0.1:8080", "web-0")
-	r := newRigWith(t, nodeOf(t,
+	r := newFixtureWith(t, nodeOf(t,
 		service{"web", "10.96.1.10:80", []string{web}},
 		service{"sink", "10.96.1.11:80", []string{sink.Addr().String()}},
 	), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})

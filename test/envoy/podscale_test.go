@@ -24,7 +24,7 @@ func TestManyPods(t *testing.T) {
 		pods = append(pods, newNamespace(t, fmt.Sprintf("pod-%d", i)))
 	}
 	node := nodeOf(t)
-	r := newRigWith(t, node, setup{pods: []*pod{}, workers: 2})
+	r := newFixtureWith(t, node, setup{pods: []*pod{}, workers: 2})
 	settled := func(pods []*pod) time.Duration {
 		t.Helper()
 		start := time.Now()
@@ -73,7 +73,7 @@ func TestManyPods(t *testing.T) {
 }
 
 // files counts those that Envoy has open, sockets included.
-func (r *rig) files() int {
+func (r *fixture) files() int {
 	r.t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.envoy.Process.Pid))
 	if err != nil {

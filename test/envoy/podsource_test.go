@@ -180,7 +180,7 @@ func TestPodSources(t *testing.T) {
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 	six := newPod(t, "pod-six", 4)
 	six.place.V4 = false
-	r := newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b, six}})
+	r := newFixtureWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b, six}})
 	if err := checkSources(false, a, b); err != nil {
 		t.Error(err)
 	}
@@ -224,7 +224,7 @@ func unhashed(_ string, m proto.Message) {
 func TestPodSourcesNeedTheHash(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	newRigWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, options: []server.Option{server.Override(unhashed)}})
+	newFixtureWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b}, options: []server.Option{server.Override(unhashed)}})
 	err := checkSources(false, a, b)
 	if err == nil {
 		t.Error("connections to backends are not shared across pods")
@@ -244,7 +244,7 @@ func TestPodCallsItself(t *testing.T) {
 		frontend := []string{"10.96.1.10:80", "[fd00:96:1::10]:80"}[i]
 		services = append(services, service{fmt.Sprintf("own%d", i), frontend, []string{l.Addr().String()}})
 	}
-	newRigWith(t, nodeOf(t, services...), setup{pods: []*pod{a}})
+	newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a}})
 	for i, host := range []string{a.v4, a.v6} {
 		code, body, err := a.get(services[i].frontend)
 		if source, _, _ := net.SplitHostPort(body); code != http.StatusOK || source != host {

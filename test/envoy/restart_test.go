@@ -25,7 +25,7 @@ func TestServerRestarts(t *testing.T) {
 		services = append(services, service{fmt.Sprintf("web-%d", i), address, []string{web}})
 	}
 	node := nodeOf(t, services...)
-	r := newRig(t, node)
+	r := newFixture(t, node)
 	for _, a := range addresses {
 		mustGet(t, a, "web")
 	}
@@ -59,7 +59,7 @@ func TestServerRestarts(t *testing.T) {
 // is sent when one is back.
 func TestChangedWhileAway(t *testing.T) {
 	one, two := webServer(t, "10.244.0.1:8080", "one"), webServer(t, "10.244.0.2:8080", "two")
-	r := newRig(t, nodeOf(t,
+	r := newFixture(t, nodeOf(t,
 		service{"moves", "10.96.1.1:80", []string{one}},
 		service{"goes", "10.96.1.2:80", []string{one}},
 		service{"stays", "10.96.1.3:80", []string{one}}))
@@ -97,7 +97,7 @@ func TestChangedWhileAway(t *testing.T) {
 // killed; the end of the server itself is not taken for it.
 func TestEnvoyEnds(t *testing.T) {
 	ended := make(chan time.Time, 8)
-	r := newRigWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- time.Now() })}})
+	r := newFixtureWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- time.Now() })}})
 	start := time.Now()
 	if err := r.envoy.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestEnvoyEnds(t *testing.T) {
 // TestTwoEnvoys: while two are connected, one of them may go.
 func TestTwoEnvoys(t *testing.T) {
 	ended := make(chan struct{}, 8)
-	r := newRigWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- struct{}{} })}})
+	r := newFixtureWith(t, nodeOf(t), setup{options: []server.Option{server.OnDisconnect(func() { ended <- struct{}{} })}})
 	first := r.envoy
 	r.cfg.AdminSocket, r.cfg.HealthSocket = r.path("admin2.sock"), r.path("health2.sock")
 	r.startEnvoy()

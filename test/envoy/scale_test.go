@@ -19,7 +19,7 @@ func TestScale(t *testing.T) {
 	for _, n := range []int{10, 10_000} {
 		services := manyServices(n, web)
 		node := nodeOf(t, services...)
-		r := newRig(t, node)
+		r := newFixture(t, node)
 		start := r.rss()
 		for i := range 10 {
 			mustGet(t, services[i].frontend, "web-0")
@@ -64,7 +64,7 @@ func manyServices(n int, web string) []service {
 }
 
 // rss is the resident memory of Envoy in kB.
-func (r *rig) rss() int {
+func (r *fixture) rss() int {
 	r.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.envoy.Process.Pid))
 	if err != nil {

@@ -132,10 +132,10 @@ func testStreams(t *testing.T, in mode) {
 		p := w.open(t, w.frontends[0], head)
 		p.expect(p.server, head)
 		// Longer than any timeout that was set for something else.
-		<-time.After(2*w.rig.cfg.UpstreamIdle + w.rig.cfg.DiscoveryTimeout)
+		<-time.After(2*w.fixture.cfg.UpstreamIdle + w.fixture.cfg.DiscoveryTimeout)
 		p.send(p.server, answer)
 		p.expect(p.client, answer)
-		<-time.After(w.rig.cfg.UpstreamIdle + 500*time.Millisecond)
+		<-time.After(w.fixture.cfg.UpstreamIdle + 500*time.Millisecond)
 		// The client's connection is still good; the server's is another.
 		p.send(p.client, head)
 		next, err := w.server.accept(3 * time.Second)
@@ -190,7 +190,7 @@ func testTCP(t *testing.T, in mode) {
 	t.Run("the server speaks first where nothing is declared", func(t *testing.T) {
 		start := time.Now()
 		p := w.open(t, w.frontends[1], "")
-		if took := time.Since(start); took > w.rig.cfg.DetectTimeout+300*time.Millisecond {
+		if took := time.Since(start); took > w.fixture.cfg.DetectTimeout+300*time.Millisecond {
 			t.Errorf("the server is connected to after %v", took)
 		}
 		p.send(p.server, "220 hello\r\n")
@@ -238,7 +238,7 @@ func testTCP(t *testing.T, in mode) {
 	t.Run("a quiet connection", func(t *testing.T) {
 		p := w.open(t, raw, "question")
 		p.expect(p.server, "question")
-		<-time.After(2*w.rig.cfg.UpstreamIdle + w.rig.cfg.DiscoveryTimeout)
+		<-time.After(2*w.fixture.cfg.UpstreamIdle + w.fixture.cfg.DiscoveryTimeout)
 		p.pingPong()
 	})
 }

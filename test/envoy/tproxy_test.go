@@ -48,7 +48,7 @@ func TestTransparentListeners(t *testing.T) {
 	}
 	web, db := webServer(t, "10.244.0.1:8080", "web-0"), tcpServer(t, "10.244.0.2:5000", "db-0")
 	web6, db6 := webServer(t, "[fd00:244::1]:8080", "web-6"), tcpServer(t, "[fd00:244::2]:5000", "db-6")
-	r := newRigWith(t, nodeOf(t,
+	r := newFixtureWith(t, nodeOf(t,
 		service{"web", "10.97.1.10:80", []string{web}},
 		service{"db", "10.97.2.10:5000", []string{db}},
 		service{"auto", "10.97.3.10:80", []string{web}},

@@ -79,14 +79,14 @@ type wire struct {
 	server    *rawServer
 	frontends []string
 	drained   func()
-	rig       *rig
+	fixture   *fixture
 }
 
 func newWire(t *testing.T, in mode) *wire {
 	t.Helper()
 	server := newRawServer(t, "10.244.0.1:8080")
 	w := &wire{mode: in, server: server, frontends: []string{"10.96.1.10:80", "10.96.3.10:80"}}
-	w.rig = in.rig(t, nodeOf(t,
+	w.fixture = in.fixture(t, nodeOf(t,
 		service{"web", w.frontends[0], []string{server.address()}},
 		service{"auto", w.frontends[1], []string{server.address()}},
 		service{"raw", "10.96.2.10:80", []string{server.address()}}))
@@ -94,7 +94,7 @@ func newWire(t *testing.T, in mode) *wire {
 	w.drained = func() {
 		eventually(t, 5*time.Second, func() error {
 			for _, name := range []string{"web", "auto"} {
-				if n := w.rig.stat("cluster.shop/" + name + "/main.upstream_cx_active"); n > 0 {
+				if n := w.fixture.stat("cluster.shop/" + name + "/main.upstream_cx_active"); n > 0 {
 					return fmt.Errorf("%d connections to %s", n, name)
 				}
 			}

@@ -34,7 +34,7 @@ func ways() []setting {
 	return all
 }
 
-// each runs a test in a world of each way.
+// each runs a test in a fixture of each way.
 func each(t *testing.T, test func(t *testing.T, s setting)) {
 	t.Helper()
 	for _, s := range ways() {
@@ -57,7 +57,7 @@ func ours(text string) string {
 // renders, so that drift can be seen by comparing text.
 func TestReadBack(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorldApplied(t, s)
+		w := newFixtureApplied(t, s)
 		for i := range w.plan.Families {
 			f := &w.plan.Families[i]
 			for _, c := range f.Chains {
@@ -89,7 +89,7 @@ func TestReadBack(t *testing.T) {
 
 // checkReadBack compares rendered rules and sets with what iptables-save and
 // ipset save show of nodevoy's.
-func (w *world) checkReadBack(rules, sets string) {
+func (w *fixture) checkReadBack(rules, sets string) {
 	w.t.Helper()
 	want := slices.DeleteFunc(lines(withoutReasons(rules)), func(l string) bool { return strings.HasPrefix(l, "*") || l == "COMMIT" })
 	var have string
@@ -117,7 +117,7 @@ func TestScenarios(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Run(s.Name+"-"+string(b), func(t *testing.T) {
-				w := &world{Node: space.New(t), t: t, cfg: s.Redirect, plan: s.Plan}
+				w := &fixture{Node: space.New(t), t: t, cfg: s.Redirect, plan: s.Plan}
 				w.cfg.Backend = b
 				a := newApplier(t, w.cfg)
 				w.must(a.Apply(t.Context(), w.plan))
@@ -140,7 +140,7 @@ func lines(text string) []string {
 
 func TestApplyTwice(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorldApplied(t, s)
+		w := newFixtureApplied(t, s)
 		before := w.snapshot()
 		w.must(w.applier.Apply(t.Context(), w.plan))
 		w.must(newApplier(t, w.cfg).Apply(t.Context(), w.plan))
@@ -152,7 +152,7 @@ func TestApplyTwice(t *testing.T) {
 
 func TestCleanup(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorld(t, s)
+		w := newFixture(t, s)
 		w.useTables()
 		before := w.snapshot()
 		w.must(w.applier.Prepare(t.Context(), w.plan))
@@ -173,7 +173,7 @@ func TestCleanup(t *testing.T) {
 // TestCleanupMakesNothing: on a node where nodevoy never was, Cleanup doesn't
 // even set up a table.
 func TestCleanupMakesNothing(t *testing.T) {
-	w := &world{Node: space.New(t), t: t}
+	w := &fixture{Node: space.New(t), t: t}
 	before := w.Run("nft list ruleset") + w.Run("cat /proc/thread-self/net/ip_tables_names")
 	w.must(newApplier(t, plan.DefaultConfig()).Cleanup(t.Context()))
 	if after := w.Run("nft list ruleset") + w.Run("cat /proc/thread-self/net/ip_tables_names"); after != before {
@@ -183,7 +183,7 @@ func TestCleanupMakesNothing(t *testing.T) {
 
 // TestSwitch: a configuration that changes leaves nothing of the one before.
 func TestSwitch(t *testing.T) {
-	w := newWorld(t, ways()[0])
+	w := newFixture(t, ways()[0])
 	w.useTables()
 	before := w.snapshot()
 	for _, s := range append(ways(), ways()[0]) {
@@ -230,7 +230,7 @@ func thousands(frontends int) *model.Node {
 // 10,000.
 func TestRuleCount(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorld(t, s)
+		w := newFixture(t, s)
 		count := func() (n int) {
 			for _, f := range family.All() {
 				n += strings.Count(ours(w.Run(command(s.backend, f)+"-save")), "-A ")
@@ -261,7 +261,7 @@ func TestRuleCount(t *testing.T) {
 // packets, so it must refuse.
 func TestBridgedTPROXY(t *testing.T) {
 	s := setting{plan.TPROXY, netfilter.NFT, space.Bridged, true, "iptables"}
-	w := newWorld(t, s)
+	w := newFixture(t, s)
 	err := w.applier.Apply(t.Context(), w.plan)
 	if err == nil || !strings.Contains(err.Error(), "veth2") {
 		t.Errorf("Apply: %v, want a refusal that names a veth", err)

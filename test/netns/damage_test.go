@@ -56,7 +56,7 @@ func TestRepair(t *testing.T) {
 				continue
 			}
 			t.Run(d.what, func(t *testing.T) {
-				w := newWorldApplied(t, s)
+				w := newFixtureApplied(t, s)
 				table := map[plan.Mechanism]string{plan.DNAT: "nat", plan.TPROXY: "mangle"}[s.mechanism]
 				before := ours(w.snapshot())
 				for _, c := range d.commands {
@@ -89,7 +89,7 @@ func TestRepair(t *testing.T) {
 }
 
 // checkDrift checks that these kinds of drift, and no others, are found.
-func (w *world) checkDrift(want []string) {
+func (w *fixture) checkDrift(want []string) {
 	w.t.Helper()
 	found, err := w.applier.Drift(w.t.Context(), w.plan)
 	w.must(err)
@@ -111,7 +111,7 @@ func (w *world) checkDrift(want []string) {
 // TestUnreadable: a native nft rule in the kernel's chain hides our jump from
 // iptables. Then Apply must not insert another one, time and again.
 func TestUnreadable(t *testing.T) {
-	w := newWorldApplied(t, ways()[0])
+	w := newFixtureApplied(t, ways()[0])
 	before := strings.Count(w.Run("nft list chain ip nat PREROUTING"), "NODEVOY")
 	w.Run("nft add rule ip nat PREROUTING tcp dport { 99, 100 } dnat to numgen inc mod 2 map { 0: 192.0.2.1, 1: 192.0.2.2 }")
 	for range 3 {

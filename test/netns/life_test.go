@@ -24,7 +24,7 @@ import (
 
 // settle waits until no rule refers to a set: nf_tables lets go of it a moment
 // after the rule has gone.
-func (w *world) settle() {
+func (w *fixture) settle() {
 	w.t.Helper()
 	space.Until(w.t, limit, "rules to let go of sets", func() error {
 		for _, line := range strings.Split(w.Run("ipset list -t"), "\n") {
@@ -37,7 +37,7 @@ func (w *world) settle() {
 }
 
 // hold opens a connection from the enrolled pod, and checks who takes it.
-func (w *world) hold(f family.Family, to, want string) *space.Conn {
+func (w *fixture) hold(f family.Family, to, want string) *space.Conn {
 	w.t.Helper()
 	c, err := w.enrolled.Dial(at(f, to))
 	w.must(err)
@@ -47,7 +47,7 @@ func (w *world) hold(f family.Family, to, want string) *space.Conn {
 }
 
 // stays checks that a connection is still answered, and by whom.
-func (w *world) stays(c *space.Conn, want string) {
+func (w *fixture) stays(c *space.Conn, want string) {
 	w.t.Helper()
 	got, err := c.Ask()
 	if err != nil || !strings.HasPrefix(got, want+" ") {
@@ -59,7 +59,7 @@ func (w *world) stays(c *space.Conn, want string) {
 // happens to redirection, and only new ones take the new way.
 func TestConnectionsLive(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorld(t, s)
+		w := newFixture(t, s)
 		w.must(w.applier.Prepare(t.Context(), w.plan))
 		w.envoy(s.mechanism == plan.TPROXY)
 		var begunBefore, redirected []*space.Conn
@@ -111,7 +111,7 @@ func TestConnectionsLive(t *testing.T) {
 // redirected any more.
 func TestPortReuse(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {
-		w := newWorldApplied(t, s)
+		w := newFixtureApplied(t, s)
 		for _, f := range family.All() {
 			for range 3 {
 				c, err := w.enrolled.DialFrom(at(f, httpService), 40000)
@@ -147,7 +147,7 @@ func TestPortReuse(t *testing.T) {
 func TestDeadMansSwitch(t *testing.T) {
 	for _, s := range []setting{ways()[0], ways()[2]} {
 		t.Run(s.String(), func(t *testing.T) {
-			w := newWorld(t, s)
+			w := newFixture(t, s)
 			w.cfg.Timeout = 3 * time.Second
 			w.applier = newApplier(t, w.cfg)
 			w.plan = plan.Compile(view(), w.cfg)
@@ -177,7 +177,7 @@ func TestDeadMansSwitch(t *testing.T) {
 
 // switchFalls wants new connections of the enrolled pod to take kube-proxy's way
 // within the timeout, now that nobody renews it.
-func (w *world) switchFalls() {
+func (w *fixture) switchFalls() {
 	w.t.Helper()
 	gone := time.Now()
 	space.Until(w.t, w.cfg.Timeout+2*time.Second, "the switch", func() error {
@@ -194,7 +194,7 @@ func (w *world) switchFalls() {
 // TestReleaseIsFast: also while a large Apply is under way, which then engages
 // nothing.
 func TestReleaseIsFast(t *testing.T) {
-	w := newWorld(t, ways()[0])
+	w := newFixture(t, ways()[0])
 	big := plan.Compile(thousands(20000), w.cfg)
 	empty := plan.Compile(thousands(0), w.cfg)
 	var slowest time.Duration
@@ -235,7 +235,7 @@ func TestReleaseIsFast(t *testing.T) {
 func TestFirewall(t *testing.T) {
 	for _, s := range append(ways(), setting{plan.TPROXY, netfilter.NFT, space.Unnumbered, false, "nftables"}) {
 		t.Run(s.String(), func(t *testing.T) {
-			w := newWorld(t, s)
+			w := newFixture(t, s)
 			for _, f := range family.All() {
 				c := command(s.backend, f)
 				w.Run(c + " -P INPUT DROP")
@@ -260,7 +260,7 @@ func TestFirewall(t *testing.T) {
 
 // TestWithoutIPv6: IPv4 is redirected on a node that has no IPv6.
 func TestWithoutIPv6(t *testing.T) {
-	w := newWorld(t, ways()[0])
+	w := newFixture(t, ways()[0])
 	w.Sysctl("net/ipv6/conf/lo/disable_ipv6=1")
 	cfg := plan.DefaultConfig()
 	cfg.Mode = plan.HostMode
@@ -295,7 +295,7 @@ func TestProbe(t *testing.T) {
 		{setting{"", netfilter.NFT, space.Unnumbered, false, "nftables"}, plan.TPROXY, "nftables"},
 	} {
 		t.Run(tc.String(), func(t *testing.T) {
-			w := &world{Node: space.New(t), t: t}
+			w := &fixture{Node: space.New(t), t: t}
 			w.kubeProxy(tc.setting)
 			w.useTables()
 			if tc.proxy == "iptables" {

@@ -19,7 +19,7 @@ import (
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
-// eachBackend runs a test in a world of each.
+// eachBackend runs a test in a fixture of each.
 func eachBackend(t *testing.T, test func(t *testing.T, b netfilter.Backend)) {
 	t.Helper()
 	for _, b := range backends() {
@@ -28,7 +28,7 @@ func eachBackend(t *testing.T, test func(t *testing.T, b netfilter.Backend)) {
 }
 
 // podSnapshot is everything in a pod's kernel that redirection could change.
-func (w *podWorld) podSnapshot(pod *space.Pod) string {
+func (w *podFixture) podSnapshot(pod *space.Pod) string {
 	w.t.Helper()
 	var b strings.Builder
 	for _, c := range commands() {
@@ -45,7 +45,7 @@ func (w *podWorld) podSnapshot(pod *space.Pod) string {
 // renders.
 func TestPodReadBack(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorldApplied(t, b)
+		w := newPodFixtureApplied(t, b)
 		var rules, sets string
 		var have string
 		for _, fp := range w.plan.Pods[0].Families {
@@ -77,7 +77,7 @@ func TestPodReadBack(t *testing.T) {
 // TestPodApplyTwice: a new agent finds all in place and changes nothing.
 func TestPodApplyTwice(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorldApplied(t, b)
+		w := newPodFixtureApplied(t, b)
 		before := w.podSnapshot(w.enrolled)
 		w.must(w.apply())
 		_, w.pods = newPods(t, w.cfg, w.dir)
@@ -101,7 +101,7 @@ func TestPodApplyTwice(t *testing.T) {
 // crash of either backend's agent: nothing.
 func TestPodCleanup(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorld(t, b)
+		w := newPodFixture(t, b)
 		w.envoyIn(w.enrolled, family.All()...)
 		before := w.podSnapshot(w.enrolled)
 		stranger := w.stranger.Run(w.Node, "nft list ruleset")
@@ -138,7 +138,7 @@ func podDamages() []damage {
 // TestPodRepair: it is seen, and mended.
 func TestPodRepair(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorldApplied(t, b)
+		w := newPodFixtureApplied(t, b)
 		damages := podDamages()
 		if b == netfilter.NFT {
 			damages = append(damages, damage{what: "ruleset flushed", commands: []string{"nft flush ruleset"}, want: []string{apply.DriftChain, apply.DriftJump}})
@@ -168,7 +168,7 @@ func TestPodRepair(t *testing.T) {
 }
 
 // settleIn is settle in a pod.
-func (w *podWorld) settleIn(pod *space.Pod) {
+func (w *podFixture) settleIn(pod *space.Pod) {
 	w.t.Helper()
 	space.Until(w.t, limit, "rules to let go of sets", func() error {
 		for line := range strings.Lines(pod.Run(w.Node, "ipset list -t")) {
@@ -181,7 +181,7 @@ func (w *podWorld) settleIn(pod *space.Pod) {
 }
 
 // checkKinds checks that these kinds of drift are found, in the enrolled pod.
-func (w *podWorld) checkKinds(found []apply.Drift, want []string) {
+func (w *podFixture) checkKinds(found []apply.Drift, want []string) {
 	w.t.Helper()
 	for _, kind := range want {
 		if !slices.ContainsFunc(found, func(d apply.Drift) bool { return d.Kind == kind }) {
@@ -211,7 +211,7 @@ func TestPodOwnRules(t *testing.T) {
 				"nft chain inet mine out",
 			},
 		} {
-			w := newPodWorld(t, b)
+			w := newPodFixture(t, b)
 			w.envoyIn(w.enrolled, family.All()...)
 			for _, c := range tc.make {
 				w.enrolled.Run(w.Node, c)

@@ -20,8 +20,8 @@ import (
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
-// unenrolled opts the pod out that the world has enrolled; it lives on.
-func (w *podWorld) unenrolled() {
+// unenrolled opts the pod out that the fixture has enrolled; it lives on.
+func (w *podFixture) unenrolled() {
 	w.node = view()
 	w.node.Pods[0].Enrolled = false
 }
@@ -30,7 +30,7 @@ func (w *podWorld) unenrolled() {
 // happens to redirection, and only new ones take the new way.
 func TestPodConnectionsLive(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorld(t, b)
+		w := newPodFixture(t, b)
 		w.envoyIn(w.enrolled, family.All()...)
 		var begunBefore, redirected []*space.Conn
 		all := func(conns []*space.Conn, want string) {
@@ -95,7 +95,7 @@ func TestPodConnectionsLive(t *testing.T) {
 // TestPodDeadMansSwitch: without Refresh the pod's kernel itself stops redirecting
 // new connections, and those that exist live on.
 func TestPodDeadMansSwitch(t *testing.T) {
-	w := newPodWorld(t, netfilter.NFT)
+	w := newPodFixture(t, netfilter.NFT)
 	w.cfg.Timeout = 3 * time.Second
 	_, w.pods = newPods(t, w.cfg, w.dir)
 	w.envoyIn(w.enrolled, family.All()...)
@@ -119,7 +119,7 @@ func TestPodDeadMansSwitch(t *testing.T) {
 // applying: neither the one that had it is redirected nor the one that has it,
 // until it is found there.
 func TestPodAddressMoves(t *testing.T) {
-	w := newPodWorld(t, netfilter.NFT)
+	w := newPodFixture(t, netfilter.NFT)
 	w.envoyIn(w.enrolled, family.All()...)
 	w.plan = plan.Compile(w.node, w.cfg)
 	w.must(w.pods.Prepare(t.Context(), w.plan))
@@ -175,7 +175,7 @@ func TestPodAddressMoves(t *testing.T) {
 
 // TestPodDeleted: a pod is deleted right before, and in the middle of, an Apply.
 func TestPodDeleted(t *testing.T) {
-	w := newPodWorld(t, netfilter.NFT)
+	w := newPodFixture(t, netfilter.NFT)
 	w.node.Pods[1].Enrolled = true
 	w.envoyIn(w.enrolled, family.All()...)
 	w.envoyIn(w.stranger, family.All()...)
@@ -211,7 +211,7 @@ func TestPodDeleted(t *testing.T) {
 // TestPodFamilies: a pod without IPv6 is redirected for IPv4, and one whose IPv6
 // comes up later for both.
 func TestPodFamilies(t *testing.T) {
-	w := newPodWorld(t, netfilter.NFT)
+	w := newPodFixture(t, netfilter.NFT)
 	w.enrolled.Run(w.Node, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
 	w.envoyIn(w.enrolled, family.V4)
 	w.node.Pods[0].IPs = enrolledIPs()[:1]
@@ -247,7 +247,7 @@ func TestPodFamilies(t *testing.T) {
 // TestPodOfUserNamespace: a pod whose root is nobody on the node.
 func TestPodOfUserNamespace(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
-		w := newPodWorld(t, b)
+		w := newPodFixture(t, b)
 		other := w.UserPod(space.Bridged)
 		other.Mount(w.Node, w.path(9))
 		w.node.Pods = []model.Pod{{Namespace: "shop", Name: "user", UID: "user", Enrolled: true, IPs: []netip.Addr{other.V4, other.V6}}}

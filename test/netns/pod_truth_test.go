@@ -135,7 +135,7 @@ func TestPodTruthByTracing(t *testing.T) {
 func TestPodTruthByPackets(t *testing.T) {
 	for _, b := range backends() {
 		t.Run(string(b), func(t *testing.T) {
-			w := newPodWorldApplied(t, b)
+			w := newPodFixtureApplied(t, b)
 			for _, f := range family.All() {
 				w.furnish(f)
 			}
@@ -156,7 +156,7 @@ func TestPodTruthByPackets(t *testing.T) {
 }
 
 // furnish adds to the enrolled pod what only this table needs.
-func (w *podWorld) furnish(f family.Family) {
+func (w *podFixture) furnish(f family.Family) {
 	w.t.Helper()
 	bits := map[family.Family]string{family.V4: "/24", family.V6: "/64"}[f]
 	// Deprecated: chosen by nobody who doesn't ask for it.
@@ -180,7 +180,7 @@ func (w *podWorld) furnish(f family.Family) {
 	w.Listen("metadata", netip.AddrPortFrom(podAt(f, metadata).Addr().WithZone("br0"), 80), false)
 }
 
-func (w *podWorld) checkPodTruth(f family.Family, row podTruth) {
+func (w *podFixture) checkPodTruth(f family.Family, row podTruth) {
 	w.t.Helper()
 	to, as := podAt(f, row.to), row.as
 	if row.foreign {

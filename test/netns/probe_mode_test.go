@@ -26,14 +26,14 @@ import (
 
 // spaces is a directory with a mount of one network namespace, as container
 // runtimes have it.
-func (w *world) spaces() netns.Config {
+func (w *fixture) spaces() netns.Config {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	w.mountSpace(dir)
 	return netns.Config{Dirs: []string{dir}}
 }
 
-func (w *world) mountSpace(dir string) {
+func (w *fixture) mountSpace(dir string) {
 	w.t.Helper()
 	path := filepath.Join(dir, "cni-1")
 	w.must(os.WriteFile(path, nil, 0o600))
@@ -41,7 +41,7 @@ func (w *world) mountSpace(dir string) {
 	w.t.Cleanup(func() { w.must(unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
-func (w *world) probe(mode plan.Mode, backend netfilter.Backend, spaces netns.Config) (probe.Findings, error) {
+func (w *fixture) probe(mode plan.Mode, backend netfilter.Backend, spaces netns.Config) (probe.Findings, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	defer cancel()
 	cfg := plan.DefaultConfig()
@@ -65,7 +65,7 @@ func TestProbeModes(t *testing.T) {
 		{setting{"", netfilter.AutoBackend, space.Bridged, true, "nftables"}, plan.AutoMode, netfilter.NFT, []string{"kube-proxy is in nftables mode", "br_netfilter, interface veth2"}},
 	} {
 		t.Run(fmt.Sprint(tc.mode, "-", tc.setting), func(t *testing.T) {
-			w := &world{Node: space.New(t), t: t}
+			w := &fixture{Node: space.New(t), t: t}
 			if tc.wiring == space.Bridged {
 				w.Bridge(tc.netfilter)
 			}
@@ -89,7 +89,7 @@ func TestProbeModes(t *testing.T) {
 	}
 }
 
-func (w *world) said(reasons []string, want ...string) {
+func (w *fixture) said(reasons []string, want ...string) {
 	w.t.Helper()
 	for _, text := range want {
 		if !slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, text) }) {
@@ -100,7 +100,7 @@ func (w *world) said(reasons []string, want ...string) {
 
 // TestProbeWithoutNamespaces: a node on which none can be found, or none made.
 func TestProbeWithoutNamespaces(t *testing.T) {
-	w := newWorld(t, setting{plan.DNAT, netfilter.NFT, space.Unnumbered, false, "iptables"})
+	w := newFixture(t, setting{plan.DNAT, netfilter.NFT, space.Unnumbered, false, "iptables"})
 	nowhere := netns.Config{Dirs: []string{filepath.Join(t.TempDir(), "none")}}
 	if _, err := w.probe(plan.PodMode, netfilter.NFT, nowhere); err == nil || !strings.Contains(err.Error(), nowhere.Dirs[0]) || !strings.Contains(err.Error(), "HostToContainer") {
 		t.Errorf("Probe: %v, want a refusal that names %s", err, nowhere.Dirs[0])
@@ -124,7 +124,7 @@ func TestProbeWithoutNamespaces(t *testing.T) {
 
 // TestProbeBothBlocked: neither mode can be used, and both lacks are named.
 func TestProbeBothBlocked(t *testing.T) {
-	w := newWorld(t, setting{plan.TPROXY, netfilter.NFT, space.Bridged, true, "nftables"})
+	w := newFixture(t, setting{plan.TPROXY, netfilter.NFT, space.Bridged, true, "nftables"})
 	_, err := w.probe(plan.AutoMode, netfilter.NFT, netns.Config{Dirs: []string{"/run/netns"}})
 	if err == nil || !strings.Contains(err.Error(), "/run/netns") || !strings.Contains(err.Error(), "bridge-nf-call-iptables") {
 		t.Errorf("Probe: %v, want a refusal that names both lacks", err)
@@ -133,7 +133,7 @@ func TestProbeBothBlocked(t *testing.T) {
 
 // TestScratch: a new namespace with nothing in it, that ends with the call.
 func TestScratch(t *testing.T) {
-	w := &world{Node: space.New(t), t: t}
+	w := &fixture{Node: space.New(t), t: t}
 	home, err := os.Readlink("/proc/thread-self/ns/net")
 	w.must(err)
 	outside, err := os.Open("/proc/thread-self/ns/net")
@@ -180,7 +180,7 @@ func TestScratch(t *testing.T) {
 // TestLook: what is seen of directories of namespaces, and whether they are
 // mounted so that new ones will be.
 func TestLook(t *testing.T) {
-	w := &world{Node: space.New(t), t: t}
+	w := &fixture{Node: space.New(t), t: t}
 	w.enrolled = w.Pod(space.Unnumbered)
 	parent := t.TempDir()
 	dir, link := filepath.Join(parent, "netns"), filepath.Join(parent, "link")

@@ -22,7 +22,7 @@ func command(b netfilter.Backend, f family.Family) string {
 
 // useTables sets up every table of every backend, as a node on which others
 // have been has them: what then differs is nodevoy's.
-func (w *world) useTables() {
+func (w *fixture) useTables() {
 	w.t.Helper()
 	for _, c := range commands() {
 		for _, table := range []string{"raw", "mangle", "nat", "filter"} {
@@ -34,7 +34,7 @@ func (w *world) useTables() {
 
 // snapshot is everything in the kernel that redirection could change, as the
 // node's own commands show it.
-func (w *world) snapshot() string {
+func (w *fixture) snapshot() string {
 	w.t.Helper()
 	var b strings.Builder
 	for _, c := range commands() {

@@ -87,14 +87,14 @@ func TestTruthByTracing(t *testing.T) {
 func TestTruthByPackets(t *testing.T) {
 	for _, s := range settings() {
 		t.Run(s.String(), func(t *testing.T) {
-			w := newWorldApplied(t, s)
+			w := newFixtureApplied(t, s)
 			w.checkTruths(truths())
 		})
 	}
 }
 
 // checkTruths makes every connection of the table.
-func (w *world) checkTruths(rows []truth) {
+func (w *fixture) checkTruths(rows []truth) {
 	w.t.Helper()
 	for _, f := range family.All() {
 		for _, row := range rows {
@@ -113,6 +113,6 @@ func (w *world) checkTruths(rows []truth) {
 	}
 }
 
-func (w *world) source(name string) *space.Pod {
+func (w *fixture) source(name string) *space.Pod {
 	return map[string]*space.Pod{"enrolled": w.enrolled, "stranger": w.stranger, "backend": w.backend}[name]
 }

@@ -61,9 +61,9 @@ func probeHere(asked string) error {
 	return json.NewEncoder(os.Stdout).Encode(verdict{found.Mode.String(), len(found.Families), found.Reasons})
 }
 
-// probe probes in the world, by a process that has no capabilities but these;
+// probe probes in the fixture, by a process that has no capabilities but these;
 // all of them when none is named.
-func (w *world) probe(mode plan.Mode, capabilities ...int) (verdict, error) {
+func (w *fixture) probe(mode plan.Mode, capabilities ...int) (verdict, error) {
 	w.t.Helper()
 	for c := range unix.CAP_LAST_CAP + 1 {
 		if len(capabilities) > 0 && !slices.Contains(capabilities, c) {
@@ -83,7 +83,7 @@ func (w *world) probe(mode plan.Mode, capabilities ...int) (verdict, error) {
 	return found, nil
 }
 
-func (w *world) said(found verdict, want ...string) {
+func (w *fixture) said(found verdict, want ...string) {
 	w.t.Helper()
 	for _, text := range want {
 		if !slices.ContainsFunc(found.Reasons, func(r string) bool { return strings.Contains(r, text) }) {
@@ -93,7 +93,7 @@ func (w *world) said(found verdict, want ...string) {
 }
 
 // ebpfCNI attaches what an eBPF CNI does.
-func (w *world) ebpfCNI() {
+func (w *fixture) ebpfCNI() {
 	w.t.Helper()
 	cgroup := w.cgroup()
 	w.filter(w.load("from_container", unix.BPF_PROG_TYPE_SCHED_CLS, 0), netlink.HANDLE_MIN_INGRESS, "cil_from_container")
@@ -109,40 +109,40 @@ func TestProbe(t *testing.T) {
 		name         string
 		mode         plan.Mode
 		capabilities []int
-		world        func(w *world)
+		fixture      func(w *fixture)
 		want         plan.Mode
 		reasons      []string
 	}{
 		{
-			name: "nothing in the way", mode: plan.AutoMode, world: func(w *world) { w.cgroup() },
+			name: "nothing in the way", mode: plan.AutoMode, fixture: func(w *fixture) { w.cgroup() },
 			want: plan.PodMode, reasons: []string{"there are no eBPF programs on pods' interfaces", "there is no load balancing at the socket"},
 		},
 		{
 			name: "pod mode's capabilities", mode: plan.PodMode, capabilities: append(hostCapabilities(), unix.CAP_SYS_ADMIN),
-			world: func(w *world) { w.cgroup() }, want: plan.PodMode, reasons: []string{"may enter network namespaces (capability SYS_ADMIN)"},
+			fixture: func(w *fixture) { w.cgroup() }, want: plan.PodMode, reasons: []string{"may enter network namespaces (capability SYS_ADMIN)"},
 		},
 		{
-			name: "host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), world: func(w *world) { w.cgroup() },
+			name: "host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), fixture: func(w *fixture) { w.cgroup() },
 			want: plan.HostMode, reasons: []string{"mode pod can't be used: no permission to enter network namespaces", "SYS_ADMIN"},
 		},
 		{
-			name: "eBPF CNI", mode: plan.AutoMode, world: (*world).ebpfCNI,
+			name: "eBPF CNI", mode: plan.AutoMode, fixture: (*fixture).ebpfCNI,
 			want: plan.PodMode, reasons: []string{onPods, onConnect + " cil_sock4_conne)", "address; Cilium needs socketLB.hostNamespaceOnly=true"},
 		},
 		{
-			name: "eBPF CNI, host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), world: (*world).ebpfCNI,
+			name: "eBPF CNI, host mode's capabilities", mode: plan.AutoMode, capabilities: hostCapabilities(), fixture: (*fixture).ebpfCNI,
 			want: plan.HostMode,
 			// A program's name takes more.
 			reasons: []string{onPods, onConnect + ")", "warning: host mode redirects nothing that the eBPF programs on pods' interfaces (veth7 tc ingress"},
 		},
 		{
-			name: "no cgroup2", mode: plan.AutoMode, world: (*world).cgroups,
+			name: "no cgroup2", mode: plan.AutoMode, fixture: (*fixture).cgroups,
 			want: plan.PodMode, reasons: []string{"not known whether there is load balancing at the socket: the kernel doesn't tell: no cgroup2 is mounted"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
-			tc.world(w)
+			w := newFixture(t)
+			tc.fixture(w)
 			found, err := w.probe(tc.mode, tc.capabilities...)
 			w.must(err)
 			if found.Mode != tc.want.String() || found.Families != 2 {
@@ -164,7 +164,7 @@ func TestProbeRefuses(t *testing.T) {
 		{"no mode without NET_ADMIN", plan.AutoMode, []int{unix.CAP_NET_RAW}, []string{"neither mode", "SYS_ADMIN", "NET_ADMIN"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			found, err := w.probe(tc.mode, tc.capabilities...)
 			if err == nil {
 				t.Fatalf("found %+v, want a refusal", found)

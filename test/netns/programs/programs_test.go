@@ -16,20 +16,20 @@ import (
 func TestOnPods(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		attach func(w *world)
+		attach func(w *fixture)
 		want   []ebpf.Program
 	}{
-		{name: "nothing", attach: func(*world) {}},
+		{name: "nothing", attach: func(*fixture) {}},
 		{
 			name: "tc ingress",
-			attach: func(w *world) {
+			attach: func(w *fixture) {
 				w.filter(w.load("from_container", unix.BPF_PROG_TYPE_SCHED_CLS, 0), netlink.HANDLE_MIN_INGRESS, "cil_from_container-veth7")
 			},
 			want: []ebpf.Program{{Link: "veth7", Hook: "tc ingress", Name: "cil_from_container-veth7"}},
 		},
 		{
 			name: "tc both ways",
-			attach: func(w *world) {
+			attach: func(w *fixture) {
 				program := w.load("tc", unix.BPF_PROG_TYPE_SCHED_CLS, 0)
 				w.filter(program, netlink.HANDLE_MIN_EGRESS, "out")
 				w.filter(program, netlink.HANDLE_MIN_INGRESS, "in")
@@ -38,7 +38,7 @@ func TestOnPods(t *testing.T) {
 		},
 		{
 			name: "tcx",
-			attach: func(w *world) {
+			attach: func(w *fixture) {
 				for _, hook := range []uint32{unix.BPF_TCX_INGRESS, unix.BPF_TCX_EGRESS} {
 					w.attach(w.load("cil_container", unix.BPF_PROG_TYPE_SCHED_CLS, 0), w.veth.Attrs().Index, hook)
 				}
@@ -47,7 +47,7 @@ func TestOnPods(t *testing.T) {
 		},
 		{
 			name: "another kind of interface",
-			attach: func(w *world) {
+			attach: func(w *fixture) {
 				other, err := netlink.LinkByName("other")
 				w.must(err)
 				w.veth = other
@@ -56,7 +56,7 @@ func TestOnPods(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			tc.attach(w)
 			got, err := ebpf.OnPods()
 			w.must(err)
@@ -82,7 +82,7 @@ func TestOnConnect(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newFixture(t)
 			cgroup := w.cgroup()
 			for _, name := range tc.on {
 				w.attach(w.load("cil_"+name, unix.BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hooks[name]), cgroup, hooks[name])
@@ -97,7 +97,7 @@ func TestOnConnect(t *testing.T) {
 }
 
 func TestOnConnectWithoutCgroups(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.cgroups()
 	if found, err := ebpf.OnConnect(); !errors.Is(err, ebpf.ErrUnknown) {
 		t.Errorf("got %v, %v; want ErrUnknown", found, err)

@@ -24,20 +24,20 @@ type path struct {
 	ownAddress bool
 }
 
-// bed is the laboratory: a node in host mode, with an enrolled client and one
+// fixture is the laboratory: a node in host mode, with an enrolled client and one
 // that isn't, a node in pod mode, with an enrolled client and one that has a
 // sidecar, and a node with the two backends, as far from each client.
-type bed struct {
+type fixture struct {
 	*lab.Lab
 	direct, host, pod, sidecar path
 	web                        []*lab.Pod
 }
 
 // paths are in the order of a row's sides.
-func (b *bed) paths() []*path { return []*path{&b.direct, &b.host, &b.pod, &b.sidecar} }
+func (b *fixture) paths() []*path { return []*path{&b.direct, &b.host, &b.pod, &b.sidecar} }
 
 // build makes the laboratory and waits until the enrolled pods are redirected.
-func build(ctx context.Context) (b bed, err error) {
+func build(ctx context.Context) (b fixture, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	options := lab.Options{}
@@ -70,7 +70,7 @@ func build(ctx context.Context) (b bed, err error) {
 }
 
 // populate adds the pods and the Service.
-func (b *bed) populate(ctx context.Context, nodes []*lab.Node) (err error) {
+func (b *fixture) populate(ctx context.Context, nodes []*lab.Node) (err error) {
 	b.direct = path{name: "direct", ownAddress: true}
 	b.host = path{name: "host"}
 	b.pod = path{name: "pod", ownAddress: true}

@@ -61,8 +61,8 @@ func testConfig(dir string) xds.Config {
 	return cfg
 }
 
-// rig is an Envoy and the server it is configured by.
-type rig struct {
+// fixture is an Envoy and the server it is configured by.
+type fixture struct {
 	t       *testing.T
 	dir     string
 	cfg     xds.Config
@@ -77,31 +77,31 @@ type rig struct {
 	replace *strings.Replacer
 }
 
-// setup is how a rig differs from what an agent would run.
+// setup is how a fixture differs from what an agent would run.
 type setup struct {
 	change  func(*xds.Config)
 	options []server.Option
-	// pods put the rig into pod mode, in these.
+	// pods put the fixture into pod mode, in these.
 	pods []*pod
 	// workers is how many threads Envoy has for connections, 1 if not set.
 	workers int
 }
 
-// newRig starts both and waits until Envoy listens.
-func newRig(t *testing.T, node *model.Node) *rig {
+// newFixture starts both and waits until Envoy listens.
+func newFixture(t *testing.T, node *model.Node) *fixture {
 	t.Helper()
-	return newRigWith(t, node, setup{})
+	return newFixtureWith(t, node, setup{})
 }
 
-// newRigWith is newRig with something changed.
-func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
+// newFixtureWith is newFixture with something changed.
+func newFixtureWith(t *testing.T, node *model.Node, with setup) *fixture {
 	t.Helper()
 	// /run is the test's own; t.TempDir's name may be too long for a socket.
 	dir, err := os.MkdirTemp("/run", "envoy-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers}
+	r := &fixture{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers}
 	if with.pods != nil {
 		inPods(&r.cfg)
 	}
@@ -119,8 +119,8 @@ func newRigWith(t *testing.T, node *model.Node, with setup) *rig {
 	return r
 }
 
-// serve starts a server with the rig's configuration, in place of any before.
-func (r *rig) serve(node *model.Node, opts ...server.Option) {
+// serve starts a server with the fixture's configuration, in place of any before.
+func (r *fixture) serve(node *model.Node, opts ...server.Option) {
 	r.t.Helper()
 	log := zap.NewNop()
 	if testing.Verbose() {
@@ -149,10 +149,10 @@ func (r *rig) serve(node *model.Node, opts ...server.Option) {
 	s.Publish(node, places(r.pods...))
 }
 
-func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+func (r *fixture) path(name string) string { return filepath.Join(r.dir, name) }
 
 // startEnvoy starts Envoy with the rendered bootstrap.
-func (r *rig) startEnvoy() {
+func (r *fixture) startEnvoy() {
 	r.t.Helper()
 	bootstrap, err := xds.Bootstrap(r.cfg)
 	if err != nil {
@@ -191,7 +191,7 @@ func (r *rig) startEnvoy() {
 }
 
 // endEnvoy ends Envoy and shows what it had to say if the test failed.
-func (r *rig) endEnvoy(cmd *exec.Cmd) {
+func (r *fixture) endEnvoy(cmd *exec.Cmd) {
 	if cmd.ProcessState == nil {
 		_ = cmd.Process.Signal(syscall.SIGKILL)
 		_ = cmd.Wait() // Killed: the error says so.
@@ -208,7 +208,7 @@ func tail(text string, lines int) string {
 }
 
 // awaitReady waits until Envoy has all it needs and accepts connections.
-func (r *rig) awaitReady() {
+func (r *fixture) awaitReady() {
 	r.t.Helper()
 	eventually(r.t, 20*time.Second, func() error {
 		st := r.server.Status()
@@ -228,7 +228,7 @@ func (r *rig) awaitReady() {
 }
 
 // probe asks the HTTP listener itself, as the agent does.
-func (r *rig) probe() error { return probe(&net.Dialer{}, listen4) }
+func (r *fixture) probe() error { return probe(&net.Dialer{}, listen4) }
 
 // dialer connects from somewhere.
 type dialer interface {
@@ -273,7 +273,7 @@ func eventually(t *testing.T, limit time.Duration, f func() error) time.Duration
 }
 
 // ask does a request to Envoy's admin interface.
-func (r *rig) ask(path string) string {
+func (r *fixture) ask(path string) string {
 	r.t.Helper()
 	resp, err := r.admin.Get("http://admin" + path)
 	if err != nil {
@@ -287,7 +287,7 @@ func (r *rig) ask(path string) string {
 }
 
 // stat reads one of Envoy's counters or gauges; 0 if it does not exist yet.
-func (r *rig) stat(name string) int {
+func (r *fixture) stat(name string) int {
 	r.t.Helper()
 	for line := range strings.Lines(r.ask("/stats?usedonly&filter=^" + name + "$")) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
@@ -303,7 +303,7 @@ func (r *rig) stat(name string) int {
 }
 
 // clusters are the names of the dynamic clusters that Envoy has and uses.
-func (r *rig) clusters() map[string]map[string]any {
+func (r *fixture) clusters() map[string]map[string]any {
 	r.t.Helper()
 	var dump struct {
 		Configs []struct {
@@ -327,7 +327,7 @@ func (r *rig) clusters() map[string]map[string]any {
 }
 
 // accessLog waits until the log has n lines and returns them.
-func (r *rig) accessLog(n int) []string {
+func (r *fixture) accessLog(n int) []string {
 	r.t.Helper()
 	var lines []string
 	eventually(r.t, 5*time.Second, func() error {
@@ -348,7 +348,7 @@ func (r *rig) accessLog(n int) []string {
 }
 
 // post changes something by Envoy's admin interface.
-func (r *rig) post(path string) {
+func (r *fixture) post(path string) {
 	r.t.Helper()
 	resp, err := r.admin.Post("http://admin"+path, "", http.NoBody)
 	if err != nil {

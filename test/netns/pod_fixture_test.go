@@ -26,20 +26,20 @@ import (
 // backends are those that pods' rules can be written with.
 func backends() []netfilter.Backend { return []netfilter.Backend{netfilter.NFT, netfilter.Legacy} }
 
-// podWorld is the world with redirection in the enrolled pods themselves.
-type podWorld struct {
-	*world
+// podFixture is the fixture with redirection in the enrolled pods themselves.
+type podFixture struct {
+	*fixture
 	dir    string
 	finder *netns.Finder
 	pods   *pods.Pods
 	node   *model.Node
 }
 
-// newPodWorld makes the world, with pods to be found and nothing of nodevoy's.
-func newPodWorld(t *testing.T, b netfilter.Backend) *podWorld {
+// newPodFixture makes the fixture, with pods to be found and nothing of nodevoy's.
+func newPodFixture(t *testing.T, b netfilter.Backend) *podFixture {
 	t.Helper()
 	s := setting{wiring: space.Bridged, backend: b, proxy: "iptables"}
-	w := &podWorld{world: &world{Node: space.New(t), t: t}, dir: t.TempDir(), node: view()}
+	w := &podFixture{fixture: &fixture{Node: space.New(t), t: t}, dir: t.TempDir(), node: view()}
 	w.Bridge(false)
 	w.enrolled, w.stranger, w.backend = w.Pod(s.wiring), w.Pod(s.wiring), w.Pod(s.wiring)
 	for i, pod := range []*space.Pod{w.enrolled, w.stranger, w.backend} {
@@ -55,22 +55,22 @@ func newPodWorld(t *testing.T, b netfilter.Backend) *podWorld {
 	return w
 }
 
-// newPodWorldApplied is newPodWorld with Envoy's stand-in, redirecting.
-func newPodWorldApplied(t *testing.T, b netfilter.Backend) *podWorld {
+// newPodFixtureApplied is newPodFixture with Envoy's stand-in, redirecting.
+func newPodFixtureApplied(t *testing.T, b netfilter.Backend) *podFixture {
 	t.Helper()
-	w := newPodWorld(t, b)
+	w := newPodFixture(t, b)
 	w.envoyIn(w.enrolled, family.All()...)
 	w.must(w.apply())
 	return w
 }
 
 // path is where the runtime mounts a pod's namespace.
-func (w *podWorld) path(number int) string {
+func (w *podFixture) path(number int) string {
 	return filepath.Join(w.dir, fmt.Sprintf("cni-%d", number))
 }
 
 // apply is a whole round.
-func (w *podWorld) apply() error {
+func (w *podFixture) apply() error {
 	w.t.Helper()
 	w.plan = plan.Compile(w.node, w.cfg)
 	w.must(w.pods.Prepare(w.t.Context(), w.plan))
@@ -79,7 +79,7 @@ func (w *podWorld) apply() error {
 }
 
 // envoyIn listens in a pod where Envoy would.
-func (w *podWorld) envoyIn(pod *space.Pod, families ...family.Family) {
+func (w *podFixture) envoyIn(pod *space.Pod, families ...family.Family) {
 	w.t.Helper()
 	for _, f := range families {
 		for _, c := range model.Classes() {
@@ -89,7 +89,7 @@ func (w *podWorld) envoyIn(pod *space.Pod, families ...family.Family) {
 }
 
 // checkPods checks what the enrolled pod reaches at the Services of each class.
-func (w *podWorld) checkPods(want string) {
+func (w *podFixture) checkPods(want string) {
 	w.t.Helper()
 	rows := []truth{{from: "enrolled", to: httpService, want: "http"}, {from: "enrolled", to: tcpService, want: "tcp"}, {from: "enrolled", to: detectService, want: "detect"}}
 	if want != "" {

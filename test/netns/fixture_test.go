@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { os.Exit(space.Main(m)) }
 // limit is how long a test waits for what should come at once.
 const limit = 5 * time.Second
 
-// Addresses of the truth table's world, of either family: see at.
+// Addresses of the truth table's fixture, of either family: see at.
 const (
 	httpService   = "http-service"
 	tcpService    = "tcp-service"
@@ -39,7 +39,7 @@ const (
 	backend = "backend-pod"
 )
 
-// at is the address of a place of the world, in one family. Pods have the
+// at is the address of a place of the fixture, in one family. Pods have the
 // numbers that space gives them: enrolled 2, stranger 3, backend 4.
 func at(f family.Family, place string) netip.AddrPort {
 	four, six := "", ""
@@ -80,7 +80,7 @@ func listener(cfg plan.Config, f family.Family, place string) netip.AddrPort {
 	panic("no such place: " + place)
 }
 
-// services are all Services of the world.
+// services are all Services of the fixture.
 func services() []string { return []string{httpService, tcpService, detectService, bypassed, idle} }
 
 // enrolledIPs are the addresses of the one enrolled pod.
@@ -88,7 +88,7 @@ func enrolledIPs() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}
 }
 
-// view is the world as the model sees it.
+// view is the fixture as the model sees it.
 func view() *model.Node {
 	n := &model.Node{Pods: []model.Pod{
 		{Namespace: "shop", Name: "enrolled", IPs: enrolledIPs(), Enrolled: true},
@@ -110,7 +110,7 @@ func view() *model.Node {
 	return n
 }
 
-// setting is a way to run the world.
+// setting is a way to run the fixture.
 type setting struct {
 	mechanism plan.Mechanism
 	backend   netfilter.Backend
@@ -145,8 +145,8 @@ func settings() []setting {
 	}
 }
 
-// world is a node with three pods, a stand-in for kube-proxy and one for Envoy.
-type world struct {
+// fixture is a node with three pods, a stand-in for kube-proxy and one for Envoy.
+type fixture struct {
 	*space.Node
 	t                           *testing.T
 	cfg                         plan.Config
@@ -155,10 +155,10 @@ type world struct {
 	enrolled, stranger, backend *space.Pod
 }
 
-// newWorld makes the world without anything of nodevoy's in it.
-func newWorld(t *testing.T, s setting) *world {
+// newFixture makes the fixture without anything of nodevoy's in it.
+func newFixture(t *testing.T, s setting) *fixture {
 	t.Helper()
-	w := &world{Node: space.New(t), t: t, cfg: config(s.mechanism, s.backend)}
+	w := &fixture{Node: space.New(t), t: t, cfg: config(s.mechanism, s.backend)}
 	if s.wiring == space.Bridged {
 		w.Bridge(s.netfilter)
 	}
@@ -172,10 +172,10 @@ func newWorld(t *testing.T, s setting) *world {
 	return w
 }
 
-// newWorldApplied is newWorld with Envoy's stand-in, redirecting.
-func newWorldApplied(t *testing.T, s setting) *world {
+// newFixtureApplied is newFixture with Envoy's stand-in, redirecting.
+func newFixtureApplied(t *testing.T, s setting) *fixture {
 	t.Helper()
-	w := newWorld(t, s)
+	w := newFixture(t, s)
 	w.must(w.applier.Prepare(t.Context(), w.plan))
 	w.envoy(s.mechanism == plan.TPROXY)
 	w.must(w.applier.Apply(t.Context(), w.plan))
@@ -202,7 +202,7 @@ func newApplier(t testing.TB, cfg plan.Config) *apply.Applier {
 	return a
 }
 
-func (w *world) must(err error) {
+func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
@@ -210,7 +210,7 @@ func (w *world) must(err error) {
 }
 
 // envoy listens where Envoy would.
-func (w *world) envoy(transparent bool) {
+func (w *fixture) envoy(transparent bool) {
 	w.t.Helper()
 	for _, f := range family.All() {
 		for _, c := range model.Classes() {
@@ -219,8 +219,8 @@ func (w *world) envoy(transparent bool) {
 	}
 }
 
-// kubeProxy writes what kube-proxy writes for the world's Services.
-func (w *world) kubeProxy(s setting) {
+// kubeProxy writes what kube-proxy writes for the fixture's Services.
+func (w *fixture) kubeProxy(s setting) {
 	w.t.Helper()
 	for _, f := range family.All() {
 		if s.proxy == "nftables" {
@@ -288,7 +288,7 @@ func nftProxy(f family.Family) string {
 }
 
 // reached is what a pod, or the node for nil, reaches at a place, in a few words.
-func (w *world) reached(from *space.Pod, f family.Family, place string) string {
+func (w *fixture) reached(from *space.Pod, f family.Family, place string) string {
 	dial := w.Dial
 	if from != nil {
 		dial = from.Dial
@@ -298,7 +298,7 @@ func (w *world) reached(from *space.Pod, f family.Family, place string) string {
 
 // meant is the destination that who takes a connection sees: pods see their own
 // address, Envoy the one that was dialled.
-func (w *world) meant(f family.Family, row truth) netip.AddrPort {
+func (w *fixture) meant(f family.Family, row truth) netip.AddrPort {
 	if row.want == "pod" {
 		return at(f, backend)
 	}

@@ -20,9 +20,9 @@ const (
 	web6 = "[fd00:10:96::10]"
 )
 
-// world is a laboratory: on node-a an enrolled client, a pod that is not
+// fixture is a laboratory: on node-a an enrolled client, a pod that is not
 // enrolled and one backend; two backends on node-b; all behind shop/web.
-type world struct {
+type fixture struct {
 	*lab.Lab
 	variant          variant
 	node             *lab.Node
@@ -32,11 +32,11 @@ type world struct {
 	envoy            *lab.Envoy
 }
 
-// newWorld makes the laboratory, without agent and Envoy.
-func newWorld(t *testing.T, v variant) *world {
+// newFixture makes the laboratory, without agent and Envoy.
+func newFixture(t *testing.T, v variant) *fixture {
 	t.Helper()
 	l := must(lab.New(v.Options))(t)
-	w := &world{Lab: l, variant: v}
+	w := &fixture{Lab: l, variant: v}
 	t.Cleanup(func() {
 		if t.Failed() && w.agent != nil {
 			t.Logf("the agent's log:\n%s", w.agent.Output())
@@ -64,7 +64,7 @@ func newWorld(t *testing.T, v variant) *world {
 
 // untilReachable waits until the client reaches every backend at every address:
 // what the network itself needs to begin with is nobody's fault later.
-func (w *world) untilReachable(t *testing.T) {
+func (w *fixture) untilReachable(t *testing.T) {
 	t.Helper()
 	for _, pod := range w.web {
 		for _, ip := range pod.IPs {
@@ -81,7 +81,7 @@ func (w *world) untilReachable(t *testing.T) {
 }
 
 // setWeb makes the Service shop/web what it is, with these backends.
-func (w *world) setWeb(t *testing.T, pods ...*lab.Pod) {
+func (w *fixture) setWeb(t *testing.T, pods ...*lab.Pod) {
 	t.Helper()
 	w.Objects().SetService(lab.Service{
 		Namespace: "shop", Name: "web", IPs: addrs("10.96.0.10", "fd00:10:96::10"), Ports: lab.EchoPorts(), Pods: pods,
@@ -90,7 +90,7 @@ func (w *world) setWeb(t *testing.T, pods ...*lab.Pod) {
 }
 
 // start starts agent and Envoy and waits until the client is redirected.
-func (w *world) start(t *testing.T, flags ...string) {
+func (w *fixture) start(t *testing.T, flags ...string) {
 	t.Helper()
 	w.startAgent(t, flags...)
 	w.startEnvoy(t)
@@ -102,19 +102,19 @@ func (w *world) start(t *testing.T, flags ...string) {
 }
 
 // place is where the rules for the client's connections are.
-func (w *world) place() lab.Place {
+func (w *fixture) place() lab.Place {
 	if w.variant.Mode == lab.Pods {
 		return w.client.Place()
 	}
 	return w.node.Place()
 }
 
-func (w *world) startAgent(t *testing.T, flags ...string) {
+func (w *fixture) startAgent(t *testing.T, flags ...string) {
 	t.Helper()
 	w.agent = must(w.node.StartAgent(flags...))(t)
 }
 
-func (w *world) startEnvoy(t *testing.T) {
+func (w *fixture) startEnvoy(t *testing.T) {
 	t.Helper()
 	w.envoy = must(w.node.StartEnvoy(limit(t)))(t)
 }
@@ -122,7 +122,7 @@ func (w *world) startEnvoy(t *testing.T) {
 // allThroughEnvoy reports a test failure unless every answered request of the
 // client went through Envoy, and backends saw the address that they are to see
 // then: the client's own in pod mode, another in host mode.
-func (w *world) allThroughEnvoy(t *testing.T, r echo.Result) {
+func (w *fixture) allThroughEnvoy(t *testing.T, r echo.Result) {
 	t.Helper()
 	if past := r.Requests - r.Failed - r.Relayed; past > 0 {
 		t.Errorf("%d of %d requests went past Envoy", past, r.Requests)
@@ -138,7 +138,7 @@ func (w *world) allThroughEnvoy(t *testing.T, r echo.Result) {
 
 // untilPath waits until new connections of the client to shop/web succeed and
 // go through Envoy, or past it.
-func (w *world) untilPath(t *testing.T, within time.Duration, envoy bool) {
+func (w *fixture) untilPath(t *testing.T, within time.Duration, envoy bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()

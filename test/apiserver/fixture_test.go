@@ -32,9 +32,9 @@ func reads() []rbacv1.PolicyRule {
 	}
 }
 
-// world is a node with a client and two backends of shop/web, whose objects are
+// fixture is a node with a client and two backends of shop/web, whose objects are
 // in a real API server.
-type world struct {
+type fixture struct {
 	*mirror
 	server     *Server
 	kubeconfig string
@@ -45,10 +45,10 @@ type world struct {
 	envoy      *lab.Envoy
 }
 
-func newWorld(t testing.TB) *world {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	l, server := newLab(t)
-	w := &world{mirror: newMirror(t, l, server), server: server, node: must(l.AddNode("node-a"))(t)}
+	w := &fixture{mirror: newMirror(t, l, server), server: server, node: must(l.AddNode("node-a"))(t)}
 	l.Objects().SetNamespace("shop", nil)
 	w.client = must(w.node.AddPod("shop", "client", nil))(t)
 	for i := range 2 {
@@ -58,7 +58,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) addBackend(t testing.TB, name string) *lab.Pod {
+func (w *fixture) addBackend(t testing.TB, name string) *lab.Pod {
 	t.Helper()
 	pod := must(w.node.AddPod("shop", name, nil))(t)
 	check(t, pod.Serve(t.Context()))
@@ -66,7 +66,7 @@ func (w *world) addBackend(t testing.TB, name string) *lab.Pod {
 }
 
 // setWeb publishes shop/web with these backends.
-func (w *world) setWeb(t testing.TB, pods ...*lab.Pod) {
+func (w *fixture) setWeb(t testing.TB, pods ...*lab.Pod) {
 	t.Helper()
 	w.lab.Objects().SetService(lab.Service{
 		Namespace: "shop", Name: "web", Ports: lab.EchoPorts(), Pods: pods,
@@ -77,7 +77,7 @@ func (w *world) setWeb(t testing.TB, pods ...*lab.Pod) {
 
 // setNamespace publishes the namespace shop with this value of the label that
 // enrols its pods; empty for none.
-func (w *world) setNamespace(t testing.TB, redirect string) {
+func (w *fixture) setNamespace(t testing.TB, redirect string) {
 	t.Helper()
 	labels := map[string]string{}
 	if redirect != "" {
@@ -88,7 +88,7 @@ func (w *world) setNamespace(t testing.TB, redirect string) {
 }
 
 // start starts the agent, with no more rights than it needs, and Envoy.
-func (w *world) start(t testing.TB) {
+func (w *fixture) start(t testing.TB) {
 	t.Helper()
 	if w.kubeconfig == "" {
 		w.kubeconfig = w.server.Kubeconfig(t, reads()...)
@@ -115,7 +115,7 @@ func until(t testing.TB, limit time.Duration, what string, condition func(contex
 
 // answers makes 60 requests of a client to shop/web on one connection, and
 // returns an error unless exactly these pods answer and the way was as said.
-func (w *world) answers(target string, throughEnvoy bool, pods ...*lab.Pod) func(context.Context) error {
+func (w *fixture) answers(target string, throughEnvoy bool, pods ...*lab.Pod) func(context.Context) error {
 	return func(ctx context.Context) error {
 		result, err := w.client.Call(ctx, echo.Spec{Protocol: echo.HTTP1, Target: target, Requests: 60, Timeout: time.Second})
 		if err != nil {

@@ -21,8 +21,8 @@ const (
 	backends  = 3
 )
 
-// scene is the laboratory of the demo.
-type scene struct {
+// fixture is the laboratory of the demo.
+type fixture struct {
 	*lab.Lab
 	node             *lab.Node
 	client, outsider *lab.Pod
@@ -58,14 +58,14 @@ func cause(ctx context.Context, err error) error {
 }
 
 // build makes the nodes, pods and objects.
-func build(ctx context.Context) (scene, error) {
+func build(ctx context.Context) (fixture, error) {
 	// kube-proxy needs br_netfilter where pods are on a bridge; without it pods
 	// are joined by routes instead.
 	options := lab.Options{Mode: lab.Mode(os.Getenv("MODE"))}
 	if !lab.BridgeNetfilter() {
 		options.Veth = lab.Routed
 	}
-	var s scene
+	var s fixture
 	var err error
 	if s.Lab, err = lab.New(options); err != nil {
 		return s, err
@@ -103,7 +103,7 @@ func build(ctx context.Context) (scene, error) {
 }
 
 // play makes the calls before and after, and prints what came of them.
-func (s *scene) play(ctx context.Context, keep bool) error {
+func (s *fixture) play(ctx context.Context, keep bool) error {
 	fmt.Printf("\nnode-a: client (enrolled), outsider (not), web-1      node-b: web-2, web-3\n"+
 		"Service shop/web is %s; kube-proxy's rules are in place on both nodes.\n\n", serviceIP)
 	before, err := s.callAll(ctx)
@@ -151,7 +151,7 @@ func (s *scene) play(ctx context.Context, keep bool) error {
 }
 
 // seen says whose calls the backends take the client's for.
-func (s *scene) seen(mode lab.Mode) string {
+func (s *fixture) seen(mode lab.Mode) string {
 	if mode == lab.Pods {
 		return "Envoy listens inside the pod, and the backends see the calls come from the client's own address, " + s.client.IPs[0].String()
 	}
@@ -159,7 +159,7 @@ func (s *scene) seen(mode lab.Mode) string {
 }
 
 // printLog prints a line of Envoy's access log for each backend and protocol.
-func (s *scene) printLog(ctx context.Context, envoy *lab.Envoy, mode lab.Mode) error {
+func (s *fixture) printLog(ctx context.Context, envoy *lab.Envoy, mode lab.Mode) error {
 	var lines []string
 	err := lab.Until(ctx, "the access log", func() error {
 		lines = lines[:0]
@@ -198,7 +198,7 @@ func protocolOf(line string) string {
 }
 
 // printStatus prints what the agent says about itself.
-func (s *scene) printStatus(ctx context.Context) error {
+func (s *fixture) printStatus(ctx context.Context) error {
 	status, err := s.node.StatusText(ctx)
 	if err != nil {
 		return err
@@ -212,7 +212,7 @@ func (s *scene) printStatus(ctx context.Context) error {
 }
 
 // remove takes nodevoy off the node and makes sure that nothing is left.
-func (s *scene) remove(ctx context.Context, agent *lab.Agent, envoy *lab.Envoy) error {
+func (s *fixture) remove(ctx context.Context, agent *lab.Agent, envoy *lab.Envoy) error {
 	if err := errors.Join(agent.Stop(5*time.Second), envoy.Stop(5*time.Second)); err != nil {
 		return err
 	}

@@ -19,16 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// world is a node's network namespace, with a veth.
-type world struct {
+// fixture is a node's network namespace, with a veth.
+type fixture struct {
 	t    *testing.T
 	veth netlink.Link
 }
 
-// newWorld puts the calling test's goroutine into new namespaces, until it ends.
-func newWorld(t *testing.T) *world {
+// newFixture puts the calling test's goroutine into new namespaces, until it ends.
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	w := &world{t: t}
+	w := &fixture{t: t}
 	// Never unlocked: the thread ends with the test.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
@@ -45,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) must(err error) {
+func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
@@ -53,7 +53,7 @@ func (w *world) must(err error) {
 }
 
 // load loads a program that lets everything pass.
-func (w *world) load(name string, kind, hook uint32) int {
+func (w *fixture) load(name string, kind, hook uint32) int {
 	w.t.Helper()
 	// r0 = 1; exit. For connect that means: allow. For tc -1 means: as if there
 	// were no program.
@@ -89,13 +89,13 @@ func (w *world) load(name string, kind, hook uint32) int {
 
 // attach attaches a program to an interface, by index, or a cgroup, by file
 // descriptor.
-func (w *world) attach(program, target int, hook uint32) {
+func (w *fixture) attach(program, target int, hook uint32) {
 	w.t.Helper()
 	attr := struct{ target, program, hook, flags, replaced, relative uint32 }{target: uint32(target), program: uint32(program), hook: hook}
 	w.bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 }
 
-func (w *world) bpf(command uintptr, attr unsafe.Pointer, size uintptr) int {
+func (w *fixture) bpf(command uintptr, attr unsafe.Pointer, size uintptr) int {
 	w.t.Helper()
 	r, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attr), size)
 	if errno != 0 {
@@ -105,7 +105,7 @@ func (w *world) bpf(command uintptr, attr unsafe.Pointer, size uintptr) int {
 }
 
 // filter attaches a program to the veth as tc does.
-func (w *world) filter(program int, parent uint32, name string) {
+func (w *fixture) filter(program int, parent uint32, name string) {
 	w.t.Helper()
 	attrs := netlink.QdiscAttrs{LinkIndex: w.veth.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
 	w.must(netlink.QdiscReplace(&netlink.GenericQdisc{QdiscAttrs: attrs, QdiscType: "clsact"}))
@@ -116,7 +116,7 @@ func (w *world) filter(program int, parent uint32, name string) {
 }
 
 // cgroups unmounts every cgroup2, as this mount namespace sees it.
-func (w *world) cgroups() {
+func (w *fixture) cgroups() {
 	w.t.Helper()
 	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 	w.must(err)
@@ -130,7 +130,7 @@ func (w *world) cgroups() {
 // cgroup makes a cgroup and one below it, in which no process is. It returns a
 // file descriptor of the first and leaves only the second to be seen, as a
 // container sees its own.
-func (w *world) cgroup() int {
+func (w *fixture) cgroup() int {
 	w.t.Helper()
 	w.cgroups()
 	all := w.t.TempDir()

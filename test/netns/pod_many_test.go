@@ -23,26 +23,26 @@ import (
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
-// fleet is many pods' namespaces with an address each, in which nobody talks and
+// manyFixture is many pods' namespaces with an address each, in which nobody talks and
 // Envoy always answers.
-type fleet struct {
+type manyFixture struct {
 	*runtimeDir
 	cfg   plan.Config
 	pods  *pods.Pods
 	paths []string
 }
 
-// newFleet makes the namespaces of the first pods of thousands.
-func newFleet(t testing.TB, b netfilter.Backend, count int) *fleet {
+// newManyFixture makes the namespaces of the first pods of thousands.
+func newManyFixture(t testing.TB, b netfilter.Backend, count int) *manyFixture {
 	t.Helper()
-	f := &fleet{runtimeDir: newRuntimeDir(t), cfg: podConfig(b)}
+	f := &manyFixture{runtimeDir: newRuntimeDir(t), cfg: podConfig(b)}
 	f.grow(0, count)
 	f.restart()
 	return f
 }
 
 // grow adds pods from this number on.
-func (f *fleet) grow(from, count int) {
+func (f *manyFixture) grow(from, count int) {
 	f.t.Helper()
 	for i := range count {
 		f.paths = append(f.paths, f.add(fmt.Sprintf("cni-%d", from+i), podAddress(from+i).String()))
@@ -50,7 +50,7 @@ func (f *fleet) grow(from, count int) {
 }
 
 // shrink deletes all pods.
-func (f *fleet) shrink() {
+func (f *manyFixture) shrink() {
 	f.t.Helper()
 	for _, path := range f.paths {
 		f.remove(path)
@@ -59,7 +59,7 @@ func (f *fleet) shrink() {
 }
 
 // restart is a new agent.
-func (f *fleet) restart() {
+func (f *manyFixture) restart() {
 	f.t.Helper()
 	finder := netns.New(netns.Config{Dirs: []string{f.path}}, time.Now, zap.NewNop())
 	p, err := pods.New(f.cfg, finder, func(context.Context, *netns.Space, netip.AddrPort) error { return nil }, zap.NewNop())
@@ -72,14 +72,14 @@ func (f *fleet) restart() {
 }
 
 // round is what the agent does after a change.
-func (f *fleet) round(desired *plan.Plan) {
+func (f *manyFixture) round(desired *plan.Plan) {
 	f.t.Helper()
 	f.ok(f.pods.Prepare(f.t.Context(), desired))
 	f.ok(f.pods.Withdraw(f.t.Context(), desired))
 	f.ok(f.pods.Apply(f.t.Context(), desired))
 }
 
-func (f *fleet) ok(err error) {
+func (f *manyFixture) ok(err error) {
 	f.t.Helper()
 	if err != nil {
 		f.t.Fatal(err)
@@ -88,8 +88,8 @@ func (f *fleet) ok(err error) {
 
 func podAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 2)}) }
 
-// fleetNode is a node with some of thousands' pods.
-func fleetNode(frontends, from, count int) *model.Node {
+// nodeOfMany is a node with some of thousands' pods.
+func nodeOfMany(frontends, from, count int) *model.Node {
 	n := thousands(frontends)
 	n.Pods = nil
 	for i := range count {
@@ -99,12 +99,12 @@ func fleetNode(frontends, from, count int) *model.Node {
 	return n
 }
 
-func (f *fleet) plan(frontends, count int) *plan.Plan {
-	return plan.Compile(fleetNode(frontends, 0, count), f.cfg)
+func (f *manyFixture) plan(frontends, count int) *plan.Plan {
+	return plan.Compile(nodeOfMany(frontends, 0, count), f.cfg)
 }
 
 // redirected counts pods that are in their set, as their kernels have it.
-func (f *fleet) redirected() (count int) {
+func (f *manyFixture) redirected() (count int) {
 	f.t.Helper()
 	for _, path := range f.paths {
 		f.do(path, func() error {
@@ -124,10 +124,10 @@ func (f *fleet) redirected() (count int) {
 	return count
 }
 
-// TestPodFleetRelease: however many pods there are, and in the middle of an Apply,
+// TestManyPodsRelease: however many pods there are, and in the middle of an Apply,
 // which then leaves none redirected.
-func TestPodFleetRelease(t *testing.T) {
-	f := newFleet(t, netfilter.NFT, manyPods)
+func TestManyPodsRelease(t *testing.T) {
+	f := newManyFixture(t, netfilter.NFT, manyPods)
 	var slowest time.Duration
 	for round := range 3 {
 		f.round(f.plan(0, manyPods))
@@ -168,17 +168,17 @@ func TestPodFleetRelease(t *testing.T) {
 	}
 }
 
-// TestPodFleetLeaks: what 200 pods cost in open files while they live, and that
+// TestManyPodsLeaks: what 200 pods cost in open files while they live, and that
 // nothing of them is left when they are gone.
-func TestPodFleetLeaks(t *testing.T) {
-	f := newFleet(t, netfilter.NFT, 0)
+func TestManyPodsLeaks(t *testing.T) {
+	f := newManyFixture(t, netfilter.NFT, 0)
 	const batch, perPod = 20, 3
 	f.round(f.plan(10, 0))
 	before := openFiles(t)
 	threads := tasks(t)
 	for begin := 0; begin < 200; begin += batch {
 		f.grow(begin, batch)
-		n := fleetNode(10, begin, batch)
+		n := nodeOfMany(10, begin, batch)
 		f.round(plan.Compile(n, f.cfg))
 		if got := openFiles(t) - before; got > batch*perPod {
 			t.Fatalf("%d pods hold %d files open, want at most %d each", batch, got, perPod)
@@ -215,7 +215,7 @@ func tasks(t *testing.T) int {
 func BenchmarkPodsCold(b *testing.B) {
 	for _, backend := range backends() {
 		b.Run(string(backend), func(b *testing.B) {
-			f := newFleet(b, backend, 0)
+			f := newManyFixture(b, backend, 0)
 			desired := f.plan(benchFrontends, manyPods)
 			for b.Loop() {
 				b.StopTimer()
@@ -231,7 +231,7 @@ func BenchmarkPodsCold(b *testing.B) {
 
 // BenchmarkPodsTakeOver is the first round of a new agent, where all is in place.
 func BenchmarkPodsTakeOver(b *testing.B) {
-	f := newFleet(b, netfilter.NFT, manyPods)
+	f := newManyFixture(b, netfilter.NFT, manyPods)
 	desired := f.plan(benchFrontends, manyPods)
 	f.round(desired)
 	for b.Loop() {
@@ -244,9 +244,9 @@ func BenchmarkPodsTakeOver(b *testing.B) {
 
 // BenchmarkPodsOneChange is one frontend that goes or comes, in all pods.
 func BenchmarkPodsOneChange(b *testing.B) {
-	f := newFleet(b, netfilter.NFT, manyPods)
+	f := newManyFixture(b, netfilter.NFT, manyPods)
 	f.round(f.plan(benchFrontends, manyPods))
-	nodes := []*model.Node{fleetNode(benchFrontends-1, 0, manyPods), fleetNode(benchFrontends, 0, manyPods)}
+	nodes := []*model.Node{nodeOfMany(benchFrontends-1, 0, manyPods), nodeOfMany(benchFrontends, 0, manyPods)}
 	i := 0
 	for b.Loop() {
 		f.round(plan.Compile(nodes[i%2], f.cfg))
@@ -256,7 +256,7 @@ func BenchmarkPodsOneChange(b *testing.B) {
 
 // BenchmarkPodsUnchanged is a round after which all is as before.
 func BenchmarkPodsUnchanged(b *testing.B) {
-	f := newFleet(b, netfilter.NFT, manyPods)
+	f := newManyFixture(b, netfilter.NFT, manyPods)
 	f.round(f.plan(benchFrontends, manyPods))
 	desired := f.plan(benchFrontends, manyPods)
 	for b.Loop() {
@@ -268,7 +268,7 @@ func BenchmarkPodsUnchanged(b *testing.B) {
 func BenchmarkPodsDrift(b *testing.B) {
 	for _, backend := range backends() {
 		b.Run(string(backend), func(b *testing.B) {
-			f := newFleet(b, backend, manyPods)
+			f := newManyFixture(b, backend, manyPods)
 			desired := f.plan(benchFrontends, manyPods)
 			f.round(desired)
 			for b.Loop() {
@@ -281,7 +281,7 @@ func BenchmarkPodsDrift(b *testing.B) {
 
 // BenchmarkPodsRefresh renews all pods.
 func BenchmarkPodsRefresh(b *testing.B) {
-	f := newFleet(b, netfilter.NFT, manyPods)
+	f := newManyFixture(b, netfilter.NFT, manyPods)
 	f.round(f.plan(0, manyPods))
 	for b.Loop() {
 		f.ok(f.pods.Refresh(b.Context()))
@@ -290,7 +290,7 @@ func BenchmarkPodsRefresh(b *testing.B) {
 
 // BenchmarkPodsRelease ends redirection of all pods.
 func BenchmarkPodsRelease(b *testing.B) {
-	f := newFleet(b, netfilter.NFT, manyPods)
+	f := newManyFixture(b, netfilter.NFT, manyPods)
 	desired := f.plan(0, manyPods)
 	for b.Loop() {
 		b.StopTimer()

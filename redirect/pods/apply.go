@@ -81,15 +81,14 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	plans := p.podPlans(desired)
 	enough := p.now().Add(applyBudget)
 	err := p.each(ctx, p.list(), func(ctx context.Context, pl *podNetns) error {
-		if before, ok := p.waits(pl); ok {
+		if before := p.pausing(pl); before != nil {
 			return withPodName(pl, before)
 		}
-		var err error
-		if p.now().After(enough) && !(plans[pl.UID] != nil && pl.applier.Holds(plans[pl.UID], ticket)) {
-			err = errLater
-		} else if wanted := plans[pl.UID]; wanted != nil {
+		err, wanted := errLater, plans[pl.UID]
+		switch late := p.now().After(enough); {
+		case wanted != nil && (!late || pl.applier.Holds(wanted, ticket)):
 			err = p.applyPod(ctx, pl, wanted, ticket)
-		} else {
+		case wanted == nil && !late:
 			err = p.unenrol(ctx, pl)
 		}
 		if errors.Is(err, apply.ErrDisengaged) || ctx.Err() != nil {
@@ -102,11 +101,14 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	return p.result(ctx, ticket, err)
 }
 
-// waits says whether a pod that failed is not to be tried yet, and how it failed.
-func (p *Pods) waits(pl *podNetns) (error, bool) {
+// pausing is how a pod failed that is not to be tried again yet; nil for another.
+func (p *Pods) pausing(pl *podNetns) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return pl.err, pl.err != nil && !pl.backoff.due(p.now())
+	if pl.backoff.due(p.now()) {
+		return nil
+	}
+	return pl.err
 }
 
 // result is what Apply returns.

@@ -108,7 +108,6 @@ type missingPod struct {
 // and says what is wrong with it. Nothing is looked for yet. The iptables backend
 // of cfg may be undecided as long as nothing is applied.
 func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Space, netip.AddrPort) error, log *zap.Logger) (*Pods, error) {
-
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newWatchCollector(src.Health))
 	l := &loop{
-		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume,
+		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume, cpu: processorTime,
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
 	if a.pods != nil {

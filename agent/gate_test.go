@@ -68,16 +68,3 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 		})
 	}
 }
-
-// twoServices are oneService and a database.
-func twoServices() model.Inputs {
-	in := oneService()
-	service, slice := in.Services[0].DeepCopy(), in.EndpointSlices[0].DeepCopy()
-	service.Name, service.Spec.ClusterIP, service.Spec.ClusterIPs = "db", "10.96.0.11", []string{"10.96.0.11"}
-	service.Spec.Ports[0].Port, service.Spec.Ports[0].Name = 5432, "tcp"
-	name := "tcp"
-	slice.Name, slice.Labels["kubernetes.io/service-name"] = "db-1", "db"
-	slice.Ports[0].Name = &name
-	in.Services, in.EndpointSlices = append(in.Services, service), append(in.EndpointSlices, slice)
-	return in
-}

@@ -17,9 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -49,12 +46,21 @@ type fixture struct {
 	changed                 chan struct{}
 	envoy                   chan struct{}
 	published               *model.Node
-	places                  []model.PodTarget
-	loop                    *loop
-	logs                    *observer.ObservedLogs
+	// publications counts them.
+	publications int
+	places       []model.PodTarget
+	loop         *loop
+	logs         *observer.ObservedLogs
 	// latency is Envoy's; busy and more are for its answers. See slowly.
 	latency    time.Duration
 	busy, more bool
+}
+
+// rounds counts the rounds so far: each takes a millisecond.
+func (b *fixture) rounds() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.publications
 }
 
 func (b *fixture) note(s string) {
@@ -91,6 +97,7 @@ func (e fakeEnvoy) Publish(n *model.Node, places []model.PodTarget) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.published, e.places = n, places
+	e.publications++
 	e.send()
 }
 
@@ -160,33 +167,6 @@ func (k fakeKernel) Engaged() bool {
 	return k.engaged
 }
 
-// inputs of one enrolled pod and one Service with a backend.
-func oneService() model.Inputs {
-	ready, port, name := true, int32(8080), "http"
-	return model.Inputs{
-		NodeName:   "node-a",
-		Namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "demo", Labels: map[string]string{"nodevoy.io/redirect": "enabled"}}}},
-		Pods: []*corev1.Pod{{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "client"},
-			Spec:       corev1.PodSpec{NodeName: "node-a"},
-			Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.244.1.5", PodIPs: []corev1.PodIP{{IP: "10.244.1.5"}}},
-		}},
-		Services: []*corev1.Service{{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "web"},
-			Spec: corev1.ServiceSpec{
-				ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10"},
-				Ports: []corev1.ServicePort{{Name: name, Port: 80, Protocol: corev1.ProtocolTCP}},
-			},
-		}},
-		EndpointSlices: []*discoveryv1.EndpointSlice{{
-			ObjectMeta:  metav1.ObjectMeta{Namespace: "demo", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
-			AddressType: discoveryv1.AddressTypeIPv4,
-			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
-			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.2.7"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		}},
-	}
-}
-
 // withFixture runs f beside a running loop, in a bubble of its own time.
 func withFixture(t *testing.T, f func(t *testing.T, b *fixture)) {
 	t.Helper()
@@ -204,6 +184,7 @@ func withPreparedFixture(t *testing.T, prepare func(*fixture), f func(t *testing
 		b.loop = &loop{
 			cfg: cfg.Resolved(), source: fakeSource{b}, envoy: fakeEnvoy{b}, kernel: fakeKernel{b},
 			reporter: &reporter{log: zap.New(core), state: &atomic.Pointer[State]{}},
+			cpu:      func() time.Duration { return time.Duration(b.rounds()) * time.Millisecond },
 			proof: proof{prober: &prober{results: make(chan probeResult), kicked: make(chan struct{}, 1), try: func(context.Context) error {
 				b.mu.Lock()
 				defer b.mu.Unlock()

@@ -2,7 +2,11 @@
 
 package agent
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // pace says when the next round may begin, so that a change that comes alone is
 // handled at once, and a storm of changes costs no more than a share of one core:
@@ -20,9 +24,9 @@ type pace struct {
 const (
 	// paceShare is the part of a core that rounds may take in the long run: one
 	// in so many. Receiving the changes comes on top.
-	paceShare = 40
+	paceShare = 100
 	// paceSavings bounds what is saved up: a few dozen rounds of a large cluster.
-	paceSavings = 50 * time.Millisecond
+	paceSavings = 300 * time.Millisecond
 	// paceLongest bounds the pause before a round, however dear the last ones
 	// were.
 	paceLongest = time.Second
@@ -37,7 +41,7 @@ func (p *pace) next(now time.Time) time.Duration {
 	return max(p.debounce, min(-p.saved*paceShare, paceLongest))
 }
 
-// done notes that a round has ended which took cost.
+// done notes that a round has ended which took cost, in processor time.
 func (p *pace) done(now time.Time, cost time.Duration) {
 	p.save(now)
 	// What would take longer than the longest pause is forgiven, or a change long
@@ -51,4 +55,14 @@ func (p *pace) save(now time.Time) {
 		p.saved = min(p.saved+now.Sub(p.updated)/paceShare, paceSavings)
 	}
 	p.updated = now
+}
+
+// processorTime is what the process has used so far. A round that waits for a core
+// costs nobody anything, so it is not the time on the clock.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &used) != nil {
+		return 0 // It fails for no process that exists.
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

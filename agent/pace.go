@@ -25,8 +25,8 @@ const (
 	// paceShare is the part of a core that rounds may take in the long run: one
 	// in so many. Receiving the changes comes on top.
 	paceShare = 100
-	// paceSavings bounds what is saved up: a few dozen rounds of a large cluster.
-	paceSavings = 300 * time.Millisecond
+	// paceSavings bounds what is saved up: dozens of rounds of a large cluster.
+	paceSavings = 600 * time.Millisecond
 	// paceLongest bounds the pause before a round, however dear the last ones
 	// were.
 	paceLongest = time.Second

@@ -24,9 +24,9 @@ type pace struct {
 const (
 	// paceShare is the part of a core that rounds may take in the long run: one
 	// in so many. Receiving the changes comes on top.
-	paceShare = 100
+	paceShare = 80
 	// paceSavings bounds what is saved up: dozens of rounds of a large cluster.
-	paceSavings = 600 * time.Millisecond
+	paceSavings = 400 * time.Millisecond
 	// paceLongest bounds the pause before a round, however dear the last ones
 	// were.
 	paceLongest = time.Second

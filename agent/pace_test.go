@@ -44,9 +44,9 @@ func TestPaceUnderStorm(t *testing.T) {
 		longest        time.Duration
 	}{
 		"cheap rounds":           {interval: 20 * time.Millisecond, cost: 100 * time.Microsecond, share: 0.0051, longest: 5 * time.Millisecond},
-		"a large cluster":        {interval: 20 * time.Millisecond, cost: 3 * time.Millisecond, share: 0.011, longest: 300 * time.Millisecond},
+		"a large cluster":        {interval: 20 * time.Millisecond, cost: 3 * time.Millisecond, share: 0.0135, longest: 240 * time.Millisecond},
 		"dearer than the pause":  {interval: 20 * time.Millisecond, cost: 100 * time.Millisecond, share: 0.1, longest: time.Second},
-		"changes without a stop": {interval: time.Millisecond, cost: 3 * time.Millisecond, share: 0.011, longest: 300 * time.Millisecond},
+		"changes without a stop": {interval: time.Millisecond, cost: 3 * time.Millisecond, share: 0.0135, longest: 240 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			share, longest := newPaced(5*time.Millisecond).storm(tt.interval, tt.cost, 10*time.Minute)

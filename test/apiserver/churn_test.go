@@ -24,8 +24,9 @@ const (
 	stormRate   = 50 // changes of EndpointSlices a second
 	stormTime   = time.Minute
 	loneChanges = 60
-	// Between two lone changes everything comes to rest.
-	lonePause = 300 * time.Millisecond
+	// Between two lone changes everything comes to rest, and the agent saves up the
+	// processor time of a round.
+	lonePause = time.Second
 	// createRate is how many objects are created a second, a Service and an
 	// EndpointSlice in turn. createTime of it, at half the size of the cluster, is
 	// scaled up to the creation of the whole cluster.
@@ -53,7 +54,7 @@ func BenchmarkChurn(b *testing.B) {
 
 		c.during(b, "create", func() { c.create(b) })
 		w.server.Fill(b, manyServices, endpointsEach)
-		c.pause(b, 15*time.Second)
+		c.pause(b, 30*time.Second)
 
 		c.reportLatency(b, "lone", c.loneChanges(b))
 		c.during(b, "storm", func() { c.storm(b, stormTime) })

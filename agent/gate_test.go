@@ -26,7 +26,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 			withPreparedFixture(t, func(b *fixture) { b.inputs = twoServices() }, func(t *testing.T, b *fixture) {
 				b.redirecting(t)
 				redirects := func(addr netip.AddrPort) bool {
-					for _, set := range b.plan.Families[0].Frontends {
+					for _, set := range b.planned().Families[0].Frontends {
 						if slices.Contains(set.Members, addr) {
 							return true
 						}
@@ -46,7 +46,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 				if got := b.took(); !slices.Contains(got, "withdraw") || !slices.Contains(got, "apply") || slices.Contains(got, "release") {
 					t.Errorf("the loop did %q", got)
 				}
-				if f, ok := b.published.Frontend(web); !ok || f.Bypass != "" {
+				if !b.serves(web) {
 					t.Error("Envoy is not offered it any more, and could never take it")
 				}
 				s := b.state()

@@ -20,12 +20,6 @@ func TestRemovalIsHeldBack(t *testing.T) {
 	withFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		old, added := netip.MustParseAddrPort("10.96.0.10:80"), netip.MustParseAddrPort("10.96.0.11:80")
-		serves := func(addr netip.AddrPort) bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			f, ok := b.published.Frontend(addr)
-			return ok && f.Bypass == ""
-		}
 		b.mu.Lock()
 		b.withdrawErr = errors.New("no memory")
 		moved := b.inputs.Services[0].DeepCopy()
@@ -34,8 +28,8 @@ func TestRemovalIsHeldBack(t *testing.T) {
 		b.mu.Unlock()
 		b.change()
 		pass(10 * time.Second)
-		if !serves(old) || !serves(added) {
-			t.Errorf("while the kernel can't be changed, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
+		if !b.serves(old) || !b.serves(added) {
+			t.Errorf("while the kernel can't be changed, Envoy serves what is gone: %v, what is new: %v", b.serves(old), b.serves(added))
 		}
 		if n := counted(b.took())["withdraw"]; n < 9 || n > 12 {
 			t.Errorf("%d tries in 10 s", n)
@@ -44,8 +38,8 @@ func TestRemovalIsHeldBack(t *testing.T) {
 		b.withdrawErr = nil
 		b.mu.Unlock()
 		pass(2 * retryInterval)
-		if serves(old) || !serves(added) {
-			t.Errorf("once it was withdrawn, Envoy serves what is gone: %v, what is new: %v", serves(old), serves(added))
+		if b.serves(old) || !b.serves(added) {
+			t.Errorf("once it was withdrawn, Envoy serves what is gone: %v, what is new: %v", b.serves(old), b.serves(added))
 		}
 		b.took()
 		pass(10 * time.Second)

@@ -56,6 +56,21 @@ type fixture struct {
 	busy, more bool
 }
 
+// planned is the last plan that the kernel was given.
+func (b *fixture) planned() *plan.Plan {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.plan
+}
+
+// serves says whether Envoy was last given the frontend at this address.
+func (b *fixture) serves(addr netip.AddrPort) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f, ok := b.published.Frontend(addr)
+	return ok && f.Bypass == ""
+}
+
 // rounds counts the rounds so far: each takes a millisecond.
 func (b *fixture) rounds() int {
 	b.mu.Lock()

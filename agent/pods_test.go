@@ -220,13 +220,13 @@ func TestRefusedListener(t *testing.T) {
 		if n := counted(p.took())["publish"]; n > 0 {
 			t.Errorf("published %d times though nothing changed", n)
 		}
-		if why := p.plan.Pods[0].Blocked; why != "cannot bind" {
+		if why := p.planned().Pods[0].Blocked; why != "cannot bind" {
 			t.Errorf("blocked because %q", why)
 		}
 		st.Refused = server.Refused{}
 		p.set(st)
 		pass(time.Second)
-		if why := p.plan.Pods[0].Blocked; why != "" {
+		if why := p.planned().Pods[0].Blocked; why != "" {
 			t.Errorf("once it listens, blocked because %q", why)
 		}
 	})

@@ -44,8 +44,10 @@ func prepare() error {
 		// Frontends, backends and strangers are all addresses of this machine.
 		"ip route add local 10.0.0.0/8 dev lo",
 		"ip -6 route add local fd00::/16 dev lo",
-		// Where the pods of pod mode are.
-		"ip link add " + bridge + " type bridge",
+		// Where the pods of pod mode are. Without an address of its own the bridge has
+		// the lowest of its ports', which changes when a pod comes: for seconds, all
+		// others send to the one that they know.
+		"ip link add " + bridge + " address 02:00:00:00:00:01 type bridge",
 		"ip addr add " + gateway4 + "/16 dev " + bridge,
 		"ip addr add " + gateway6 + "/64 dev " + bridge + " nodad",
 		"ip link set " + bridge + " up",

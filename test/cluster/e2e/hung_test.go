@@ -38,8 +38,7 @@ func (c *cluster) hung(t *testing.T) {
 				return nil
 			})
 			t.Logf("Envoy restarted %.1f s after it stopped", time.Since(began).Seconds())
-			// A stopped agent has the pod's whole grace period before it is killed.
-			eventually(t, 3*time.Minute, func() error {
+			eventually(t, time.Minute, func() error {
 				if n := c.restarts(t, pod, "containerStatuses", "agent") - agent; n < tt.agent {
 					return fmt.Errorf("the agent is not restarted")
 				}

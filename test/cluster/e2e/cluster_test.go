@@ -30,6 +30,8 @@ func nodes() []string { return []string{nodeA, nodeB} }
 type cluster struct {
 	// mode is kube-proxy's, redirect nodevoy's: hostMode or podMode.
 	mode, redirect string
+	// rate is the requests per second of the load.
+	rate float64
 	// dir is the repository's absolute path; env is for every program run.
 	dir string
 	env []string

@@ -21,6 +21,7 @@ func TestPods(t *testing.T) { everything(t, &cluster{mode: "iptables", redirect:
 
 // everything is parts that follow one another on one cluster.
 func everything(t *testing.T, c *cluster) {
+	c.rate = wantedRate
 	c.start(t)
 	c.demo(t)
 	t.Run("install and uninstall", c.installAndUninstall)

@@ -18,6 +18,37 @@ import (
 // latencies say nothing.
 const othersLimit = 0.2
 
+// busyLimit is the part of the machine's CPU time that the load may take, from 0 to
+// 1. The rest is for what the tests do under load: on a machine without idle CPUs
+// requests wait for one, whatever carries them.
+const busyLimit = 0.6
+
+// adaptLoad lowers the rate of the load, until the end of the test, where this
+// machine can't afford it.
+func (c *cluster) adaptLoad(t *testing.T) {
+	t.Helper()
+	idle, began := idleTime(t), time.Now()
+	c.under(t, "load alone", func() { <-time.After(5 * time.Second) })
+	whole := time.Since(began) * time.Duration(runtime.NumCPU())
+	busy := 1 - float64(idleTime(t)-idle)/float64(whole)
+	c.rate = wantedRate * min(1, busyLimit/busy)
+	t.Cleanup(func() { c.rate = wantedRate })
+	t.Logf("load alone: this machine is busy for %.0f %% of its time; the load is %.0f requests/s from now on", 100*busy, c.rate)
+	if c.rate < leastRate {
+		t.Fatalf("this machine is too slow: it affords %.0f requests/s, want %.0f", c.rate, leastRate)
+	}
+}
+
+// idleTime is the CPU time that nobody used so far.
+func idleTime(t *testing.T) time.Duration {
+	t.Helper()
+	idle, err := cpuTime(3, 4) // idle, iowait
+	if err != nil {
+		t.Fatal(err)
+	}
+	return idle
+}
+
 // cpuUsage is CPU time used so far.
 type cpuUsage struct {
 	at time.Time
@@ -53,9 +84,14 @@ func cpuNow(t *testing.T) cpuUsage {
 	return u
 }
 
-// machineTime reads /proc/stat. Time stolen by the hypervisor is others'; that of
-// interrupts is nobody's.
+// machineTime is the CPU time that was used so far. Time stolen by the hypervisor is
+// others'; that of interrupts is nobody's.
 func machineTime() (time.Duration, error) {
+	return cpuTime(0, 1, 2, 7) // user, nice, system, steal
+}
+
+// cpuTime adds up columns of /proc/stat.
+func cpuTime(columns ...int) (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
@@ -63,7 +99,8 @@ func machineTime() (time.Duration, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	fields := strings.Fields(line)
 	var ticks time.Duration
-	for _, i := range []int{1, 2, 3, 8} { // user, nice, system, steal
+	for _, i := range columns {
+		i++ // after the name of the line
 		if i >= len(fields) {
 			return 0, fmt.Errorf("/proc/stat begins with %q", line)
 		}

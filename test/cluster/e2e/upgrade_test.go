@@ -11,6 +11,7 @@ import (
 
 // nothingLost restarts everything in the path under load.
 func (c *cluster) nothingLost(t *testing.T) {
+	c.adaptLoad(t)
 	t.Run("upgrade", func(t *testing.T) {
 		c.unnoticed(t, "helm upgrade", func(attempt int) {
 			before := c.agents(t)

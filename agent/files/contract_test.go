@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nodevoy/nodevoy/agent/files"
-	"github.com/nodevoy/nodevoy/agent/sourcetest"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 func TestContract(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
-	"github.com/nodevoy/nodevoy/agent/sourcetest"
+	"github.com/nodevoy/nodevoy/test/kubetest"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 func TestContract(t *testing.T) {

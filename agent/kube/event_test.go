@@ -19,7 +19,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
+	"github.com/nodevoy/nodevoy/test/kubetest"
 )
 
 // clock is one that tests set.

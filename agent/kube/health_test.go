@@ -15,8 +15,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/test/kubetest"
 )
 
 // TestWatchFailsAfterTheSync takes away, from a source that has read

@@ -18,7 +18,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
+	"github.com/nodevoy/nodevoy/test/kubetest"
 )
 
 // run runs a source until the test ends.

@@ -7,10 +7,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
-	"github.com/nodevoy/nodevoy/agent/sourcetest"
 	"github.com/nodevoy/nodevoy/test/contain"
+	"github.com/nodevoy/nodevoy/test/kubetest"
 	"github.com/nodevoy/nodevoy/test/lab"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 func TestMain(m *testing.M) {

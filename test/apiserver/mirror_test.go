@@ -12,9 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 
-	"github.com/nodevoy/nodevoy/agent/kube/kubetest"
-	"github.com/nodevoy/nodevoy/agent/sourcetest"
+	"github.com/nodevoy/nodevoy/test/kubetest"
 	"github.com/nodevoy/nodevoy/test/lab"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // mirror keeps the objects of an API server like those of a laboratory, and so

@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/nodevoy/nodevoy/agent/kube"
-	"github.com/nodevoy/nodevoy/agent/sourcetest"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // Harness is a sourcetest.Harness over a real API server.

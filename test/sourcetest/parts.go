@@ -39,10 +39,10 @@ func firstSignalHasTheWhole(t *testing.T, h Harness) {
 	optedOut.Labels = map[string]string{model.RedirectLabel: model.RedirectDisabled}
 	delegated := service(ns, "delegated", "10.96.201.5")
 	delegated.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "other"}
-	guarded := service(ns, "guarded", "10.96.201.6")
-	guarded.Spec.Type = corev1.ServiceTypeLoadBalancer
-	guarded.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24"}
-	guarded.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.30"}}
+	restricted := service(ns, "restricted", "10.96.201.6")
+	restricted.Spec.Type = corev1.ServiceTypeLoadBalancer
+	restricted.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24"}
+	restricted.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.30"}}
 	headless := service(ns, "headless", corev1.ClusterIPNone)
 
 	webSlice := endpoints(web, "10.201.0.1", "10.201.0.2", "10.201.0.3")
@@ -57,7 +57,7 @@ func firstSignalHasTheWhole(t *testing.T, h Harness) {
 
 	all := []Object{
 		node(), namespace(ns, model.RedirectEnabled),
-		web, local, sticky, optedOut, delegated, guarded, headless,
+		web, local, sticky, optedOut, delegated, restricted, headless,
 		webSlice, localSlice, endpoints(sticky, "10.201.0.6"), endpoints(headless, "10.201.0.7"),
 	}
 	all = append(all, everySortOfPod(ns)...)

@@ -25,12 +25,8 @@ import (
 // objectKey names one object of the kinds that are read.
 type objectKey struct{ kind, namespace, name string }
 
-func (k objectKey) String() string {
-	if k.namespace == "" {
-		return k.kind + " " + k.name
-	}
-	return k.kind + " " + k.namespace + "/" + k.name
-}
+// keyOf is the object that a problem is about.
+func keyOf(p model.Problem) objectKey { return objectKey{p.Kind, p.Namespace, p.Name} }
 
 // object is one decoded object.
 type object struct {
@@ -42,39 +38,22 @@ type object struct {
 // decoded is what a document holds.
 type decoded struct {
 	objects []object
-	// unread are objects of other kinds.
-	unread []model.Problem
-	// faults are objects that can't be used as written.
-	faults []fault
-}
-
-// fault is what is wrong with an object. Its key is that of a File if it is not
-// known which object that is.
-type fault struct {
-	key           objectKey
-	field, detail string
-}
-
-// problem is the fault as it is told.
-func (f fault) problem() model.Problem {
-	return model.Problem{
-		Kind: f.key.kind, Namespace: f.key.namespace, Name: f.key.name, Field: f.field, Detail: f.detail,
-	}
+	// unread are objects of other kinds, faults those that can't be used as
+	// written. It may not be known which object a fault is about.
+	unread, faults []model.Problem
 }
 
 // identified says whether it is known which object the fault is about.
-func (f fault) identified() bool { return f.key.kind != kindFile && f.key.name != "" }
+func identified(fault model.Problem) bool { return fault.Kind != kindFile && fault.Name != "" }
 
 // head is the part that all kinds, and List, have in common.
 type head struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Metadata   headMeta `json:"metadata"`
-}
-
-type headMeta struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	} `json:"metadata"`
 }
 
 // kindFile is the kind of Problems with the file as such.
@@ -144,9 +123,16 @@ func yamlToJSON(text []byte) (converted []byte, err error) {
 	return yaml.YAMLToJSONStrict(text)
 }
 
-// fault adds one; the place is where in the file to look.
+// problem is one with an object; place is where in the file to look.
+func problem(key objectKey, field, detail, place string) model.Problem {
+	return model.Problem{
+		Kind: key.kind, Namespace: key.namespace, Name: key.name, Field: field, Detail: detail + " (" + place + ")",
+	}
+}
+
+// fault adds what is wrong with an object.
 func (r *reading) fault(key objectKey, field, detail, place string) {
-	r.faults = append(r.faults, fault{key, field, detail + " (" + place + ")"})
+	r.faults = append(r.faults, problem(key, field, detail, place))
 }
 
 // object decodes one object, or the items of a List, from JSON.
@@ -172,10 +158,7 @@ func (r *reading) object(place string, text []byte) {
 	}
 	kind := r.kinds[gvk]
 	if kind == nil {
-		r.unread = append(r.unread, model.Problem{
-			Kind: key.kind, Namespace: key.namespace, Name: key.name, Field: "kind",
-			Detail: h.APIVersion + " " + h.Kind + " is not read; ignored (" + place + ")",
-		})
+		r.unread = append(r.unread, problem(key, "kind", h.APIVersion+" "+h.Kind+" is not read; ignored", place))
 		return
 	}
 	if kind.Namespaced && key.namespace == "" {

@@ -28,18 +28,22 @@ func read(file, text string) (keys, unread, faults []string) {
 			keys = append(keys, o.key.String())
 		}
 		unread = append(unread, lines(d.unread)...)
-		for _, f := range d.faults {
-			faults = append(faults, lines([]model.Problem{f.problem()})...)
-		}
+		faults = append(faults, lines(d.faults)...)
 	}
 	return keys, unread, faults
+}
+
+func (k objectKey) String() string {
+	if k.namespace == "" {
+		return k.kind + " " + k.name
+	}
+	return k.kind + " " + k.namespace + "/" + k.name
 }
 
 func lines(problems []model.Problem) []string {
 	var list []string
 	for _, p := range problems {
-		key := objectKey{kind: p.Kind, namespace: p.Namespace, name: p.Name}
-		list = append(list, key.String()+": "+p.Field+": "+p.Detail)
+		list = append(list, keyOf(p).String()+": "+p.Field+": "+p.Detail)
 	}
 	return list
 }
@@ -260,10 +264,7 @@ func FuzzDecode(f *testing.F) {
 			for _, o := range d.objects {
 				checkObject(t, o)
 			}
-			for _, fault := range d.faults {
-				d.unread = append(d.unread, fault.problem())
-			}
-			for _, p := range d.unread {
+			for _, p := range append(d.faults, d.unread...) {
 				if p.Detail == "" {
 					t.Fatalf("problem without a detail: %+v", p)
 				}

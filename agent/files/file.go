@@ -126,8 +126,8 @@ func (f *file) take(docs []document, results []decoded) (changed bool) {
 		}
 		problems = append(problems, result.unread...)
 		for _, fault := range result.faults {
-			faulty[fault.key] = true
-			unidentified = unidentified || !fault.identified()
+			faulty[keyOf(fault)] = true
+			unidentified = unidentified || !identified(fault)
 		}
 	}
 	kept := map[objectKey]bool{}
@@ -140,7 +140,8 @@ func (f *file) take(docs []document, results []decoded) (changed bool) {
 	var faults []model.Problem
 	for _, result := range results {
 		for _, fault := range result.faults {
-			faults = append(faults, f.problem(fault, kept))
+			fault.Detail += "; " + f.instead(fault, kept)
+			faults = append(faults, fault)
 		}
 	}
 	problems = append(problems, faults...)
@@ -150,16 +151,14 @@ func (f *file) take(docs []document, results []decoded) (changed bool) {
 	return changed
 }
 
-// problem says what is wrong, and what is in force instead.
-func (f *file) problem(fault fault, kept map[objectKey]bool) model.Problem {
-	p := fault.problem()
+// instead says what is in force instead of what has the fault.
+func (f *file) instead(fault model.Problem, kept map[objectKey]bool) string {
 	switch {
-	case kept[fault.key]:
-		p.Detail += "; its last good version stays in force"
-	case !fault.identified() && len(kept) > 0:
-		p.Detail += "; objects that are now missing from " + f.name + " stay in force"
+	case kept[keyOf(fault)]:
+		return "its last good version stays in force"
+	case !identified(fault) && len(kept) > 0:
+		return "objects that are now missing from " + f.name + " stay in force"
 	default:
-		p.Detail += "; it is not used"
+		return "it is not used"
 	}
-	return p
 }

@@ -141,13 +141,23 @@ func (s *Source) Run(ctx context.Context) error {
 	return s.follow(ctx, watcher)
 }
 
-// follow scans after each burst of events, and now and then without any.
+// follow scans after each burst of events, and now and then without any. A burst
+// ends when all is quiet, or when it has lasted too long.
 func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
 	ticker := time.NewTicker(s.reread)
 	defer ticker.Stop()
-	var events burst
+	calm, late := time.NewTimer(quiet), time.NewTimer(patience)
+	defer calm.Stop()
+	defer late.Stop()
+	dirty := map[string]bool{}
+	changed := func(name string) {
+		if len(dirty) == 0 {
+			late.Reset(patience)
+		}
+		calm.Reset(quiet)
+		dirty[name] = true
+	}
 	for {
-		calm, late := events.ends()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -155,21 +165,26 @@ func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
 			if !ok {
 				return fmt.Errorf("watch objects directory %s: the watch ended", s.dir.path)
 			}
-			events.add(filepath.Base(event.Name))
+			changed(filepath.Base(event.Name))
+			continue
 		case err := <-watcher.Errors:
 			// Most likely more events than the kernel's queue holds.
 			s.log.Warn("objects directory changed too fast to watch, reading all of it", zap.Error(err))
 			s.dir.forget()
-			events.add("")
-		case <-calm:
-			s.rescan(events.take())
-		case <-late:
-			s.rescan(events.take())
+			changed("")
+			continue
+		case <-calm.C:
+		case <-late.C:
 		case <-ticker.C:
 			// A directory that was replaced needs a new watch; for one that is
 			// still the same this does nothing. The scan says what is wrong.
 			_ = watcher.Add(s.dir.path)
 			s.rescan(nil)
+			continue
+		}
+		if len(dirty) > 0 {
+			s.rescan(dirty)
+			dirty = map[string]bool{}
 		}
 	}
 }
@@ -209,38 +224,4 @@ func (s *Source) publish() {
 	case s.changed <- struct{}{}:
 	default: // a round is due already
 	}
-}
-
-// burst is a run of events with no quiet between them.
-type burst struct {
-	names      map[string]bool
-	calm, late *time.Timer
-}
-
-// add extends the burst by an event on the named file.
-func (b *burst) add(name string) {
-	if b.names == nil {
-		b.names = map[string]bool{}
-		b.calm, b.late = time.NewTimer(quiet), time.NewTimer(patience)
-	}
-	b.calm.Reset(quiet)
-	b.names[name] = true
-}
-
-// ends are the two ways in which the burst ends: all is calm, or it has lasted
-// too long. Neither happens while there is no burst.
-func (b *burst) ends() (calm, late <-chan time.Time) {
-	if b.names == nil {
-		return nil, nil
-	}
-	return b.calm.C, b.late.C
-}
-
-// take ends the burst and returns the files it was about.
-func (b *burst) take() map[string]bool {
-	b.calm.Stop()
-	b.late.Stop()
-	names := b.names
-	b.names = nil
-	return names
 }

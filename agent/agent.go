@@ -160,17 +160,7 @@ func (a *Agent) newSource() (runnableSource, func([]model.Problem), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	tell := func(problems []model.Problem) {
-		warnings := make([]kube.Warning, len(problems))
-		for i, p := range problems {
-			warnings[i] = kube.Warning{
-				Kind: p.Kind, Namespace: p.Namespace, Name: p.Name,
-				Reason: "NotUsedAsWritten", Note: fmt.Sprintf("%s: %s", p.Field, p.Detail),
-			}
-		}
-		src.Warn(warnings)
-	}
-	return src, tell, nil
+	return src, src.Warn, nil
 }
 
 // Run works until ctx ends or a part fails. Rules stay in the kernel, to expire

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // trimEndpointSlice is where the memory is: a large cluster has a hundred
@@ -50,8 +51,10 @@ func trimEndpointSlice(o *discoveryv1.EndpointSlice, interned *Interner) *discov
 // equalEndpointSlices is written out because it is called for every event:
 // comparing a slice of a hundred endpoints by reflection takes ten times as long.
 func equalEndpointSlices(before, after *discoveryv1.EndpointSlice) bool {
-	return equalMeta(before.ObjectMeta, after.ObjectMeta) && before.AddressType == after.AddressType &&
-		equal(before.Ports, after.Ports) &&
+	b, a := before.ObjectMeta, after.ObjectMeta
+	b.ResourceVersion, a.ResourceVersion = "", ""
+	return equality.Semantic.DeepEqual(b, a) && before.AddressType == after.AddressType &&
+		equality.Semantic.DeepEqual(before.Ports, after.Ports) &&
 		slices.EqualFunc(before.Endpoints, after.Endpoints, func(b, a discoveryv1.Endpoint) bool { return equalEndpoints(&b, &a) })
 }
 
@@ -62,7 +65,7 @@ func equalEndpoints(before, after *discoveryv1.Endpoint) bool {
 		equalPointers(before.Conditions.Terminating, after.Conditions.Terminating) &&
 		equalPointers(before.NodeName, after.NodeName) && equalPointers(before.Zone, after.Zone) &&
 		equalPointers(before.TargetRef, after.TargetRef) &&
-		(before.Hints == after.Hints || equal(before.Hints, after.Hints))
+		(before.Hints == after.Hints || equality.Semantic.DeepEqual(before.Hints, after.Hints))
 }
 
 // equalPointers says whether both are nil or point to equal values.

@@ -3,9 +3,13 @@
 package kinds
 
 import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 )
@@ -26,11 +30,13 @@ type Kind struct {
 	// installed: where an API server does not serve one, there is no object of
 	// it, and nothing waits for it.
 	Optional bool
-	// Select narrows what the API server is asked for.
+	// Select narrows what the API server is asked for; Define has nil ask for all.
 	Select func(nodeName string) Selector
-	// New and NewList make an empty object and an empty list.
-	New     func() Object
+	// NewList makes an empty list.
 	NewList func() runtime.Object
+
+	// New makes an empty object. It and the fields below are for Define to set.
+	New func() Object
 	// Trim returns a copy that has only the fields that are read. It may share
 	// memory with its argument, which it does not write to.
 	Trim func(Object, *Interner) Object
@@ -44,51 +50,49 @@ type Kind struct {
 // Selector is what the API server is to select by; empty for everything.
 type Selector struct{ Labels, Fields string }
 
-// Definition is how a kind whose objects are of type T is read.
+// Definition is what is done with objects of a kind whose type is T.
 type Definition[T any] struct {
-	// Kind is the group, version and kind; Resource its plural.
-	Kind                 schema.GroupVersionKind
-	Resource             string
-	Namespaced, Optional bool
-	// NewList makes an empty list.
-	NewList func() runtime.Object
-	// Select is nil if all objects are read.
-	Select func(nodeName string) Selector
 	// Trim returns a copy that has only the fields that are read.
 	Trim func(*T, *Interner) *T
-	// Equal compares what Trim keeps, but for the resourceVersion.
+	// Equal compares what Trim keeps, but for the resourceVersion; nil does so by
+	// reflection.
 	Equal func(before, after *T) bool
 	// Wanted says which objects the node has a use for; nil for all.
 	Wanted func(object *T, nodeName string) bool
-	// Place puts all objects, in any order, into the inputs. It neither changes
+	// AddTo puts all objects, in any order, into the inputs. It neither changes
 	// nor extends the list.
-	Place func(inputs *model.Inputs, objects []*T)
+	AddTo func(inputs *model.Inputs, objects []*T)
 }
 
-// Define makes an entry of the table.
-func Define[T any, P interface {
+// pointer is *T, where that is an object.
+type pointer[T any] interface {
 	*T
 	Object
-}](d Definition[T],
-) Kind {
-	if d.Select == nil {
-		d.Select = func(string) Selector { return Selector{} }
+}
+
+// Define completes an entry of the table.
+func Define[T any, P pointer[T]](k Kind, d Definition[T]) Kind {
+	if k.Select == nil {
+		k.Select = func(string) Selector { return Selector{} }
 	}
-	return Kind{
-		GroupVersionKind: d.Kind, Resource: d.Resource, Namespaced: d.Namespaced, Optional: d.Optional,
-		Select:  d.Select,
-		New:     func() Object { return P(new(T)) },
-		NewList: d.NewList,
-		Trim: func(o Object, in *Interner) Object {
-			return P(d.Trim((*T)(o.(P)), in))
-		},
-		Equal: func(before, after Object) bool {
-			return d.Equal((*T)(before.(P)), (*T)(after.(P)))
-		},
-		NewSet: func(nodeName string) Set {
-			return newSet[T, P](&d, nodeName)
-		},
+	if d.Equal == nil {
+		d.Equal = equalObjects[T, P]
 	}
+	k.New = func() Object { return P(new(T)) }
+	k.Trim = func(o Object, in *Interner) Object { return P(d.Trim(o.(P), in)) }
+	k.Equal = func(before, after Object) bool { return d.Equal(before.(P), after.(P)) }
+	k.NewSet = func(nodeName string) Set {
+		return &set[T, P]{definition: &d, nodeName: nodeName, index: map[types.NamespacedName]int{}}
+	}
+	return k
+}
+
+// equalObjects compares all but the resourceVersion.
+func equalObjects[T any, P pointer[T]](before, after *T) bool {
+	b, a := *before, *after
+	P(&b).SetResourceVersion("")
+	P(&a).SetResourceVersion("")
+	return equality.Semantic.DeepEqual(&b, &a)
 }
 
 // Scheme knows the kinds and their lists, and what the API's requests need.
@@ -100,4 +104,17 @@ func Scheme(kinds []Kind) *runtime.Scheme {
 		metav1.AddToGroupVersion(scheme, k.GroupVersion())
 	}
 	return scheme
+}
+
+// Health is how the reading of one kind goes.
+type Health struct {
+	Kind string
+	// Synced says whether every object of the kind has been read.
+	Synced bool
+	// Absent says that the API server does not serve this optional kind.
+	Absent bool
+	// Err is why the kind can't be read or followed now, and Since when that
+	// began; nil and zero while it can. What was read before stays in force.
+	Err   error
+	Since time.Time
 }

@@ -33,23 +33,13 @@ func NameOf(o Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-type set[T any, P interface {
-	*T
-	Object
-}] struct {
+type set[T any, P pointer[T]] struct {
 	definition *Definition[T]
 	nodeName   string
 	index      map[types.NamespacedName]int
 	objects    []*T
 	// lent is set while somebody may be reading objects.
 	lent bool
-}
-
-func newSet[T any, P interface {
-	*T
-	Object
-}](d *Definition[T], nodeName string) *set[T, P] {
-	return &set[T, P]{definition: d, nodeName: nodeName, index: map[types.NamespacedName]int{}}
 }
 
 func (s *set[T, P]) Get(name types.NamespacedName) Object {
@@ -103,7 +93,7 @@ func (s *set[T, P]) Names() []types.NamespacedName {
 
 func (s *set[T, P]) AddTo(inputs *model.Inputs) {
 	s.lent = true
-	s.definition.Place(inputs, s.objects[:len(s.objects):len(s.objects)])
+	s.definition.AddTo(inputs, s.objects[:len(s.objects):len(s.objects)])
 }
 
 // own makes the list one that nobody else reads.

@@ -14,56 +14,59 @@ import (
 // All is the table.
 func All() []Kind {
 	return []Kind{
-		Define(Definition[corev1.Namespace]{
-			Kind: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces",
+		Define(Kind{
+			GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Namespace"), Resource: "namespaces",
 			NewList: func() runtime.Object { return &corev1.NamespaceList{} },
-			Trim:    trimNamespace,
-			Equal:   equalNamespaces,
-			Place:   func(in *model.Inputs, objects []*corev1.Namespace) { in.Namespaces = objects },
+		}, Definition[corev1.Namespace]{
+			Trim:  trimNamespace,
+			AddTo: func(in *model.Inputs, objects []*corev1.Namespace) { in.Namespaces = objects },
 		}),
-		Define(Definition[corev1.Node]{
-			Kind: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes",
+		Define(Kind{
+			GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes",
 			NewList: func() runtime.Object { return &corev1.NodeList{} },
 			Select:  func(node string) Selector { return Selector{Fields: equalTo("metadata.name", node)} },
-			Trim:    trimNode,
-			Equal:   equalNodes,
-			Wanted:  func(o *corev1.Node, node string) bool { return o.Name == node },
-			Place: func(in *model.Inputs, objects []*corev1.Node) {
+		}, Definition[corev1.Node]{
+			Trim:   trimNode,
+			Wanted: func(o *corev1.Node, node string) bool { return o.Name == node },
+			AddTo: func(in *model.Inputs, objects []*corev1.Node) {
 				for _, o := range objects {
 					in.Node = o
 				}
 			},
 		}),
-		Define(Definition[corev1.Pod]{
-			Kind: corev1.SchemeGroupVersion.WithKind("Pod"), Resource: "pods", Namespaced: true,
+		Define(Kind{
+			GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Pod"), Resource: "pods", Namespaced: true,
 			NewList: func() runtime.Object { return &corev1.PodList{} },
 			// Finished pods have nothing to redirect; a node may keep thousands.
 			Select: func(node string) Selector {
 				return Selector{Fields: equalTo("spec.nodeName", node) + ",status.phase!=Succeeded,status.phase!=Failed"}
 			},
+		}, Definition[corev1.Pod]{
 			Trim:   trimPod,
-			Equal:  equalPods,
 			Wanted: func(o *corev1.Pod, node string) bool { return o.Spec.NodeName == node },
-			Place:  func(in *model.Inputs, objects []*corev1.Pod) { in.Pods = objects },
+			AddTo:  func(in *model.Inputs, objects []*corev1.Pod) { in.Pods = objects },
 		}),
-		Define(Definition[corev1.Service]{
-			Kind: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Namespaced: true,
+		Define(Kind{
+			GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Namespaced: true,
 			NewList: func() runtime.Object { return &corev1.ServiceList{} },
-			Trim:    trimService,
-			Equal:   equalServices,
-			Place:   func(in *model.Inputs, objects []*corev1.Service) { in.Services = objects },
+		}, Definition[corev1.Service]{
+			Trim:  trimService,
+			AddTo: func(in *model.Inputs, objects []*corev1.Service) { in.Services = objects },
 		}),
-		Define(Definition[discoveryv1.EndpointSlice]{
-			Kind: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices", Namespaced: true,
-			NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
+		Define(Kind{
+			GroupVersionKind: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices",
+			Namespaced: true, NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
 			// A headless Service has no frontend, and kube-proxy leaves one with a
 			// proxy of its own alone: nothing would read their endpoints.
 			Select: func(string) Selector {
-				return Selector{Labels: "!" + corev1.IsHeadlessService + ",!" + labelServiceProxyName + "," + discoveryv1.LabelServiceName}
+				return Selector{
+					Labels: "!" + corev1.IsHeadlessService + ",!" + model.ServiceProxyNameLabel + "," + discoveryv1.LabelServiceName,
+				}
 			},
+		}, Definition[discoveryv1.EndpointSlice]{
 			Trim:  trimEndpointSlice,
 			Equal: equalEndpointSlices,
-			Place: func(in *model.Inputs, objects []*discoveryv1.EndpointSlice) { in.EndpointSlices = objects },
+			AddTo: func(in *model.Inputs, objects []*discoveryv1.EndpointSlice) { in.EndpointSlices = objects },
 		}),
 	}
 }

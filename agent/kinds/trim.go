@@ -4,14 +4,10 @@ package kinds
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 )
-
-// labelServiceProxyName marks what kube-proxy, and so nodevoy, leaves alone.
-const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
 // trimMeta keeps what identifies an object, and the labels that are named.
 func trimMeta(from *metav1.ObjectMeta, interned *Interner, labels ...string) metav1.ObjectMeta {
@@ -34,13 +30,6 @@ func trimMeta(from *metav1.ObjectMeta, interned *Interner, labels ...string) met
 	return kept
 }
 
-func equalMeta(before, after metav1.ObjectMeta) bool {
-	before.ResourceVersion, after.ResourceVersion = "", ""
-	return equal(before, after)
-}
-
-func equal[T any](before, after T) bool { return equality.Semantic.DeepEqual(before, after) }
-
 // trimNamespace keeps every label: any may be selected by.
 func trimNamespace(o *corev1.Namespace, interned *Interner) *corev1.Namespace {
 	kept := &corev1.Namespace{ObjectMeta: trimMeta(&o.ObjectMeta, interned)}
@@ -48,19 +37,11 @@ func trimNamespace(o *corev1.Namespace, interned *Interner) *corev1.Namespace {
 	return kept
 }
 
-func equalNamespaces(before, after *corev1.Namespace) bool {
-	return equalMeta(before.ObjectMeta, after.ObjectMeta)
-}
-
 func trimNode(o *corev1.Node, interned *Interner) *corev1.Node {
 	return &corev1.Node{
 		ObjectMeta: trimMeta(&o.ObjectMeta, interned, corev1.LabelTopologyRegion, corev1.LabelTopologyZone),
 		Status:     corev1.NodeStatus{Addresses: o.Status.Addresses},
 	}
-}
-
-func equalNodes(before, after *corev1.Node) bool {
-	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Status, after.Status)
 }
 
 func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
@@ -72,7 +53,7 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 		}
 	}
 	return &corev1.Service{
-		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, labelServiceProxyName),
+		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, model.ServiceProxyNameLabel),
 		Spec: corev1.ServiceSpec{
 			Type:                     o.Spec.Type,
 			Ports:                    ports,
@@ -85,10 +66,6 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 		},
 		Status: corev1.ServiceStatus{LoadBalancer: o.Status.LoadBalancer},
 	}
-}
-
-func equalServices(before, after *corev1.Service) bool {
-	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Spec, after.Spec) && equal(before.Status, after.Status)
 }
 
 // trimPod keeps of containers and annotations only the names that show another
@@ -125,8 +102,4 @@ func meshProxies(containers []corev1.Container) []corev1.Container {
 		}
 	}
 	return kept
-}
-
-func equalPods(before, after *corev1.Pod) bool {
-	return equalMeta(before.ObjectMeta, after.ObjectMeta) && equal(before.Spec, after.Spec) && equal(before.Status, after.Status)
 }

@@ -148,7 +148,7 @@ func TestTrim(t *testing.T) {
 		{
 			name: "service",
 			have: &corev1.Service{
-				ObjectMeta: fat("s", model.RedirectLabel, labelServiceProxyName),
+				ObjectMeta: fat("s", model.RedirectLabel, model.ServiceProxyNameLabel),
 				Spec: corev1.ServiceSpec{
 					Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"},
 					ExternalIPs: []string{"192.0.2.9"}, LoadBalancerSourceRanges: []string{"0.0.0.0/0"},
@@ -161,7 +161,7 @@ func TestTrim(t *testing.T) {
 				Status: corev1.ServiceStatus{LoadBalancer: ingress, Conditions: []metav1.Condition{{Type: "x"}}},
 			},
 			want: &corev1.Service{
-				ObjectMeta: lean("s", model.RedirectLabel, labelServiceProxyName),
+				ObjectMeta: lean("s", model.RedirectLabel, model.ServiceProxyNameLabel),
 				Spec: corev1.ServiceSpec{
 					Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"},
 					ExternalIPs: []string{"192.0.2.9"}, LoadBalancerSourceRanges: []string{"0.0.0.0/0"},

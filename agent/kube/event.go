@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,67 +19,72 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
-	"github.com/nodevoy/nodevoy/agent/kinds"
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// Warning is what a Kubernetes Event of that type says about a user's object.
-type Warning struct {
-	// Kind is one of the kinds that are read; Namespace is empty for objects
-	// that are in none.
-	Kind, Namespace, Name string
-	// Reason is one CamelCase word, Note a sentence.
-	Reason, Note string
-}
-
 const (
-	// maxWarnings is how many Events are kept up at a time: they are news for
+	// maxEvents is how many Events are kept up at a time: they are news for
 	// people, and nothing depends on them.
-	maxWarnings = 1024
-	// renewInterval is how often an Event is renewed while its warning lasts:
+	maxEvents = 1024
+	// renewInterval is how often an Event is renewed while its problem lasts:
 	// API servers delete an Event that has not changed for an hour.
 	renewInterval = 30 * time.Minute
-	// checkInterval is how often is looked for Events that are due.
+	// checkInterval is the pause between two checks for Events that are due.
 	checkInterval = time.Minute
 	// writeTimeout bounds one request.
 	writeTimeout = 10 * time.Second
 	// maxNote is what the API allows for a note, in bytes.
 	maxNote = 1024
-	// controller is who reports.
+	// controller is who reports, for reason.
 	controller = "nodevoy.io/agent"
+	reason     = "NotUsedAsWritten"
 )
 
-// Warn makes these the warnings that there are: each has an Event, of its
+// Warn makes these the problems that there are: each has an Event, of its
 // object and of type Warning, for as long as it is among them; the Event of one
 // that no longer is expires by itself. It does not block and does not fail.
 // Without the right to create Events it does nothing. Every node has an agent,
-// and all that see the same fault share one Event.
-func (s *Source) Warn(warnings []Warning) { s.recorder.set(warnings) }
-
-// uid is the object's, from what was read; kubectl describe wants it.
-func (s *Source) uid(w Warning) (kinds.Kind, types.UID) {
-	for _, f := range s.feeds {
-		if f.kind.Kind == w.Kind {
-			return f.kind, f.uid(types.NamespacedName{Namespace: w.Namespace, Name: w.Name})
-		}
+// and all that see the same problem share one Event.
+func (s *Source) Warn(problems []model.Problem) {
+	// A list that run has not taken yet is replaced.
+	select {
+	case <-s.recorder.problems:
+	default:
 	}
-	return kinds.Kind{}, ""
+	select {
+	case s.recorder.problems <- problems:
+	default: // Another call was faster, with news as fresh.
+	}
 }
 
-// recorder keeps up the Events of the present warnings.
+// regarding refers to the object of a problem. It has the UID, from what was read,
+// because kubectl describe wants it.
+func (s *Source) regarding(p model.Problem) corev1.ObjectReference {
+	ref := corev1.ObjectReference{Kind: p.Kind, Namespace: p.Namespace, Name: p.Name}
+	for _, f := range s.feeds {
+		if f.kind.Kind == p.Kind {
+			ref.APIVersion = f.kind.GroupVersion().String()
+			ref.UID = f.uid(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+		}
+	}
+	return ref
+}
+
+// recorder keeps up the Events of the present problems.
 type recorder struct {
 	node   string
 	client rest.Interface
 	now    func() time.Time
 	log    *zap.Logger
-	// warnings has the latest list, if run has not taken it yet.
-	warnings chan []Warning
+	// problems has the latest list, if run has not taken it yet.
+	problems chan []model.Problem
 	// check is checkInterval, but in tests.
 	check time.Duration
 	// records are what was written; run's own.
-	records map[Warning]*record
+	records map[model.Problem]*record
 }
 
-// record is the Event of one warning.
+// record is the Event of one problem.
 type record struct {
 	event *eventsv1.Event
 	// due is when to write it next.
@@ -92,32 +98,20 @@ type record struct {
 func newRecorder(cfg Config, client rest.Interface, log *zap.Logger) *recorder {
 	return &recorder{
 		node: cfg.NodeName, client: client, now: cfg.Now, log: log,
-		warnings: make(chan []Warning, 1), check: checkInterval, records: map[Warning]*record{},
+		problems: make(chan []model.Problem, 1), check: checkInterval, records: map[model.Problem]*record{},
 	}
 }
 
-// set hands the list to run; one that has not been taken yet is replaced.
-func (r *recorder) set(warnings []Warning) {
-	select {
-	case <-r.warnings:
-	default:
-	}
-	select {
-	case r.warnings <- warnings:
-	default: // Another call was faster, with news as fresh.
-	}
-}
-
-// run writes Events until ctx ends; about looks up a warning's object.
-func (r *recorder) run(ctx context.Context, about func(Warning) (kinds.Kind, types.UID)) error {
+// run writes Events until ctx ends; regarding refers to a problem's object.
+func (r *recorder) run(ctx context.Context, regarding func(model.Problem) corev1.ObjectReference) error {
 	check := time.NewTicker(r.check)
 	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case warnings := <-r.warnings:
-			r.update(warnings, about)
+		case problems := <-r.problems:
+			r.update(problems, regarding)
 		case <-check.C:
 		}
 		for _, rec := range r.records {
@@ -128,20 +122,20 @@ func (r *recorder) run(ctx context.Context, about func(Warning) (kinds.Kind, typ
 	}
 }
 
-// update makes a record of each new warning and drops those of old ones.
-func (r *recorder) update(warnings []Warning, about func(Warning) (kinds.Kind, types.UID)) {
-	current := make(map[Warning]*record, len(warnings))
-	for i, w := range warnings {
-		if i == maxWarnings {
-			r.log.Info("too many events, some are not written", zap.Int("warnings", len(warnings)))
-			break
+// update makes a record of each new problem and drops those of old ones.
+func (r *recorder) update(problems []model.Problem, regarding func(model.Problem) corev1.ObjectReference) {
+	if len(problems) > maxEvents {
+		r.log.Info("too many events, some are not written", zap.Int("problems", len(problems)))
+		problems = problems[:maxEvents]
+	}
+	current := make(map[model.Problem]*record, len(problems))
+	for _, p := range problems {
+		ref := regarding(p)
+		rec := r.records[p]
+		if rec == nil || rec.event.Regarding.UID != ref.UID {
+			rec = &record{event: r.event(p, ref)}
 		}
-		kind, uid := about(w)
-		rec := r.records[w]
-		if rec == nil || rec.event.Regarding.UID != uid {
-			rec = &record{event: r.event(w, kind, uid)}
-		}
-		current[w] = rec
+		current[p] = rec
 	}
 	r.records = current
 }
@@ -204,35 +198,29 @@ func (r *recorder) renew(ctx context.Context, rec *record, now time.Time) error 
 	return err
 }
 
-// event is the Event of a warning, which is the same on every node.
-func (r *recorder) event(w Warning, kind kinds.Kind, uid types.UID) *eventsv1.Event {
-	if len(w.Note) > maxNote {
-		w.Note = strings.ToValidUTF8(w.Note[:maxNote], "")
+// event is the Event of a problem. Its name is the same on every node, so that
+// there is one Event of a problem in the cluster.
+func (r *recorder) event(p model.Problem, regarding corev1.ObjectReference) *eventsv1.Event {
+	note := p.Field + ": " + p.Detail
+	if len(note) > maxNote {
+		note = strings.ToValidUTF8(note[:maxNote], "")
 	}
-	namespace := w.Namespace
-	if namespace == "" {
-		namespace = metav1.NamespaceDefault // where Events on cluster-scoped objects live
+	sum := fnv.New64a()
+	for _, part := range []string{string(regarding.UID), reason, note} {
+		_, _ = sum.Write([]byte(part + "\x00")) // A hash takes everything.
 	}
 	return &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Name: w.eventName(uid), Namespace: namespace},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: fmt.Sprintf("%s.%x", p.Name, sum.Sum64()),
+			// Events on cluster-scoped objects live in the default namespace.
+			Namespace: cmp.Or(p.Namespace, metav1.NamespaceDefault),
+		},
 		ReportingController: controller,
 		ReportingInstance:   r.node,
 		Action:              "Redirect",
 		Type:                corev1.EventTypeWarning,
-		Reason:              w.Reason,
-		Note:                w.Note,
-		Regarding: corev1.ObjectReference{
-			Kind: w.Kind, Namespace: w.Namespace, Name: w.Name, UID: uid, APIVersion: kind.GroupVersion().String(),
-		},
+		Reason:              reason,
+		Note:                note,
+		Regarding:           regarding,
 	}
-}
-
-// eventName is the same on every node, so that there is one Event of a fault in
-// the cluster.
-func (w Warning) eventName(uid types.UID) string {
-	sum := fnv.New64a()
-	for _, part := range []string{string(uid), w.Reason, w.Note} {
-		_, _ = sum.Write([]byte(part + "\x00")) // A hash takes everything.
-	}
-	return fmt.Sprintf("%s.%x", w.Name, sum.Sum64())
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/test/kubetest"
 )
 
@@ -31,8 +32,11 @@ func (c *clock) now() time.Time { return start2026().Add(time.Duration(c.ahead.L
 
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-func taken() kube.Warning {
-	return kube.Warning{Kind: "Service", Namespace: "shop", Name: "web", Reason: "AddressTaken", Note: "10.96.0.1:80 already belongs to shop/other"}
+func taken() model.Problem {
+	return model.Problem{
+		Kind: "Service", Namespace: "shop", Name: "web", Field: "spec.clusterIP",
+		Detail: "10.96.0.1:80 already belongs to shop/other",
+	}
 }
 
 func TestEvent(t *testing.T) {
@@ -41,9 +45,9 @@ func TestEvent(t *testing.T) {
 	var c clock
 	source := run(t, kube.Config{REST: server.Config(), Now: c.now})
 	awaitChanged(t, source)
-	label := kube.Warning{Kind: "Namespace", Name: "shop", Reason: "InvalidLabel", Note: strings.Repeat("x", 1023) + "é"}
+	label := model.Problem{Kind: "Namespace", Name: "shop", Field: "f", Detail: strings.Repeat("x", 1020) + "é"}
 	for range 3 { // the agent finds the same problems every round
-		source.Warn([]kube.Warning{taken(), label})
+		source.Warn([]model.Problem{taken(), label})
 	}
 	eventually(t, "two events", func() bool { return len(server.Events()) == 2 })
 	got := server.Events()
@@ -51,14 +55,14 @@ func TestEvent(t *testing.T) {
 		ObjectMeta:          metav1.ObjectMeta{Namespace: "shop", Name: got["web"].Name},
 		EventTime:           metav1.NewMicroTime(start2026()),
 		ReportingController: "nodevoy.io/agent", ReportingInstance: "node-1", Action: "Redirect", Type: "Warning",
-		Reason: "AddressTaken", Note: "10.96.0.1:80 already belongs to shop/other",
+		Reason: "NotUsedAsWritten", Note: "spec.clusterIP: 10.96.0.1:80 already belongs to shop/other",
 		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "web", UID: "uid-web"},
 	}
 	ignore := cmpopts.IgnoreFields(eventsv1.Event{}, "TypeMeta")
 	if diff := cmp.Diff(want, got["web"], ignore); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}
-	if e := got["shop"]; e.Namespace != "default" || e.Note != strings.Repeat("x", 1023) {
+	if e := got["shop"]; e.Namespace != "default" || e.Note != "f: "+strings.Repeat("x", 1020) {
 		t.Errorf("event in %s with a note of %d bytes, want one in default, cut at a character to the API's limit of 1024", e.Namespace, len(e.Note))
 	}
 	if creates, _ := server.Requests("create", "events"); creates != 2 {
@@ -73,11 +77,11 @@ func TestEventsLastAsLongAsTheirFault(t *testing.T) {
 	var c clock
 	first := run(t, kube.Config{REST: server.Config(), Now: c.now})
 	awaitChanged(t, first)
-	first.Warn([]kube.Warning{taken()})
+	first.Warn([]model.Problem{taken()})
 	eventually(t, "the event", func() bool { return len(server.Events()) == 1 })
 	second := run(t, kube.Config{REST: server.Config(), Now: c.now})
 	awaitChanged(t, second)
-	second.Warn([]kube.Warning{taken()})
+	second.Warn([]model.Problem{taken()})
 	requests := func() int {
 		creates, _ := server.Requests("create", "events")
 		patches, _ := server.Requests("patch", "events")
@@ -111,7 +115,7 @@ func TestEventsLastAsLongAsTheirFault(t *testing.T) {
 	before := requests()
 	c.advance(2 * kube.RenewInterval)
 	// Another warning is written after anything that was due.
-	first.Warn([]kube.Warning{{Kind: "Service", Namespace: "shop", Name: "other", Reason: "R", Note: "n"}})
+	first.Warn([]model.Problem{{Kind: "Service", Namespace: "shop", Name: "other", Field: "f", Detail: "d"}})
 	eventually(t, "the other event", func() bool { return len(server.Events()) > 0 })
 	if events := server.Events(); requests() != before+1 || len(events) != 1 {
 		t.Errorf("%d requests, events %v: a fault that is gone is still told", requests()-before, events)
@@ -124,14 +128,14 @@ func TestEventsNeverMatter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 10_000 { // nobody writes them: must not block
-		source.Warn([]kube.Warning{taken()})
+		source.Warn([]model.Problem{taken()})
 	}
 
 	server := kubetest.NewServer(t, kinds.All()...)
 	server.Refuse("create", "events", http.StatusForbidden)
 	running := run(t, kube.Config{REST: server.Config()})
 	awaitChanged(t, running)
-	running.Warn([]kube.Warning{taken()})
+	running.Warn([]model.Problem{taken()})
 	eventually(t, "the attempt", func() bool { n, _ := server.Requests("create", "events"); return n > 0 })
 	if found := problems(running); found != "" {
 		t.Errorf("problems:\n%s", found)
@@ -143,7 +147,7 @@ func TestEventIsTriedAgain(t *testing.T) {
 	server, source := start(t)
 	awaitChanged(t, source)
 	server.Refuse("create", "events", http.StatusInternalServerError)
-	source.Warn([]kube.Warning{taken()})
+	source.Warn([]model.Problem{taken()})
 	eventually(t, "two attempts", func() bool { n, _ := server.Requests("create", "events"); return n >= 2 })
 	server.Refuse("create", "events", 0)
 	eventually(t, "the event", func() bool { return len(server.Events()) == 1 })

@@ -148,17 +148,18 @@ func TestNoListAndNoError(t *testing.T) {
 // removed and installed again while the source runs.
 func TestOptionalKind(t *testing.T) {
 	var seen []*networkingv1.NetworkPolicy
-	optional := kinds.Define(kinds.Definition[networkingv1.NetworkPolicy]{
-		Kind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), Resource: "networkpolicies",
+	optional := kinds.Define(kinds.Kind{
+		GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"), Resource: "networkpolicies",
 		Namespaced: true, Optional: true,
 		NewList: func() runtime.Object { return &networkingv1.NetworkPolicyList{} },
+	}, kinds.Definition[networkingv1.NetworkPolicy]{
 		Trim: func(o *networkingv1.NetworkPolicy, _ *kinds.Interner) *networkingv1.NetworkPolicy {
 			return o.DeepCopy()
 		},
 		Equal: func(before, after *networkingv1.NetworkPolicy) bool {
 			return before.ResourceVersion == after.ResourceVersion
 		},
-		Place: func(_ *model.Inputs, objects []*networkingv1.NetworkPolicy) { seen = objects },
+		AddTo: func(_ *model.Inputs, objects []*networkingv1.NetworkPolicy) { seen = objects },
 	})
 	server := kubetest.NewServer(t, kinds.All()...)
 	source := run(t, kube.Config{REST: server.Config(), Kinds: append(kinds.All(), optional)})

@@ -103,7 +103,7 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	group.Go(func() error { return s.recorder.run(ctx, s.uid) })
+	group.Go(func() error { return s.recorder.run(ctx, s.regarding) })
 	group.Go(func() error {
 		for _, f := range s.feeds {
 			select {

@@ -4,6 +4,7 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -35,6 +36,43 @@ func (n *Node) Frontend(addr netip.AddrPort) (*Frontend, bool) {
 	return n.Frontends[i], true
 }
 
+// Bypassing returns a copy of the node in which those frontends are bypassed for
+// which why gives a reason.
+func (n *Node) Bypassing(why func(*Frontend) string) *Node {
+	gated := *n
+	gated.Frontends = slices.Clone(n.Frontends)
+	for i, f := range n.Frontends {
+		if reason := why(f); reason != "" && f.Bypass == "" {
+			bypassed := *f
+			bypassed.Bypass = reason
+			gated.Frontends[i] = &bypassed
+		}
+	}
+	return &gated
+}
+
+// Keeping returns a copy of the node that also has the redirected frontends of an
+// earlier node which this one lacks or bypasses: connections may still be sent to
+// them.
+func (n *Node) Keeping(earlier *Node) *Node {
+	kept := *n
+	kept.Frontends = slices.Clone(n.Frontends)
+	for _, f := range earlier.Frontends {
+		if f.Bypass != "" {
+			continue
+		}
+		switch at, ok := n.byAddress[f.Address]; {
+		case !ok:
+			kept.Frontends = append(kept.Frontends, f)
+		case kept.Frontends[at].Bypass != "":
+			kept.Frontends[at] = f
+		}
+	}
+	slices.SortFunc(kept.Frontends, func(a, b *Frontend) int { return a.Address.Compare(b.Address) })
+	kept.byAddress = byAddress(kept.Frontends, nil)
+	return &kept
+}
+
 // Pod is a pod on this node and the verdict about it.
 type Pod struct {
 	Namespace, Name, UID string
@@ -49,6 +87,21 @@ type Pod struct {
 	// Reason says in a few words why the pod is, or is not, enrolled.
 	Reason string
 }
+
+// PodTarget is the network namespace of a pod in which Envoy listens, in pod
+// mode, for what the pod sends.
+type PodTarget struct {
+	// Namespace, Pod and UID name the pod; the UID tells it from others that had
+	// its name.
+	Namespace, Pod, UID string
+	// Netns is the path of its network namespace, as Envoy sees it.
+	Netns string
+	// V4 and V6 say for which address families Envoy listens.
+	V4, V6 bool
+}
+
+// Name is the pod's namespace/name, as logs have it.
+func (t PodTarget) Name() string { return t.Namespace + "/" + t.Pod }
 
 // ServicePort names one port of one Service.
 type ServicePort struct {
@@ -131,6 +184,26 @@ func (c Class) String() string {
 		return "detect"
 	}
 }
+
+// Ports are the ports of Envoy's listeners, one for each capture class.
+type Ports struct {
+	TCP, HTTP, Detect uint16
+}
+
+// Of is the port of the listener that takes a class.
+func (p Ports) Of(c Class) uint16 {
+	switch c {
+	case ClassHTTP:
+		return p.HTTP
+	case ClassTCP:
+		return p.TCP
+	default:
+		return p.Detect
+	}
+}
+
+// All are the three of them.
+func (p Ports) All() []uint16 { return []uint16{p.TCP, p.HTTP, p.Detect} }
 
 // Problem is something a user wrote that can't be used as written. The rest of
 // the object, and every other object, is used all the same.

@@ -12,8 +12,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// serviceProxyName labels a Service that kube-proxy leaves to another proxy.
-const serviceProxyName = "service.kubernetes.io/service-proxy-name"
+// ServiceProxyNameLabel is on a Service that kube-proxy, and so nodevoy, leaves to
+// another proxy.
+const ServiceProxyNameLabel = "service.kubernetes.io/service-proxy-name"
 
 // serviceReader computes what a Service contributes to a Node, from the Service,
 // its EndpointSlices and the reader's settings alone.
@@ -102,8 +103,8 @@ func (r *serviceReader) bypass(svc *corev1.Service) string {
 		return "namespace is excluded"
 	case label == RedirectDisabled:
 		return "label " + RedirectLabel + "=" + RedirectDisabled
-	case svc.Labels[serviceProxyName] != "":
-		return "label " + serviceProxyName + "=" + svc.Labels[serviceProxyName]
+	case svc.Labels[ServiceProxyNameLabel] != "":
+		return "label " + ServiceProxyNameLabel + "=" + svc.Labels[ServiceProxyNameLabel]
 	case svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP:
 		return "sessionAffinity ClientIP"
 	default:

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/nodevoy/nodevoy/agent/kube"
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // connections are those of a client, which can be cut.
@@ -153,7 +154,7 @@ func TestEventSeries(t *testing.T) {
 	var ahead atomic.Int64
 	source := runSource(t, server, &conns, &ahead)
 	knownService(t, server, source)
-	source.Warn([]kube.Warning{{Kind: "Service", Namespace: "default", Name: "web", Reason: "NotUsedAsWritten", Note: "a note"}})
+	source.Warn([]model.Problem{{Kind: "Service", Namespace: "default", Name: "web", Field: "spec", Detail: "a note"}})
 	events := server.Client(t).EventsV1().Events(metav1.NamespaceDefault)
 	var found eventsv1.Event
 	find := func(ctx context.Context, want func() bool) error {

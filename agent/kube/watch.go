@@ -12,37 +12,14 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 )
 
-// patience is how long things may take. Tests shorten it.
-type patience struct {
-	// retry is the back-off between two attempts to read a kind.
-	retry wait.Backoff
-	// list is how long a kind may take to be read before that is a fault.
-	list time.Duration
-	// bookmark is how long a streamed list may bring nothing new and yet not
-	// say that it is complete.
-	bookmark time.Duration
-	// steady is how long a watch must last to prove, without an event, that it
-	// works.
-	steady time.Duration
-	// absent is how often an optional kind that is not served is asked for.
-	absent time.Duration
-}
-
-func defaultPatience() patience {
-	return patience{
-		// As client-go's own.
-		retry: wait.Backoff{Duration: 800 * time.Millisecond, Cap: 30 * time.Second, Steps: 10, Factor: 2, Jitter: 1},
-		list:  30 * time.Second, bookmark: 20 * time.Second, steady: 5 * time.Second,
-		// With the back-off, a kind that appears is read within two minutes.
-		absent: time.Minute,
-	}
-}
+// listOnlyFor is how long lists are not streamed after a stream that never said
+// that the list is complete.
+const listOnlyFor = time.Hour
 
 // errEndedAtOnce is told of a watch that was accepted and ended.
 var errEndedAtOnce = errors.New("the API server ends the watch at once, without an event")
@@ -141,7 +118,7 @@ func completes(event watch.Event) bool {
 // giveUpStream has lists not streamed for a while, beginning with this one.
 func (f *feed) giveUpStream() watch.Event {
 	f.log.Warn("API server does not end a streamed list, listing in the ordinary way", zap.String("kind", f.kind.Kind))
-	f.status.setListOnly(f.now().Add(listOnlyFor))
+	f.update(func(s *status) { s.listOnlyUntil = f.now().Add(listOnlyFor) })
 	return watch.Event{Type: watch.Error, Object: &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusGatewayTimeout, Reason: metav1.StatusReasonTimeout,
 		Message: errNotStreamed.Error(),

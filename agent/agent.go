@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	cfg.Redirect = findings.Resolve(cfg.Redirect)
 	cfg = cfg.Resolved()
 	log.Info("mode chosen", zap.Stringer("mode", cfg.Redirect.Mode))
-	lease, err := acquire(ctx, cfg)
+	lease, err := acquire(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +88,10 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 // acquire takes a slot on the node, with ports that nobody listens on. In pod mode
 // any slot will do if there is none: pods may listen on whatever they like, and
 // must not keep the agent from the others.
-func acquire(ctx context.Context, cfg Config) (*handover.Lease, error) {
+func acquire(cfg Config) (*handover.Lease, error) {
 	mode := cfg.Redirect.Mode
 	lease, err := handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
-		return portsFree(ctx, cfg.inSlot(slot))
+		return portsFree(cfg.inSlot(slot))
 	})
 	if errors.Is(err, handover.ErrFull) && mode == plan.PodMode {
 		return handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
@@ -111,10 +111,9 @@ func (a *Agent) wire(findings probe.Findings) error {
 		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume, cpu: processorTime,
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
+	l.proof.prober = newProber(askHost(a.cfg.Redirect))
 	if a.pods != nil {
-		l.pods, l.proof.prober = a.pods, newPodProber(a.pods.Ask)
-	} else {
-		l.proof.prober = newProber(proberAddress(a.cfg.Redirect))
+		l.pods, l.proof.prober = a.pods, newProber(askPods(a.pods.Ask))
 	}
 	envoy, err := server.New(a.cfg.XDS, a.log.Named("xds"), server.OnDisconnect(func() {
 		// An agent that ends leaves the pods redirected: Envoy goes on without it.
@@ -177,7 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-failed.Done():
 		case <-ctx.Done():
-			a.yield(failed)
+			a.handBack(failed)
 		}
 		last = a.state.Load()
 		known = last.inUse()
@@ -193,16 +192,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	if a.cfg.CleanupOnExit && ctx.Err() != nil {
 		err = errors.Join(err, a.clean(context.WithoutCancel(ctx)))
-	} else if narrowErr := a.narrow(context.WithoutCancel(ctx), last, known); handover.Fault(narrowErr) != nil {
-		err = errors.Join(err, fmt.Errorf("withdraw unused frontends: %w", narrowErr))
+	} else if unused := handover.Fault(a.withdrawUnused(context.WithoutCancel(ctx), last, known)); unused != nil {
+		err = errors.Join(err, fmt.Errorf("withdraw unused frontends: %w", unused))
 	}
 	return errors.Join(err, a.kernel.Close())
 }
 
-// narrow leaves in the kernel only the known frontends, those that Envoy has: until the
+// withdrawUnused leaves in the kernel only the known frontends, those that Envoy has: until the
 // next agent is there, nobody can tell it of others, and their connections are
 // better off with kube-proxy.
-func (a *Agent) narrow(ctx context.Context, last *State, known map[netip.AddrPort]bool) error {
+func (a *Agent) withdrawUnused(ctx context.Context, last *State, known map[netip.AddrPort]bool) error {
 	if last == nil || last.Node == nil {
 		return nil
 	}
@@ -213,15 +212,15 @@ func (a *Agent) narrow(ctx context.Context, last *State, known map[netip.AddrPor
 	return a.kernel.Withdraw(ctx, plan.Compile(&node, a.cfg.Redirect))
 }
 
-// yield gives new connections back to kube-proxy, and those that Envoy has time
+// handBack gives new connections back to kube-proxy, and those that Envoy has time
 // to end. Envoy still learns of changes meanwhile: what it holds may outlive its
 // backends.
-func (a *Agent) yield(ctx context.Context) {
+func (a *Agent) handBack(ctx context.Context) {
 	if !a.cfg.CleanupOnExit {
 		return
 	}
 	if err := handover.Fault(a.kernel.Leave()); err != nil {
-		a.log.Error("pods not released, they expire by themselves", zap.Error(err))
+		a.log.Error("redirection not stopped, it expires by itself", zap.Error(err))
 	}
 	if a.cfg.DrainTimeout == 0 {
 		return

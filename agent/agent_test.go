@@ -308,11 +308,11 @@ func TestOlderTakesAddressAlong(t *testing.T) {
 
 func TestProberAddress(t *testing.T) {
 	cfg := plan.DefaultConfig()
-	if got := proberAddress(cfg); got != "169.254.64.15:15002" {
+	if got := httpListener(cfg).String(); got != "169.254.64.15:15002" {
 		t.Errorf("with both families: %s", got)
 	}
 	cfg.Families = []family.Family{family.V6}
-	if got := proberAddress(cfg); got != "[fd6e:6f64:6576:6f79::15]:15002" {
+	if got := httpListener(cfg).String(); got != "[fd6e:6f64:6576:6f79::15]:15002" {
 		t.Errorf("with IPv6 alone: %s", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // probeFailures in a row, one a second, end redirection: a hung Envoy is
-// left well before the dead man's switch would.
+// left well before the switch ends redirection.
 const probeFailures = 3
 
 // proof is what is known of Envoy's data path: whether redirected connections
@@ -40,7 +40,7 @@ func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 	l.proof.failures++
 	l.metrics.probeFailures.Inc()
 	if l.proof.failures >= probeFailures && l.kernel.Engaged() {
-		l.release(r.err.Error())
+		l.disengage(r.err.Error())
 	}
 	// An older agent that cleaned up took the listeners' address along, which
 	// was as much ours.
@@ -51,32 +51,31 @@ func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 
 // envoyGone stops redirecting as soon as the last Envoy's stream ends. It is
 // for the stream's goroutine, so that nothing the loop does delays it.
-func (l *loop) envoyGone() {
-	was := l.kernel.Engaged()
-	if err := handover.Fault(l.kernel.Disengage()); err != nil {
-		l.log.Error("envoy is gone and its pods are not released, they expire by themselves", zap.Error(err))
-	}
-	if was {
-		l.metrics.releases.Inc()
-		l.log.Warn("redirection stopped", zap.String("why", "envoy is gone"))
+func (l *loop) envoyGone() { l.stopRedirecting("envoy is gone") }
+
+// disengage stops redirecting, to start again when the gate allows it.
+func (l *loop) disengage(why string) {
+	if l.stopRedirecting(why) {
+		l.round.unapplied = true
 	}
 }
 
-// release stops redirecting new connections, for the reason given.
-func (l *loop) release(why string) {
+// stopRedirecting has no new connection redirected, for the reason given, and
+// says whether it could. It is for any goroutine.
+func (l *loop) stopRedirecting(why string) bool {
 	was := l.kernel.Engaged()
 	if err := handover.Fault(l.kernel.Disengage()); err != nil {
-		l.log.Error("pods not released", zap.Error(err), zap.String("why", why))
-		return
+		l.log.Error("redirection not stopped, it expires by itself", zap.Error(err), zap.String("why", why))
+		return false
 	}
-	l.round.unapplied = true
 	if was {
-		l.metrics.releases.Inc()
+		l.metrics.stopped.Inc()
 		l.log.Warn("redirection stopped", zap.String("why", why))
 	}
+	return true
 }
 
-// refresh renews the dead man's switch, only with proof that Envoy works: else
+// refresh renews the switch, only with proof that Envoy works: else
 // it is due as soon as there is proof.
 func (l *loop) refresh(ctx context.Context) {
 	l.proof.refreshDue = false
@@ -92,7 +91,7 @@ func (l *loop) refresh(ctx context.Context) {
 	done(err)
 	if err != nil {
 		l.round.unapplied = true
-		l.log.Error("pods not refreshed", zap.Error(err))
+		l.log.Error("switch not renewed", zap.Error(err))
 	}
 }
 

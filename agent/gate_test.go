@@ -43,7 +43,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 				if redirects(web) || !redirects(other) {
 					t.Errorf("refused, its own frontend is redirected: %v, the other: %v", redirects(web), redirects(other))
 				}
-				if got := b.took(); !slices.Contains(got, "withdraw") || !slices.Contains(got, "apply") || slices.Contains(got, "release") {
+				if got := b.took(); !slices.Contains(got, "withdraw") || !slices.Contains(got, "apply") || slices.Contains(got, "disengage") {
 					t.Errorf("the loop did %q", got)
 				}
 				if !b.serves(web) {

@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
@@ -43,19 +44,27 @@ func openKernel(cfg Config, lease *handover.Lease, log *zap.Logger) (*handover.F
 // hostRules are host mode's rules, for an agent in pod mode to remove. It looks
 // for them in any case: that is in its own network namespace, and cheap.
 func hostRules(cfg Config, log *zap.Logger) handover.OtherMode {
-	cfg.Redirect.Mode = plan.HostMode
-	do := func(what func(*apply.Applier) error) error {
-		applier, err := apply.New(cfg.Redirect, log)
-		if err != nil {
-			return err
-		}
-		return errors.Join(what(applier), applier.Close())
-	}
 	return handover.OtherMode{
 		Always: true,
-		Stop:   func(context.Context) error { return do((*apply.Applier).Disengage) },
-		Clean:  func(ctx context.Context) error { return do(func(a *apply.Applier) error { return a.Cleanup(ctx) }) },
+		Stop:   func(context.Context) error { return withHost(cfg, log, (*apply.Applier).Disengage) },
+		Clean:  func(ctx context.Context) error { return CleanHost(ctx, cfg, log) },
 	}
+}
+
+// CleanHost removes everything of nodevoy's from the node's own network namespace,
+// of whatever agent it is.
+func CleanHost(ctx context.Context, cfg Config, log *zap.Logger) error {
+	return withHost(cfg, log, func(a *apply.Applier) error { return a.Cleanup(ctx) })
+}
+
+// withHost opens host mode's part of the kernel for something to do there.
+func withHost(cfg Config, log *zap.Logger, do func(*apply.Applier) error) error {
+	cfg.Redirect.Mode = plan.HostMode
+	applier, err := apply.New(cfg.Redirect, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(applier), applier.Close())
 }
 
 // podRules are pod mode's rules in all pods, for an agent in host mode to remove.
@@ -86,47 +95,42 @@ func withPods(cfg Config, log *zap.Logger, do func(*pods.Pods) error) error {
 	return errors.Join(do(all), all.Close())
 }
 
-// askInPod asks Envoy's listener at an address inside a pod.
-func askInPod(ctx context.Context, space *netns.Space, at netip.AddrPort) error {
-	dialer := &net.Dialer{Timeout: probeTimeout}
-	client := askClient(func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = space.Do(func() error {
-			conn, err = dialer.DialContext(ctx, network, address)
-			return err
+// portsFree says whether nobody listens on any of the listeners' ports: in pod
+// mode, in any pod, where an Envoy whose agent is gone may. There, what can't be
+// checked is free.
+func portsFree(cfg Config) bool {
+	if cfg.Redirect.Mode != plan.PodMode {
+		return !slices.ContainsFunc(cfg.Redirect.Ports.All(), func(port uint16) bool {
+			return bindable(netip.AddrPortFrom(cfg.Redirect.Address4, port)) != nil
 		})
-		return conn, err
-	})
-	return ask(ctx, client, at.String())
-}
-
-// podPortsFree says whether nobody listens on any of the listeners' ports in
-// any pod: an Envoy whose agent is gone may. What can't be looked at is free.
-func podPortsFree(cfg Config) bool {
+	}
 	finder := netns.New(cfg.Netns, time.Now, zap.NewNop())
 	defer finder.Close()
-	spaces, _ := finder.All() // What is found counts.
+	namespaces, _ := finder.All() // What is found counts.
 	free := true
-	for _, space := range spaces {
+	for _, namespace := range namespaces {
 		for _, port := range cfg.Redirect.Ports.All() {
-			err := space.Do(func() error { return bindable(port) })
+			err := namespace.Do(func() error { return bindable(netip.AddrPortFrom(family.V4.Loopback(), port)) })
 			free = free && !errors.Is(err, unix.EADDRINUSE)
 		}
-		_ = space.Close() // It was only looked at.
+		_ = namespace.Close() // Nothing was written.
 	}
 	return free
 }
 
-// bindable returns EADDRINUSE when there is a listener on the loopback
-// interface's port.
-func bindable(port uint16) error {
+// bindable returns EADDRINUSE when there is a listener at the IPv4 address, which
+// need not be on the node yet (IP_FREEBIND, ip(7)).
+func bindable(at netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	// Connections that end, but not listeners, leave the port to such a socket.
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1))
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}})
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
 	}
 	return errors.Join(err, unix.Close(fd))
 }

@@ -83,7 +83,7 @@ type loop struct {
 	*reporter
 	// resume ends the draining of an Envoy that is there already; may be nil.
 	resume func(context.Context) error
-	// located is when pods were last looked for.
+	// located is when pods were last searched for.
 	located time.Time
 }
 
@@ -132,7 +132,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.envoy.Changed():
 			st := l.envoy.Status()
 			l.noteNacks(st)
-			l.regate(ctx, st.Refused)
+			l.recompile(ctx, st.Refused)
 		case r := <-l.proof.prober.results:
 			l.noteProbe(ctx, r)
 		case <-refresh.C:

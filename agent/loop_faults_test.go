@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
@@ -106,14 +105,14 @@ func TestEndOfStreamIsCounted(t *testing.T) {
 		b.redirecting(t)
 		b.loop.envoyGone()
 		b.set(server.Status{})
-		if got := b.took(); !slices.Contains(got, "release") {
+		if got := b.took(); !slices.Contains(got, "disengage") {
 			t.Errorf("the loop did %q", got)
 		}
-		if n := testutil.ToFloat64(b.loop.metrics.releases); n != 1 {
+		if n := testutil.ToFloat64(b.loop.metrics.stopped); n != 1 {
 			t.Errorf("counted %v times, want once", n)
 		}
 		b.loop.envoyGone()
-		if n := testutil.ToFloat64(b.loop.metrics.releases); n != 1 {
+		if n := testutil.ToFloat64(b.loop.metrics.stopped); n != 1 {
 			t.Errorf("an end with nothing redirected was counted: %v", n)
 		}
 		b.connect()
@@ -286,21 +285,8 @@ func TestDeafEnvoyIsNoReasonToRestart(t *testing.T) {
 // TestPendingIsComputedWhenScraped: a loop that hangs sets no gauge.
 func TestPendingIsComputedWhenScraped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state, registry := &atomic.Pointer[State]{}, prometheus.NewRegistry()
-		newMetrics(registry, state)
-		scrape := func() float64 {
-			families, err := registry.Gather()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range families {
-				if f.GetName() == "nodevoy_pending_changes_seconds" {
-					return f.GetMetric()[0].GetGauge().GetValue()
-				}
-			}
-			t.Fatal("no such metric")
-			return 0
-		}
+		state := &atomic.Pointer[State]{}
+		scrape := func() float64 { return gaugeOf(t, state, "nodevoy_pending_changes_seconds", "") }
 		if v := scrape(); v != 0 {
 			t.Errorf("before the first round: %v", v)
 		}

@@ -48,7 +48,7 @@ type fixture struct {
 	published               *model.Node
 	// publications counts them.
 	publications int
-	places       []model.PodTarget
+	targets      []model.PodTarget
 	loop         *loop
 	logs         *observer.ObservedLogs
 	// latency is Envoy's; busy and more are for its answers. See slowly.
@@ -107,11 +107,11 @@ func (s fakeSource) Inputs() model.Inputs {
 type fakeEnvoy struct{ *fixture }
 
 func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
-func (e fakeEnvoy) Publish(n *model.Node, places []model.PodTarget) {
+func (e fakeEnvoy) Publish(n *model.Node, targets []model.PodTarget) {
 	e.note("publish")
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.published, e.places = n, places
+	e.published, e.targets = n, targets
 	e.publications++
 	e.send()
 }
@@ -150,7 +150,7 @@ func (k fakeKernel) Apply(context.Context, *plan.Plan) error {
 }
 
 func (k fakeKernel) Disengage() error {
-	k.note("release")
+	k.note("disengage")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.engaged = false
@@ -318,11 +318,11 @@ func TestDeafListenerEndsRedirection(t *testing.T) {
 		b.probeErr = errors.New("no answer")
 		b.mu.Unlock()
 		time.Sleep((probeFailures - 1) * probeInterval)
-		if got := b.took(); slices.Contains(got, "release") {
+		if got := b.took(); slices.Contains(got, "disengage") {
 			t.Errorf("one bad answer ended redirection: %q", got)
 		}
 		time.Sleep(2 * probeInterval)
-		if got := b.took(); !slices.Contains(got, "release") {
+		if got := b.took(); !slices.Contains(got, "disengage") {
 			t.Errorf("a deaf listener did not end redirection: %q", got)
 		}
 		time.Sleep(time.Minute)

@@ -9,78 +9,49 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
-// metrics are the agent's own. Label values come from closed sets only: no
-// pod, address or Service is ever one.
+// metrics are what the loop counts; all others are computed from its state when
+// they are scraped: a loop that hangs sets no gauge. Label values come from closed
+// sets only: no pod, address or Service is ever one.
 type metrics struct {
-	duration      *prometheus.HistogramVec
-	failures      *prometheus.CounterVec
-	lastSuccess   *prometheus.GaugeVec
-	nacks         *prometheus.CounterVec
-	drift         prometheus.Counter
-	releases      prometheus.Counter
-	probeFailures prometheus.Counter
-	connected     prometheus.Gauge
-	redirecting   prometheus.Gauge
-	pods          *prometheus.GaugeVec
-	frontends     *prometheus.GaugeVec
-	inUse         prometheus.Gauge
-	problems      prometheus.Gauge
-	mode          *prometheus.GaugeVec
-	redirected    *prometheus.GaugeVec
+	duration                      *prometheus.HistogramVec
+	failures, nacks               *prometheus.CounterVec
+	lastSuccess                   *prometheus.GaugeVec
+	drift, stopped, probeFailures prometheus.Counter
 }
 
 // newMetrics registers the agent's metrics with reg. state is where the loop
 // publishes.
 func newMetrics(reg prometheus.Registerer, state *atomic.Pointer[State]) *metrics {
+	reg.MustRegister(newStateCollector(state))
 	f := promauto.With(reg)
-	// Computed when scraped: a loop that hangs sets no gauge.
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "nodevoy", Name: "pending_changes_seconds",
-		Help: "Age of the oldest change that is not in Envoy and the kernel yet; 0 when there is none. While the loop does not move, at least the time since it did.",
-	}, func() float64 { return state.Load().pending(time.Now()).Seconds() })
-	gauge := func(name, help string) prometheus.Gauge {
-		return f.NewGauge(prometheus.GaugeOpts{Namespace: "nodevoy", Name: name, Help: help})
+	opts := func(name, help string) prometheus.Opts {
+		return prometheus.Opts{Namespace: "nodevoy", Name: name, Help: help}
 	}
 	counter := func(name, help string) prometheus.Counter {
-		return f.NewCounter(prometheus.CounterOpts{Namespace: "nodevoy", Name: name, Help: help})
+		return f.NewCounter(prometheus.CounterOpts(opts(name, help)))
 	}
 	m := &metrics{
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "nodevoy", Name: "stage_duration_seconds", Help: "Time a stage of a round took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 		}, []string{"stage"}),
-		failures: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "nodevoy", Name: "stage_failures_total", Help: "Times a stage of a round failed.",
-		}, []string{"stage"}),
-		lastSuccess: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "nodevoy", Name: "stage_last_success_timestamp_seconds", Help: "When a stage last succeeded, in Unix time.",
-		}, []string{"stage"}),
-		nacks: f.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "nodevoy", Name: "xds_nacks_total", Help: "Responses that Envoy refused, by resource type.",
-		}, []string{"type"}),
-		drift:         counter("drift_repaired_total", "Foreign edits of nodevoy's own rules, sets and routes that were found and mended."),
-		releases:      counter("redirection_stopped_total", "Times redirection was stopped because Envoy went away or did not answer."),
-		probeFailures: counter("envoy_probe_failures_total", "Requests through Envoy's own listener that got no answer."),
-		connected:     gauge("envoy_connected", "1 while an Envoy holds the configuration stream."),
-		redirecting:   gauge("redirecting", "1 while enrolled pods' connections are redirected."),
-		pods: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "nodevoy", Name: "pods", Help: "Pods on this node, by whether they are enrolled.",
-		}, []string{"enrolled"}),
-		frontends: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "nodevoy", Name: "frontends", Help: "Addresses of Service ports, by capture class; bypass are those left to kube-proxy.",
-		}, []string{"class"}),
-		inUse:    gauge("frontends_in_use", "Frontends that Envoy has asked for."),
-		problems: gauge("object_problems", "Kubernetes objects, or fields of them, that could not be used as written."),
-		mode: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "nodevoy", Name: "redirect_mode", Help: "1 for the mode of redirection: pod or host.",
-		}, []string{"mode"}),
-		redirected: f.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "nodevoy", Name: "enrolled_pods", Help: "Enrolled pods of this node, by whether their new connections go to Envoy.",
-		}, []string{"redirected"}),
+		failures: f.NewCounterVec(prometheus.CounterOpts(
+			opts("stage_failures_total", "Times a stage of a round failed.")), []string{"stage"}),
+		lastSuccess: f.NewGaugeVec(prometheus.GaugeOpts(
+			opts("stage_last_success_timestamp_seconds", "When a stage last succeeded, in Unix time.")), []string{"stage"}),
+		nacks: f.NewCounterVec(prometheus.CounterOpts(
+			opts("xds_nacks_total", "Responses that Envoy refused, by resource type.")), []string{"type"}),
+		drift: counter("drift_repaired_total",
+			"Foreign edits of nodevoy's own rules, sets and routes that were found and mended."),
+		stopped: counter("redirection_stopped_total",
+			"Times redirection was stopped because Envoy went away or did not answer."),
+		probeFailures: counter("envoy_probe_failures_total",
+			"Requests through Envoy's own listener that got no answer."),
 	}
 	// An alert needs a zero to rise from.
 	for _, kind := range []string{"cluster", "endpoints", "listener", "route"} {
@@ -103,48 +74,87 @@ func (m *metrics) stage(name string) func(error) {
 	}
 }
 
-// observeNode sets the gauges that follow from the node's view.
-func (m *metrics) observeNode(n *model.Node) {
-	enrolled := 0
-	for i := range n.Pods {
-		if n.Pods[i].Enrolled {
-			enrolled++
-		}
+// gauge is a metric that is computed when it is scraped; label is empty if it has
+// none.
+func gauge(name, help, label string) func(out chan<- prometheus.Metric, value float64, labels ...string) {
+	var names []string
+	if label != "" {
+		names = append(names, label)
 	}
-	m.pods.WithLabelValues("true").Set(float64(enrolled))
-	m.pods.WithLabelValues("false").Set(float64(len(n.Pods) - enrolled))
+	desc := prometheus.NewDesc("nodevoy_"+name, help, names, nil)
+	return func(out chan<- prometheus.Metric, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+}
+
+// newStateCollector exports what follows from the last state.
+func newStateCollector(state *atomic.Pointer[State]) prometheus.Collector {
+	pending := gauge("pending_changes_seconds", "Age of the oldest change that is not in Envoy and the kernel yet; "+
+		"0 when there is none. While the loop does not move, at least the time since it did.", "")
+	connected := gauge("envoy_connected", "1 while an Envoy holds the configuration stream.", "")
+	redirecting := gauge("redirecting", "1 while enrolled pods' connections are redirected.", "")
+	inUse := gauge("frontends_in_use", "Frontends that Envoy has asked for.", "")
+	problems := gauge("object_problems", "Kubernetes objects, or fields of them, that could not be used as written.", "")
+	mode := gauge("redirect_mode", "1 for the mode of redirection: pod or host.", "mode")
+	redirected := gauge("enrolled_pods",
+		"Enrolled pods of this node, by whether their new connections go to Envoy.", "redirected")
+	pods := gauge("pods", "Pods on this node, by whether they are enrolled.", "enrolled")
+	frontends := gauge("frontends",
+		"Addresses of Service ports, by capture class; bypass are those left to kube-proxy.", "class")
+	return prometheus.CollectorFunc(func(out chan<- prometheus.Metric) {
+		s := state.Load()
+		if s == nil {
+			s = &State{At: time.Now()}
+		}
+		pending(out, s.pending(time.Now()).Seconds())
+		connected(out, boolGauge(s.Envoy.Connected))
+		redirecting(out, boolGauge(s.Phase == PhaseRedirecting))
+		inUse(out, float64(s.Envoy.InUse))
+		problems(out, float64(len(s.problems())))
+		for _, m := range []plan.Mode{plan.PodMode, plan.HostMode} {
+			mode(out, boolGauge(s.Mode == m), m.String())
+		}
+		yes, no := s.enrolled()
+		redirected(out, float64(yes), "true")
+		redirected(out, float64(no), "false")
+		if s.Node == nil {
+			return
+		}
+		pods(out, float64(yes+no), "true")
+		pods(out, float64(len(s.Node.Pods)-yes-no), "false")
+		for class, n := range countFrontends(s.Node) {
+			frontends(out, float64(n), class)
+		}
+	})
+}
+
+// countFrontends counts by capture class, and "bypass" those left to kube-proxy.
+func countFrontends(n *model.Node) map[string]int {
 	count := map[string]int{"bypass": 0}
 	for _, c := range model.Classes() {
 		count[c.String()] = 0
 	}
-	for i := range n.Frontends {
-		if f := n.Frontends[i]; f.Redirected() {
+	for _, f := range n.Frontends {
+		if f.Redirected() {
 			count[f.Class.String()]++
 		} else {
 			count["bypass"]++
 		}
 	}
-	for class, c := range count {
-		m.frontends.WithLabelValues(class).Set(float64(c))
-	}
+	return count
 }
 
-// observeState sets the gauges that follow from the published state.
-func (m *metrics) observeState(s *State) {
-	problems := len(s.SourceProblems)
-	if s.Node != nil {
-		problems += len(s.Node.Problems)
-	}
-	m.problems.Set(float64(problems))
-	m.connected.Set(boolGauge(s.Envoy.Connected))
-	m.redirecting.Set(boolGauge(s.Phase == PhaseRedirecting))
-	m.inUse.Set(float64(s.Envoy.InUse))
-	for _, mode := range []plan.Mode{plan.PodMode, plan.HostMode} {
-		m.mode.WithLabelValues(mode.String()).Set(boolGauge(s.Mode == mode))
-	}
-	redirected, others := s.enrolled()
-	m.redirected.WithLabelValues("true").Set(float64(redirected))
-	m.redirected.WithLabelValues("false").Set(float64(others))
+// newWatchCollector exports how the reading of each kind of Kubernetes objects goes.
+func newWatchCollector(health func() []kinds.Health) prometheus.Collector {
+	failing := gauge("watch_failing",
+		"1 while objects of this kind can't be read or followed; what was read before stays in force.", "kind")
+	synced := gauge("watch_synced", "1 once every object of this kind has been read.", "kind")
+	return prometheus.CollectorFunc(func(out chan<- prometheus.Metric) {
+		for _, h := range health() {
+			failing(out, boolGauge(h.Err != nil), h.Kind)
+			synced(out, boolGauge(h.Synced), h.Kind)
+		}
+	})
 }
 
 func boolGauge(b bool) float64 {

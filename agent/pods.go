@@ -22,14 +22,14 @@ type inPods interface {
 
 // The clocks of pod mode.
 const (
-	// locateInterval is how often it is asked whether a look for pods that are
+	// locateInterval is how often it is checked whether a search for pods that are
 	// missing is due.
 	locateInterval = 200 * time.Millisecond
-	// lookInterval is the pause between two looks for all pods.
-	lookInterval = 2 * time.Second
+	// searchInterval is the pause between two searches for all pods.
+	searchInterval = 2 * time.Second
 )
 
-// locateTicks says when to look for pods: never in host mode.
+// locateTicks says when to search for pods: never in host mode.
 func (l *loop) locateTicks() (<-chan time.Time, func()) {
 	if l.pods == nil {
 		return nil, func() {}
@@ -38,10 +38,10 @@ func (l *loop) locateTicks() (<-chan time.Time, func()) {
 	return t.C, t.Stop
 }
 
-// relocate looks for pods that are not found and due, and now and then for all. It
+// relocate searches for pods that are not found and due, and now and then for all. It
 // says whether Envoy has to listen in other pods.
 func (l *loop) relocate(ctx context.Context) bool {
-	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.LookDue() && time.Since(l.located) < lookInterval) {
+	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.LookDue() && time.Since(l.located) < searchInterval) {
 		return false
 	}
 	l.located = time.Now()

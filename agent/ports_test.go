@@ -17,8 +17,8 @@ func TestBindable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := uint16(ln.Addr().(*net.TCPAddr).Port)
-	if err := bindable(port); !errors.Is(err, unix.EADDRINUSE) {
+	at := ln.Addr().(*net.TCPAddr).AddrPort()
+	if err := bindable(at); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("while somebody listens: %v", err)
 	}
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp4", ln.Addr().String())
@@ -33,7 +33,7 @@ func TestBindable(t *testing.T) {
 	if err := errors.Join(accepted.Close(), conn.Close(), ln.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := bindable(port); err != nil {
+	if err := bindable(at); err != nil {
 		t.Errorf("once nobody listens: %v", err)
 	}
 }

@@ -11,12 +11,10 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -48,23 +46,7 @@ type prober struct {
 	kicked  chan struct{}
 }
 
-// newProber makes a prober for the listener at this host:port.
-func newProber(address string) *prober {
-	client := askClient((&net.Dialer{Timeout: probeTimeout}).DialContext)
-	return proberOf(func(ctx context.Context) error { return ask(ctx, client, address) })
-}
-
-// newPodProber makes a prober that asks in one of the pods, which says what is
-// wrong with Envoy, and not with a single pod.
-func newPodProber(askPods func(context.Context) error) *prober {
-	return proberOf(func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, podProbeTimeout)
-		defer cancel()
-		return askPods(ctx)
-	})
-}
-
-func proberOf(try func(context.Context) error) *prober {
+func newProber(try func(context.Context) error) *prober {
 	return &prober{try: try, results: make(chan probeResult), kicked: make(chan struct{}, 1)}
 }
 
@@ -96,16 +78,55 @@ func (p *prober) kick() {
 	}
 }
 
+// askHost asks in the node's own network namespace.
+func askHost(cfg plan.Config) func(context.Context) error {
+	address := httpListener(cfg)
+	client := askClient((&net.Dialer{Timeout: probeTimeout}).DialContext)
+	return func(ctx context.Context) error { return ask(ctx, client, address) }
+}
+
+// httpListener is where Envoy listens for HTTP in host mode, by IPv6 only where there
+// is no other family.
+func httpListener(cfg plan.Config) netip.AddrPort {
+	if !slices.Contains(cfg.Families, family.V4) {
+		return netip.AddrPortFrom(cfg.Address6, cfg.Ports.HTTP)
+	}
+	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP)
+}
+
+// askPods asks by ask, which is for one of the pods and says what is wrong with
+// Envoy, and not with a single pod.
+func askPods(ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, podProbeTimeout)
+		defer cancel()
+		return ask(ctx)
+	}
+}
+
+// askInPod asks Envoy's listener at an address inside a pod.
+func askInPod(ctx context.Context, namespace *netns.Space, at netip.AddrPort) error {
+	dialer := &net.Dialer{Timeout: probeTimeout}
+	client := askClient(func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = namespace.Do(func() error {
+			conn, err = dialer.DialContext(ctx, network, address)
+			return err
+		})
+		return conn, err
+	})
+	return ask(ctx, client, at)
+}
+
 // askClient is an HTTP client for ask that connects by dial. Each try is a new
 // connection: the accepting side is what is tried.
 func askClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
 	return &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 }
 
-// ask tries the listener at host:port and says what is wrong with it, nil when
+// ask tries the listener at an address and says what is wrong with it, nil when
 // nothing is.
-func ask(ctx context.Context, client *http.Client, address string) (err error) {
-	url := "http://" + address + "/"
+func ask(ctx context.Context, client *http.Client, address netip.AddrPort) (err error) {
+	url := "http://" + address.String() + "/"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("probe envoy: %w", err)
@@ -123,38 +144,4 @@ func ask(ctx context.Context, client *http.Client, address string) (err error) {
 		return fmt.Errorf("probe envoy: %s at %s is not nodevoy's listener", resp.Status, url)
 	}
 	return nil
-}
-
-// proberAddress is the host:port of Envoy's HTTP listener, of IPv6 only where
-// there is no other.
-func proberAddress(cfg plan.Config) string {
-	if !slices.Contains(cfg.Families, family.V4) {
-		return netip.AddrPortFrom(cfg.Address6, cfg.Ports.HTTP).String()
-	}
-	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP).String()
-}
-
-// portsFree says whether nobody listens on any of the listeners' ports.
-func portsFree(ctx context.Context, cfg Config) bool {
-	if cfg.Redirect.Mode == plan.PodMode {
-		return podPortsFree(cfg)
-	}
-	return hostPortsFree(ctx, cfg.Redirect)
-}
-
-// hostPortsFree is portsFree for host mode. The address need not be on the node
-// yet (IP_FREEBIND, ip(7)).
-func hostPortsFree(ctx context.Context, cfg plan.Config) bool {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
-		return errors.Join(ctlErr, err)
-	}}
-	for _, port := range cfg.Ports.All() {
-		ln, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(cfg.Address4, port).String())
-		if err != nil || ln.Close() != nil {
-			return false
-		}
-	}
-	return true
 }

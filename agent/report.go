@@ -127,7 +127,6 @@ func (l *loop) publishState() {
 		s.Phase, s.Reason = l.phase()
 	}
 	l.state.Store(s)
-	l.metrics.observeState(s)
 }
 
 // phase is what the agent does with connections, and why it does not redirect

@@ -96,7 +96,6 @@ func (l *loop) rebuild(ctx context.Context) {
 	}
 	l.withdraw(ctx)
 	l.publish()
-	l.metrics.observeNode(l.round.node)
 }
 
 // compile makes the plan of what Envoy can serve. What it refused is left to
@@ -110,8 +109,8 @@ func (l *loop) compile(refused server.Refused) {
 	r.refused, r.plan = refused, plan.Compile(node, l.cfg.Redirect).Blocking(refused.Pods)
 }
 
-// regate makes the plan anew when Envoy refuses more or less than before.
-func (l *loop) regate(ctx context.Context, refused server.Refused) {
+// recompile makes the plan anew when Envoy refuses more or less than before.
+func (l *loop) recompile(ctx context.Context, refused server.Refused) {
 	if l.round.node == nil || l.round.refused.Equal(refused) {
 		return
 	}
@@ -141,7 +140,7 @@ func (l *loop) adopt(ctx context.Context) {
 	}
 	if err := l.proof.prober.try(ctx); err != nil {
 		l.log.Info("no envoy answers yet", zap.Error(err))
-		l.release("no Envoy answers")
+		l.disengage("no Envoy answers")
 	}
 }
 
@@ -188,10 +187,7 @@ func (l *loop) advance(ctx context.Context) {
 		r.unapplied, r.pendingSince, r.applyErr = true, time.Time{}, nil
 		return
 	}
-	if !l.applyDue() || time.Now().Before(r.retryAt) || r.served == nil {
-		return
-	}
-	if why := l.blocked(); why != "" {
+	if !l.applyDue() || time.Now().Before(r.retryAt) || r.served == nil || l.blocked() != "" {
 		return
 	}
 	was := l.kernel.Engaged()

@@ -17,11 +17,7 @@ import (
 // frontend, else only those Envoy uses are listed. health is what probes are told.
 func (s *State) view(all bool, health health) debug.View {
 	if s == nil {
-		return debug.View{
-			Phase: string(PhaseStarting), Reason: "the agent has just started", NotReady: health.notReady,
-			Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
-			Redirect: debug.Redirect{Why: []string{}},
-		}
+		s = &State{Phase: PhaseStarting, Reason: "the agent has just started"}
 	}
 	v := debug.View{
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),

@@ -69,14 +69,14 @@ func (t *table) flush() {
 	}
 }
 
-// podMode is the mode in which pods have places of their own.
+// podMode is the mode in which redirection is in the pods themselves.
 const podMode = "pod"
 
 // pods lists them, with their network namespaces where these matter.
-func (t *table) pods(pods []Pod, places bool) {
+func (t *table) pods(pods []Pod, namespaces bool) {
 	t.line("")
 	head := []string{"NAMESPACE", "POD", "IP", "ENROLLED", "REDIRECTED", "WHY"}
-	if places {
+	if namespaces {
 		head = append(head, "NETWORK NAMESPACE")
 	}
 	t.row(head...)
@@ -86,7 +86,7 @@ func (t *table) pods(pods []Pod, places bool) {
 			why = p.NotRedirected
 		}
 		row := []string{p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), yesNo(p.Redirected), oneLine(why)}
-		if places {
+		if namespaces {
 			row = append(row, dash(p.Netns))
 		}
 		t.row(row...)

@@ -11,9 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/netns"
-	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 func newCleanup() *cobra.Command {
@@ -35,12 +33,7 @@ func newCleanup() *cobra.Command {
 }
 
 func cleanHost(ctx context.Context, cfg agent.Config) error {
-	cfg.Redirect.Mode = plan.HostMode
-	applier, err := apply.New(cfg.Redirect, zap.NewNop())
-	if err != nil {
-		return err
-	}
-	err = errors.Join(applier.Cleanup(ctx), applier.Close())
+	err := agent.CleanHost(ctx, cfg, zap.NewNop())
 	if errors.Is(err, os.ErrPermission) {
 		// One of many, all alike.
 		return errors.New("no permission to change the kernel's tables: run as root with the capabilities NET_ADMIN and NET_RAW")

@@ -57,7 +57,7 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 		cmd.PrintErrln("nodevoy:", agent.ProblemLine(p))
 	}
 	desired := plan.Compile(node, cfg.Redirect)
-	text, err := xds.Render(cfg.XDS, node, placeholders(desired))
+	text, err := xds.Render(cfg.XDS, node, podTargets(desired))
 	if err != nil {
 		return err
 	}
@@ -74,15 +74,15 @@ func render(cmd *cobra.Command, cfg agent.Config) error {
 	return nil
 }
 
-// placeholders are the places of a plan of pod mode, with paths that only name
-// the pod: no node is looked at.
-func placeholders(desired *plan.Plan) []model.PodTarget {
-	var places []model.PodTarget
+// podTargets are those of a plan of pod mode, with paths that only name the pod: no
+// node is looked at.
+func podTargets(desired *plan.Plan) []model.PodTarget {
+	var targets []model.PodTarget
 	for _, p := range desired.Pods {
-		places = append(places, model.PodTarget{
+		targets = append(targets, model.PodTarget{
 			Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Namespace + "_" + p.Pod,
 			V4: slices.ContainsFunc(p.IPs, netip.Addr.Is4), V6: slices.ContainsFunc(p.IPs, netip.Addr.Is6),
 		})
 	}
-	return places
+	return targets
 }

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Inputs are the Kubernetes objects a Node is built from, in any order. The
@@ -78,54 +79,39 @@ func byAddress(frontends []*Frontend, last *Node) map[netip.AddrPort]int {
 
 // redirectLabel reads the label of an object; a value that is neither enabled
 // nor disabled reads as unset.
-func redirectLabel(labels map[string]string) (value string, invalid bool) {
-	value, set := labels[RedirectLabel]
-	switch {
-	case !set, value == RedirectEnabled, value == RedirectDisabled:
-		return value, false
-	default:
-		return "", true
+func redirectLabel(labels map[string]string) string {
+	if value := labels[RedirectLabel]; value == RedirectEnabled || value == RedirectDisabled {
+		return value
+	}
+	return ""
+}
+
+// checkLabel reports a label of another value than the two it may have.
+func (p *problems) checkLabel(kind string, meta *metav1.ObjectMeta) {
+	if value, set := meta.Labels[RedirectLabel]; set && redirectLabel(meta.Labels) == "" {
+		p.add(kind, meta, "metadata.labels["+RedirectLabel+"]",
+			"value "+value+" is neither "+RedirectEnabled+" nor "+RedirectDisabled+"; treated as not set")
 	}
 }
 
-// invalidLabel is the Detail of a Problem with the label.
-func invalidLabel(labels map[string]string) string {
-	return "value " + labels[RedirectLabel] + " is neither " + RedirectEnabled + " nor " + RedirectDisabled +
-		"; treated as not set"
-}
-
-// labelField is the path of the label in every kind.
-const labelField = "metadata.labels[" + RedirectLabel + "]"
-
-// unusableAddress says why a pod, a Service or an endpoint can't have the
-// address; empty when it can.
-func unusableAddress(ip netip.Addr) string {
-	switch {
-	case ip.Zone() != "":
-		return "has a zone"
-	case ip.IsUnspecified():
-		return "is unspecified"
-	case ip.IsLoopback():
-		return "is a loopback address"
-	case ip.IsLinkLocalUnicast():
-		return "is a link-local address"
-	case ip.IsMulticast():
-		return "is a multicast address"
-	default:
-		return ""
-	}
-}
-
-// parseAddress reads one address of an object. The fault is empty when the
-// address can be used.
+// parseAddress reads one address of a pod, a Service or an endpoint. The fault is
+// why none can have it, empty when it can be used.
 func parseAddress(text string) (ip netip.Addr, fault string) {
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
-		return netip.Addr{}, "is not an IP address"
+		return ip, "is not an IP address"
 	}
-	ip = ip.Unmap()
-	if fault := unusableAddress(ip); fault != "" {
-		return netip.Addr{}, fault
+	switch ip = ip.Unmap(); {
+	case ip.Zone() != "":
+		return ip, "has a zone"
+	case ip.IsUnspecified():
+		return ip, "is unspecified"
+	case ip.IsLoopback():
+		return ip, "is a loopback address"
+	case ip.IsLinkLocalUnicast():
+		return ip, "is a link-local address"
+	case ip.IsMulticast():
+		return ip, "is a multicast address"
 	}
 	return ip, ""
 }

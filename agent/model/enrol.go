@@ -52,9 +52,7 @@ func (e *enrolment) pods(p *problems) []Pod {
 	owners := e.ipOwners(p)
 	pods := make([]Pod, 0, len(e.local))
 	for i, pod := range e.local {
-		if _, invalid := redirectLabel(pod.Labels); invalid {
-			p.add(kindPod, &pod.ObjectMeta, labelField, invalidLabel(pod.Labels))
-		}
+		p.checkLabel(kindPod, &pod.ObjectMeta)
 		view := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Terminating: pod.DeletionTimestamp != nil}
 		ips := podIPs(pod, nil)
 		var lost string
@@ -68,13 +66,16 @@ func (e *enrolment) pods(p *problems) []Pod {
 				lost = "IP " + ip.String() + " now belongs to " + e.local[owner].Namespace + "/" + e.local[owner].Name
 			}
 		}
-		view.Enrolled, view.Reason = e.enrolled(pod)
-		switch {
-		case view.Enrolled && len(ips) == 0:
+		view.Enrolled, view.Reason = e.optedIn(pod)
+		switch proxy := otherMesh(pod); {
+		case !view.Enrolled:
+		case proxy != "":
+			view.Enrolled, view.Reason = false, proxy
+		case len(ips) == 0:
 			view.Enrolled, view.Reason = false, "no IP yet"
-		case view.Enrolled && len(view.IPs) == 0:
+		case len(view.IPs) == 0:
 			view.Enrolled, view.Reason = false, lost
-		case view.Enrolled && lost != "":
+		case lost != "":
 			view.Reason += "; " + lost
 		}
 		pods = append(pods, view)
@@ -82,21 +83,9 @@ func (e *enrolment) pods(p *problems) []Pod {
 	return pods
 }
 
-// enrolled says whether the pod is to be redirected if it has an IP, and why.
-func (e *enrolment) enrolled(pod *corev1.Pod) (bool, string) {
-	optedIn, reason := e.optedIn(pod)
-	if !optedIn {
-		return false, reason
-	}
-	if proxy := otherMesh(pod); proxy != "" {
-		return false, proxy
-	}
-	return true, reason
-}
-
 // optedIn is what the labels and the kind of pod say about redirecting it.
 func (e *enrolment) optedIn(pod *corev1.Pod) (bool, string) {
-	own, _ := redirectLabel(pod.Labels)
+	own := redirectLabel(pod.Labels)
 	namespace, known := e.namespaces[pod.Namespace]
 	switch {
 	case pod.Spec.HostNetwork:
@@ -128,10 +117,12 @@ func localPods(in Inputs) []*corev1.Pod {
 			local = append(local, pod)
 		}
 	}
-	slices.SortFunc(local, func(x, y *corev1.Pod) int {
-		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.UID, y.UID))
-	})
+	slices.SortFunc(local, comparePods)
 	return local
+}
+
+func comparePods(x, y *corev1.Pod) int {
+	return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.UID, y.UID))
 }
 
 // namespaceLabels says of every namespace whether it opts its pods in
@@ -142,10 +133,8 @@ func namespaceLabels(namespaces []*corev1.Namespace, opts Options, p *problems) 
 		if ns == nil {
 			continue
 		}
-		value, invalid := redirectLabel(ns.Labels)
-		if invalid {
-			p.add(kindNamespace, &ns.ObjectMeta, labelField, invalidLabel(ns.Labels))
-		}
+		p.checkLabel(kindNamespace, &ns.ObjectMeta)
+		value := redirectLabel(ns.Labels)
 		if value != RedirectDisabled {
 			value = ""
 			if opts.NamespaceSelector.matches(ns.Labels) {
@@ -198,7 +187,7 @@ func ownsBefore(x, y *corev1.Pod) bool {
 	if !x.CreationTimestamp.Equal(&y.CreationTimestamp) {
 		return y.CreationTimestamp.Before(&x.CreationTimestamp)
 	}
-	return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.UID, y.UID)) < 0
+	return comparePods(x, y) < 0
 }
 
 // podIPs are the addresses a live pod says it has, v4 before v6, each once.

@@ -95,13 +95,12 @@ func clusterIPs(svc *corev1.Service) []string {
 
 // bypass is the reason why all of a Service is left to kube-proxy, if it is.
 func (r *serviceReader) bypass(svc *corev1.Service) string {
-	label, _ := redirectLabel(svc.Labels)
 	switch {
 	case svc.Namespace == "default" && svc.Name == "kubernetes":
 		return "the API server is never redirected"
 	case r.opts.excluded(svc.Namespace):
 		return "namespace is excluded"
-	case label == RedirectDisabled:
+	case redirectLabel(svc.Labels) == RedirectDisabled:
 		return "label " + RedirectLabel + "=" + RedirectDisabled
 	case svc.Labels[ServiceProxyNameLabel] != "":
 		return "label " + ServiceProxyNameLabel + "=" + svc.Labels[ServiceProxyNameLabel]
@@ -114,9 +113,7 @@ func (r *serviceReader) bypass(svc *corev1.Service) string {
 
 // check reports what is wrong with the Service itself.
 func (v *serviceView) check() {
-	if _, invalid := redirectLabel(v.Labels); invalid {
-		v.problems.add(kindService, &v.ObjectMeta, labelField, invalidLabel(v.Labels))
-	}
+	v.problems.checkLabel(kindService, &v.ObjectMeta)
 	for i := range v.Spec.Ports {
 		port := &v.Spec.Ports[i]
 		if port.Name == "" && len(v.Spec.Ports) > 1 {

@@ -7,9 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
-	"github.com/nodevoy/nodevoy/redirect/apply"
-	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -34,13 +33,7 @@ type configurator interface {
 // redirector is what the loop redirects with: the kernel, as far as this
 // generation of the agent may touch it. See handover.Fence.
 type redirector interface {
-	Prepare(ctx context.Context, desired *plan.Plan) error
-	Withdraw(ctx context.Context, desired *plan.Plan) error
-	Apply(ctx context.Context, desired *plan.Plan) error
-	Disengage() error
-	Refresh(ctx context.Context) error
-	Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error)
-	Engaged() bool
+	handover.Steps
 	// Superseded says whether a newer agent on this node owns the rules;
 	// OwnershipErr is why that can't be told, nil when it can.
 	Superseded() bool
@@ -96,8 +89,12 @@ func (l *loop) run(ctx context.Context) error {
 	defer drift.Stop()
 	retry := time.NewTicker(retryInterval)
 	defer retry.Stop()
-	locate, stop := l.locateTicks()
-	defer stop()
+	var locate <-chan time.Time
+	if l.pods != nil {
+		ticker := time.NewTicker(locateInterval)
+		defer ticker.Stop()
+		locate = ticker.C
+	}
 	l.builder, l.pace = model.NewBuilder(l.cfg.Model), newPace(l.cfg.Debounce)
 	l.round.started = time.Now()
 	l.publishState()

@@ -29,15 +29,6 @@ const (
 	searchInterval = 2 * time.Second
 )
 
-// locateTicks says when to search for pods: never in host mode.
-func (l *loop) locateTicks() (<-chan time.Time, func()) {
-	if l.pods == nil {
-		return nil, func() {}
-	}
-	t := time.NewTicker(locateInterval)
-	return t.C, t.Stop
-}
-
 // relocate searches for pods that are not found and due, and now and then for all. It
 // says whether Envoy has to listen in other pods.
 func (l *loop) relocate(ctx context.Context) bool {

@@ -13,9 +13,8 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
-// Kernel is what plans are applied to: an apply.Applier in host mode, a
-// pods.Pods in pod mode.
-type Kernel interface {
+// Steps are what a round does to the kernel.
+type Steps interface {
 	Prepare(ctx context.Context, desired *plan.Plan) error
 	Withdraw(ctx context.Context, desired *plan.Plan) error
 	Apply(ctx context.Context, desired *plan.Plan) error
@@ -23,6 +22,12 @@ type Kernel interface {
 	Refresh(ctx context.Context) error
 	Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error)
 	Engaged() bool
+}
+
+// Kernel is what plans are applied to: an apply.Applier in host mode, a
+// pods.Pods in pod mode.
+type Kernel interface {
+	Steps
 	Forget()
 	Cleanup(ctx context.Context) error
 }

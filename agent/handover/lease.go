@@ -21,7 +21,8 @@ var ErrSuperseded = errors.New("a newer generation has taken over")
 // ErrFull says that no slot is free and usable.
 var ErrFull = errors.New("all slots are taken")
 
-// Files in the shared directory, and the two in the generation's own.
+// Files in the shared directory, and the two in the generation's own. Agents of all
+// versions know them by these names.
 const (
 	ownerFile = "owner.json"
 	lastFile  = "last.json"
@@ -76,30 +77,26 @@ func (l *Lease) acquireSlot(own string, usable func(slot int) bool) error {
 	if err != nil {
 		return err
 	}
-	order, err := l.latestOrder()
-	if err != nil {
-		return err
-	}
-	if former == nil {
-		return l.chooseSlot(own, order+1, usable)
-	}
-	if l.slot, err = lock(l.slotFile(former.Slot), unix.F_OFD_SETLK); err != nil {
-		return err
-	}
-	if l.slot == nil {
-		return l.chooseSlot(own, former.Order, usable)
-	}
-	// The mode is this agent's, whatever it was before the restart.
-	l.me.Slot, l.me.Order = former.Slot, former.Order
-	return l.recordOrder(order)
-}
-
-// chooseSlot takes the first slot that is free.
-func (l *Lease) chooseSlot(own string, order int, usable func(slot int) bool) error {
 	latest, err := l.latestOrder()
 	if err != nil {
 		return err
 	}
+	l.me.Order = latest + 1
+	if former != nil {
+		// The mode is this agent's, whatever it was before the restart.
+		l.me.Slot, l.me.Order = former.Slot, former.Order
+		if l.slot, err = lock(l.slotFile(former.Slot), unix.F_OFD_SETLK); err != nil {
+			return err
+		}
+	}
+	if l.slot == nil {
+		return l.chooseSlot(own, latest, usable)
+	}
+	return l.recordOrder(latest)
+}
+
+// chooseSlot takes the first slot that is free; latest is the latest order known.
+func (l *Lease) chooseSlot(own string, latest int, usable func(slot int) bool) error {
 	for slot := range Slots {
 		held, err := lock(l.slotFile(slot), unix.F_OFD_SETLK)
 		if err != nil {
@@ -114,7 +111,7 @@ func (l *Lease) chooseSlot(own string, order int, usable func(slot int) bool) er
 			}
 			continue
 		}
-		l.me.Slot, l.me.Order, l.slot = slot, order, held
+		l.me.Slot, l.slot = slot, held
 		return errors.Join(l.recordOrder(latest), write(own, l.me))
 	}
 	return fmt.Errorf("%w, of %d", ErrFull, Slots)

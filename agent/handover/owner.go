@@ -25,17 +25,13 @@ type Ownership struct {
 
 // Ownership reads who owns the kernel's rules. After an error it is not known.
 func (l *Lease) Ownership() (Ownership, error) {
-	owner, err := l.owner()
+	owner, superseded, err := l.owner()
 	if err != nil || owner == nil {
-		return Ownership{}, err
-	}
-	may, err := l.mayTakeOver(owner)
-	if err != nil {
 		return Ownership{}, err
 	}
 	mine := owner.is(l.me)
 	return Ownership{
-		Owner: mine, Superseded: !may,
+		Owner: mine, Superseded: superseded,
 		OtherMode:   owner.SweepDue || owner.Mode != l.me.Mode,
 		ModeChanged: mine && owner.Mode != l.me.Mode,
 		SweepDue:    mine && owner.SweepDue,
@@ -47,15 +43,11 @@ func (l *Lease) Ownership() (Ownership, error) {
 // a newer generation owns them and lives.
 func (l *Lease) TakeOver(f func() error) error {
 	return l.locked(func() error {
-		before, err := l.owner()
+		before, superseded, err := l.owner()
 		if err != nil {
 			return err
 		}
-		may, err := l.mayTakeOver(before)
-		if err != nil {
-			return err
-		}
-		if !may {
+		if superseded {
 			return ErrSuperseded
 		}
 		me := l.me
@@ -73,7 +65,7 @@ func (l *Lease) TakeOver(f func() error) error {
 // ErrSuperseded. It never takes them over.
 func (l *Lease) IfOwner(f func() error) error {
 	return l.locked(func() error {
-		owner, err := l.owner()
+		owner, err := read(l.ownerFile())
 		if err != nil {
 			return err
 		}
@@ -94,7 +86,7 @@ func (l *Lease) IfNoOtherOwner(f func() error) error {
 // doing at the moment. It is for what must not wait and does no harm to a
 // generation that takes over in the same instant.
 func (l *Lease) IfNoOtherOwnerNow(f func() error) error {
-	owner, err := l.owner()
+	owner, err := read(l.ownerFile())
 	if err != nil {
 		return err
 	}
@@ -127,14 +119,15 @@ func (l *Lease) Swept() error {
 	return l.IfOwner(func() error { return l.own(l.me) })
 }
 
-// mayTakeOver says whether the owner is this generation, an older one, dead, or
-// nobody.
-func (l *Lease) mayTakeOver(owner *record) (bool, error) {
-	if owner == nil || owner.Order <= l.me.Order {
-		return true, nil
+// owner is the recorded owner, nil for none, and whether it is newer than this
+// generation and lives.
+func (l *Lease) owner() (owner *record, superseded bool, err error) {
+	owner, err = read(l.ownerFile())
+	if err != nil || owner == nil || owner.Order <= l.me.Order {
+		return owner, false, err
 	}
-	alive, err := l.alive(owner.Slot)
-	return !alive, err
+	superseded, err = l.alive(owner.Slot)
+	return owner, superseded, err
 }
 
 // alive says whether a process holds the slot.
@@ -145,8 +138,7 @@ func (l *Lease) alive(slot int) (bool, error) {
 	return taken(l.slotFile(slot))
 }
 
-// owner is the recorded owner, nil for none.
-func (l *Lease) owner() (*record, error) { return read(filepath.Join(l.dir, ownerFile)) }
+func (l *Lease) ownerFile() string { return filepath.Join(l.dir, ownerFile) }
 
 // own records the owner.
-func (l *Lease) own(r record) error { return write(filepath.Join(l.dir, ownerFile), r) }
+func (l *Lease) own(r record) error { return write(l.ownerFile(), r) }

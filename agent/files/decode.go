@@ -25,6 +25,11 @@ import (
 // objectKey names one object of the kinds that are read.
 type objectKey struct{ kind, namespace, name string }
 
+// problem is one with the object.
+func (k objectKey) problem(field, detail string) model.Problem {
+	return model.Problem{Kind: k.kind, Namespace: k.namespace, Name: k.name, Field: field, Detail: detail}
+}
+
 // keyOf is the object that a problem is about.
 func keyOf(p model.Problem) objectKey { return objectKey{p.Kind, p.Namespace, p.Name} }
 
@@ -123,16 +128,9 @@ func yamlToJSON(text []byte) (converted []byte, err error) {
 	return yaml.YAMLToJSONStrict(text)
 }
 
-// problem is one with an object; place is where in the file to look.
-func problem(key objectKey, field, detail, place string) model.Problem {
-	return model.Problem{
-		Kind: key.kind, Namespace: key.namespace, Name: key.name, Field: field, Detail: detail + " (" + place + ")",
-	}
-}
-
-// fault adds what is wrong with an object.
+// fault adds what is wrong with an object; place is where in the file to look.
 func (r *reading) fault(key objectKey, field, detail, place string) {
-	r.faults = append(r.faults, problem(key, field, detail, place))
+	r.faults = append(r.faults, key.problem(field, detail+" ("+place+")"))
 }
 
 // object decodes one object, or the items of a List, from JSON.
@@ -158,7 +156,7 @@ func (r *reading) object(place string, text []byte) {
 	}
 	kind := r.kinds[gvk]
 	if kind == nil {
-		r.unread = append(r.unread, problem(key, "kind", h.APIVersion+" "+h.Kind+" is not read; ignored", place))
+		r.unread = append(r.unread, key.problem("kind", h.APIVersion+" "+h.Kind+" is not read; ignored ("+place+")"))
 		return
 	}
 	if kind.Namespaced && key.namespace == "" {

@@ -113,10 +113,7 @@ func (d *directory) merge(nodeName string) (model.Inputs, []model.Problem) {
 		for _, o := range f.objects {
 			place := fmt.Sprintf("%s line %d", name, o.line)
 			if first, ok := firstAt[o.key]; ok {
-				problems = append(problems, model.Problem{
-					Kind: o.key.kind, Namespace: o.key.namespace, Name: o.key.name,
-					Detail: "is in " + first + " and again in " + place + "; the first one counts",
-				})
+				problems = append(problems, o.key.problem("", "is in "+first+" and again in "+place+"; the first one counts"))
 				continue
 			}
 			firstAt[o.key] = place

@@ -126,15 +126,15 @@ func (a *Agent) wire(findings probe.Findings) error {
 	}
 	l.envoy = envoy
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
+	checks := health.checks()
 	view := func(all bool) debug.View {
-		s := a.state.Load()
-		v := s.view(all, s.health(time.Now(), a.cfg.StuckAfter))
-		v.Node = a.cfg.NodeName
+		v := a.state.Load().view(all)
+		v.Node, v.NotReady, v.Stuck = a.cfg.NodeName, checks.Ready(), checks.Live()
 		return v
 	}
 	a.parts = []runner{
 		src.Run, envoy.Run, l.proof.prober.run, l.run, health.run,
-		debug.NewServer(DebugSocket(a.cfg.RunDir), view, health.checks(), a.log.Named("debug")).Run,
+		debug.NewServer(DebugSocket(a.cfg.RunDir), view, checks, a.log.Named("debug")).Run,
 	}
 	return nil
 }

@@ -71,17 +71,9 @@ func DefaultConfig() Config {
 	}
 }
 
-// The sockets in the run directory.
-const (
-	xdsSocket    = "xds.sock"
-	debugSocket  = healthcheck.AgentSocket
-	adminSocket  = healthcheck.EnvoyAdminSocket
-	healthSocket = healthcheck.EnvoySocket
-)
-
 // DebugSocket is the unix socket at which the agent of this run directory
 // answers `nodevoy status` and its own health checks.
-func DebugSocket(runDir string) string { return filepath.Join(runDir, debugSocket) }
+func DebugSocket(runDir string) string { return filepath.Join(runDir, healthcheck.AgentSocket) }
 
 // slotStep is how far apart the listener ports of two generations are.
 const slotStep = 10
@@ -103,9 +95,9 @@ func (c Config) Resolved() Config {
 		c.HostDir = c.RunDir
 	}
 	c.XDS.NodeID = c.NodeName
-	c.XDS.Socket = filepath.Join(c.RunDir, xdsSocket)
-	c.XDS.AdminSocket = filepath.Join(c.RunDir, adminSocket)
-	c.XDS.HealthSocket = filepath.Join(c.RunDir, healthSocket)
+	c.XDS.Socket = filepath.Join(c.RunDir, "xds.sock")
+	c.XDS.AdminSocket = filepath.Join(c.RunDir, healthcheck.EnvoyAdminSocket)
+	c.XDS.HealthSocket = filepath.Join(c.RunDir, healthcheck.EnvoySocket)
 	c.XDS.PodMode = c.Redirect.Mode == plan.PodMode
 	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == plan.TPROXY
 	c.XDS.UpstreamMark = c.Redirect.Mark
@@ -149,7 +141,7 @@ func (c Config) Validate() error {
 		bad("--run-dir %q is not an absolute path", c.RunDir)
 	}
 	// A unix socket's path has 107 usable bytes (unix(7)).
-	if n := len(filepath.Join(c.RunDir, healthSocket)); n > 107 {
+	if n := len(filepath.Join(c.RunDir, healthcheck.EnvoySocket)); n > 107 {
 		bad("--run-dir: %d bytes with the socket's name, more than the 107 a unix socket's path may have", n)
 	}
 	if top := max(c.Redirect.Ports.TCP, c.Redirect.Ports.HTTP, c.Redirect.Ports.Detect); int(top)+handover.Slots*slotStep > 65535 {

@@ -53,7 +53,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 				if s.Phase != PhaseRedirecting || s.ready(time.Now(), time.Minute) != "" {
 					t.Errorf("phase %s, not ready because %q", s.Phase, s.ready(time.Now(), time.Minute))
 				}
-				for _, f := range s.view(true, health{}).Frontends {
+				for _, f := range s.view(true).Frontends {
 					if told := strings.Contains(f.Bypass, "Envoy refused"); told != (f.Address == web.String()) {
 						t.Errorf("status of %s: %q", f.Address, f.Bypass)
 					}

@@ -83,14 +83,6 @@ func (s *State) ready(now time.Time, limit time.Duration) string {
 	return ""
 }
 
-// health is what probes are told; each is empty when all is well.
-type health struct{ notReady, stuck string }
-
-// health is the state's at this time.
-func (s *State) health(now time.Time, limit time.Duration) health {
-	return health{notReady: s.ready(now, limit), stuck: s.stuck(now, limit)}
-}
-
 // healthServer serves /healthz, /readyz and /metrics.
 type healthServer struct {
 	address    string

@@ -130,7 +130,7 @@ func TestPodThatAppearsIsRedirected(t *testing.T) {
 		if diff := cmp.Diff(want, p.targets); diff != "" {
 			t.Errorf("published targets (-want +got):\n%s", diff)
 		}
-		v := p.state().view(false, health{})
+		v := p.state().view(false)
 		if pod := v.Pods[0]; !pod.Redirected || pod.Netns != "/run/netns/a" || v.Redirect.Mode != "pod" {
 			t.Errorf("status shows %+v, mode %q", pod, v.Redirect.Mode)
 		}
@@ -177,7 +177,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 		if s.ready(time.Now(), time.Minute) != "" || s.ApplyErr != "" || !s.PendingSince.IsZero() || s.Applied.IsZero() {
 			t.Errorf("state beside a broken pod: %+v", s)
 		}
-		if pod := s.view(false, health{}).Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
+		if pod := s.view(false).Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
 			t.Errorf("status shows %+v", pod)
 		}
 		if n := p.logs.FilterMessage("pod not redirected").Len(); n != 1 {
@@ -198,7 +198,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 		}
 		p.becomes("/run/netns/a", "")
 		pass(2 * time.Second)
-		if pod := p.state().view(false, health{}).Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
+		if pod := p.state().view(false).Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
 			t.Errorf("once it is mended status shows %+v", pod)
 		}
 		p.took()
@@ -282,12 +282,12 @@ func TestEnvoyGoneAndBack(t *testing.T) {
 		p.redirecting(t)
 		p.loop.envoyGone()
 		p.set(server.Status{})
-		if pod := p.state().view(false, health{}).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
+		if pod := p.state().view(false).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
 			t.Errorf("without an Envoy status shows %+v", pod)
 		}
 		p.connect()
 		pass(2 * time.Second)
-		if pod := p.state().view(false, health{}).Pods[0]; !pod.Redirected {
+		if pod := p.state().view(false).Pods[0]; !pod.Redirected {
 			t.Errorf("with an Envoy status shows %+v", pod)
 		}
 	})
@@ -313,13 +313,13 @@ func TestDeafPodsEndRedirection(t *testing.T) {
 func TestStatusHasNoNulls(t *testing.T) {
 	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		for _, s := range []*State{nil, {}, p.state()} {
-			text, err := json.Marshal(s.view(true, health{}))
+			text, err := json.Marshal(s.view(true))
 			if err != nil || strings.Contains(string(text), "null") {
 				t.Errorf("status is %s, error %v", text, err)
 			}
 		}
 		p.redirecting(t)
-		text, err := json.Marshal(p.state().view(true, health{}))
+		text, err := json.Marshal(p.state().view(true))
 		if err != nil || strings.Contains(string(text), "null") {
 			t.Errorf("status is %s, error %v", text, err)
 		}

@@ -5,6 +5,8 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
@@ -13,15 +15,14 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
-// view is the state as the debug endpoint shows it; all asks for every
-// frontend, else only those Envoy uses are listed. health is what probes are told.
-func (s *State) view(all bool, health health) debug.View {
+// view is the state as the debug endpoint shows it, but for what depends on the
+// time; all asks for every frontend, else only those Envoy uses are listed.
+func (s *State) view(all bool) debug.View {
 	if s == nil {
 		s = &State{Phase: PhaseStarting, Reason: "the agent has just started"}
 	}
 	v := debug.View{
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
-		NotReady: health.notReady, Stuck: health.stuck,
 		Envoy: debug.Envoy{
 			Version: s.Envoy.Version.String(), Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
 			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
@@ -135,17 +136,15 @@ func viewFrontend(f *model.Frontend, used bool) debug.Frontend {
 
 // ProblemLine writes a problem as `Kind namespace/name: field: detail`.
 func ProblemLine(p model.Problem) string {
-	name := p.Name
-	if p.Namespace != "" {
-		name = p.Namespace + "/" + p.Name
+	object := p.Kind
+	switch {
+	case p.Namespace != "":
+		object += " " + p.Namespace + "/" + p.Name
+	case p.Name != "":
+		object += " " + p.Name
 	}
-	line := p.Kind
-	for _, part := range []struct{ before, text string }{{" ", name}, {": ", p.Field}, {": ", p.Detail}} {
-		if part.text != "" {
-			line += part.before + part.text
-		}
-	}
-	return line
+	parts := slices.DeleteFunc([]string{object, p.Field, p.Detail}, func(s string) bool { return s == "" })
+	return strings.Join(parts, ": ")
 }
 
 // Explain says of each pod whether it is enrolled and of each frontend where

@@ -7,19 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+
+	"github.com/nodevoy/nodevoy/agent/unixsocket"
 )
 
 // Fetch returns the view of the agent at this unix socket; all is for every
 // frontend, not only those in use.
 func Fetch(ctx context.Context, socket string, all bool) (v View, err error) {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
 	url := "http://agent/status"
 	if all {
 		url += "?all"
@@ -28,7 +23,7 @@ func Fetch(ctx context.Context, socket string, all bool) (v View, err error) {
 	if err != nil {
 		return View{}, fmt.Errorf("make the status request: %w", err)
 	}
-	resp, err := client.Do(req)
+	resp, err := unixsocket.Client(socket, 0).Do(req)
 	if err != nil {
 		return View{}, fmt.Errorf("request status of the agent at %s: %w", socket, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/unixsocket"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -33,15 +33,7 @@ type Envoy struct {
 
 // New makes an Envoy from the path of its admin socket. It opens nothing.
 func New(socket string) *Envoy {
-	return &Envoy{client: &http.Client{
-		Timeout: requestTimeout,
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-			},
-		},
-	}}
+	return &Envoy{client: unixsocket.Client(socket, requestTimeout)}
 }
 
 // Drain has clients close their connections, waits until none is left or ctx

@@ -59,18 +59,17 @@ func Known(what string) bool { return what == Live || what == Ready || what == E
 // Envoy. It returns nil if all is well, else what is wrong, or why there was no
 // answer before ctx ended.
 func Check(ctx context.Context, runDir, what string) error {
-	var err error
 	switch what {
 	case Live:
-		_, err = ask(ctx, runDir+"/"+AgentSocket, LivePath)
+		_, err := ask(ctx, runDir+"/"+AgentSocket, LivePath)
+		return err
 	case Ready:
-		_, err = ask(ctx, runDir+"/"+AgentSocket, ReadyPath)
+		_, err := ask(ctx, runDir+"/"+AgentSocket, ReadyPath)
+		return err
 	case Envoy:
-		err = checkEnvoy(ctx, runDir)
-	default:
-		err = errors.New("unknown check: " + what)
+		return checkEnvoy(ctx, runDir)
 	}
-	return err
+	return errors.New("unknown check: " + what)
 }
 
 // checkEnvoy asks Envoy's worker threads. While Envoy's heap is full they accept

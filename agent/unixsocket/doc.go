@@ -2,5 +2,5 @@
 
 // Package unixsocket listens on unix sockets that only their owner may open. It
 // replaces a socket that a killed process left, never one that is served, and
-// makes its own anew when something removes it.
+// makes its own anew when something removes it. It has the HTTP client for them, too.
 package unixsocket

@@ -26,12 +26,12 @@ func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.TextVar(&r.Mechanism, "mechanism", r.Mechanism, "how host mode redirects: auto, dnat or tproxy")
 	f.TextVar(&r.Backend, "iptables", r.Backend, "which iptables to use: auto (what kube-proxy uses), nft or legacy")
 	f.DurationVar(&r.Timeout, "redirect-timeout", r.Timeout, "redirection ends by itself when it was not renewed for this long")
-	f.Var(addrVar{&r.Address4, true}, "listener-address4", "link-local IPv4 address put on lo, where Envoy listens in host mode")
-	f.Var(addrVar{&r.Address6, false}, "listener-address6", "IPv6 address put on lo, where Envoy listens in host mode")
-	f.Var(portVar{&r.Ports.TCP}, "listener-port-tcp", "port of Envoy's listener for plain TCP")
-	f.Var(portVar{&r.Ports.HTTP}, "listener-port-http", "port of Envoy's listener for HTTP")
-	f.Var(portVar{&r.Ports.Detect}, "listener-port-detect", "port of Envoy's listener that detects the protocol")
-	f.Var(hexVar{&r.Mark}, "mark", "bits of the packet mark that tproxy uses, and Envoy in pod mode; disjoint from those of the CNI and of Kubernetes")
+	f.Var(addrVar(&r.Address4, true), "listener-address4", "link-local IPv4 address put on lo, where Envoy listens in host mode")
+	f.Var(addrVar(&r.Address6, false), "listener-address6", "IPv6 address put on lo, where Envoy listens in host mode")
+	f.Var(portVar(&r.Ports.TCP), "listener-port-tcp", "port of Envoy's listener for plain TCP")
+	f.Var(portVar(&r.Ports.HTTP), "listener-port-http", "port of Envoy's listener for HTTP")
+	f.Var(portVar(&r.Ports.Detect), "listener-port-detect", "port of Envoy's listener that detects the protocol")
+	f.Var(hexVar(&r.Mark), "mark", "bits of the packet mark that tproxy uses, and Envoy in pod mode; disjoint from those of the CNI and of Kubernetes")
 	f.IntVar(&r.Table, "route-table", r.Table, "routing table that tproxy uses")
 }
 
@@ -56,69 +56,70 @@ func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	m := &cfg.Model
 	f.StringSliceVar(&m.ExcludedNamespaces, "excluded-namespaces", m.ExcludedNamespaces, "namespaces whose Services and pods are never touched")
 	f.TextVar(&m.NamespaceSelector, "namespace-selector", m.NamespaceSelector, "label selector of the namespaces whose pods are opted in")
-	f.Var(portsVar{&m.OpaquePorts}, "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
+	f.Var(portsVar(&m.OpaquePorts), "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
 }
 
-// addrVar is an address of one family.
-type addrVar struct {
-	p  *netip.Addr
-	v4 bool
+// value is a flag of a type that pflag does not know, or not in this form.
+type value[T any] struct {
+	p    *T
+	name string
+	// write gives the text that read reads.
+	write func(T) string
+	read  func(string) (T, error)
 }
 
-func (v addrVar) String() string { return v.p.String() }
-func (v addrVar) Type() string   { return "address" }
-func (v addrVar) Set(s string) error {
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return fmt.Errorf("%q is no IP address", s)
-	}
-	if a.Is4() != v.v4 {
-		return fmt.Errorf("%s is of the other address family", s)
-	}
-	*v.p = a
-	return nil
-}
-
-// portVar is a TCP port.
-type portVar struct{ p *uint16 }
-
-func (v portVar) String() string { return strconv.Itoa(int(*v.p)) }
-func (v portVar) Type() string   { return "port" }
-func (v portVar) Set(s string) error {
-	n, err := parsePort(s)
+func (v value[T]) String() string { return v.write(*v.p) }
+func (v value[T]) Type() string   { return v.name }
+func (v value[T]) Set(s string) error {
+	read, err := v.read(s)
 	if err == nil {
-		*v.p = n
+		*v.p = read
 	}
 	return err
 }
 
-// portsVar is a list of TCP ports.
-type portsVar struct{ p *[]uint16 }
-
-func (v portsVar) Type() string { return "ports" }
-func (v portsVar) String() string {
-	words := make([]string, len(*v.p))
-	for i, n := range *v.p {
-		words[i] = strconv.Itoa(int(n))
-	}
-	return strings.Join(words, ",")
-}
-
-func (v portsVar) Set(s string) error {
-	var ports []uint16
-	for word := range strings.SplitSeq(s, ",") {
-		if word = strings.TrimSpace(word); word == "" {
-			continue
-		}
-		n, err := parsePort(word)
+// addrVar is an address of one family.
+func addrVar(p *netip.Addr, v4 bool) value[netip.Addr] {
+	return value[netip.Addr]{p, "address", netip.Addr.String, func(s string) (netip.Addr, error) {
+		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return err
+			return a, fmt.Errorf("%q is no IP address", s)
 		}
-		ports = append(ports, n)
-	}
-	*v.p = ports
-	return nil
+		if a.Is4() != v4 {
+			return a, fmt.Errorf("%s is of the other address family", s)
+		}
+		return a, nil
+	}}
 }
+
+// portVar is a TCP port.
+func portVar(p *uint16) value[uint16] { return value[uint16]{p, "port", writePort, parsePort} }
+
+// portsVar is a list of TCP ports.
+func portsVar(p *[]uint16) value[[]uint16] {
+	write := func(ports []uint16) string {
+		words := make([]string, len(ports))
+		for i, n := range ports {
+			words[i] = writePort(n)
+		}
+		return strings.Join(words, ",")
+	}
+	return value[[]uint16]{p, "ports", write, func(s string) (ports []uint16, err error) {
+		for word := range strings.SplitSeq(s, ",") {
+			if word = strings.TrimSpace(word); word == "" {
+				continue
+			}
+			n, err := parsePort(word)
+			if err != nil {
+				return nil, err
+			}
+			ports = append(ports, n)
+		}
+		return ports, nil
+	}}
+}
+
+func writePort(n uint16) string { return strconv.Itoa(int(n)) }
 
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
@@ -129,15 +130,13 @@ func parsePort(s string) (uint16, error) {
 }
 
 // hexVar is a number, best written in hexadecimal.
-type hexVar struct{ p *uint32 }
-
-func (v hexVar) String() string { return fmt.Sprintf("%#x", *v.p) }
-func (v hexVar) Type() string   { return "bits" }
-func (v hexVar) Set(s string) error {
-	n, err := strconv.ParseUint(s, 0, 32)
-	if err != nil {
-		return fmt.Errorf("%q is no 32-bit number", s)
-	}
-	*v.p = uint32(n)
-	return nil
+func hexVar(p *uint32) value[uint32] {
+	write := func(n uint32) string { return fmt.Sprintf("%#x", n) }
+	return value[uint32]{p, "bits", write, func(s string) (uint32, error) {
+		n, err := strconv.ParseUint(s, 0, 32)
+		if err != nil {
+			return 0, fmt.Errorf("%q is no 32-bit number", s)
+		}
+		return uint32(n), nil
+	}}
 }

@@ -24,22 +24,6 @@ func (r *reachability) wrap(next http.RoundTripper) http.RoundTripper {
 	return observedTransport{r, next}
 }
 
-// observe notes how a request went. One that we ended ourselves says nothing, nor
-// does one that failed while others got an answer: answers is their number before
-// it began.
-func (r *reachability) observe(req *http.Request, answers uint64, err error) {
-	switch {
-	case err == nil:
-		r.answers.Add(1)
-		if r.err.Swap(nil) != nil {
-			r.log.Info("API server answers again")
-		}
-	case req.Context().Err() != nil, r.answers.Load() != answers:
-	case r.err.Swap(&err) == nil:
-		r.log.Warn("API server can't be reached, what is known stays in force", zap.String("host", req.URL.Host), zap.Error(err))
-	}
-}
-
 // problem is why the API server can't be reached; nil when it can, or when
 // nothing has been asked yet.
 func (r *reachability) problem() error {
@@ -49,16 +33,28 @@ func (r *reachability) problem() error {
 	return nil
 }
 
-// observedTransport passes requests on and reports what came of them.
+// observedTransport passes requests on and notes what came of them.
 type observedTransport struct {
-	reachability *reachability
-	next         http.RoundTripper
+	*reachability
+	next http.RoundTripper
 }
 
+// RoundTrip is of http.RoundTripper. A request that we ended ourselves says nothing
+// about the server, nor does one that failed while others got an answer.
 func (t observedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	answers := t.reachability.answers.Load()
+	before := t.answers.Load()
 	resp, err := t.next.RoundTrip(req)
-	t.reachability.observe(req, answers, err)
+	switch {
+	case err == nil:
+		t.answers.Add(1)
+		if t.err.Swap(nil) != nil {
+			t.log.Info("API server answers again")
+		}
+	case req.Context().Err() != nil, t.answers.Load() != before:
+	case t.err.Swap(&err) == nil:
+		t.log.Warn("API server can't be reached, what is known stays in force",
+			zap.String("host", req.URL.Host), zap.Error(err))
+	}
 	return resp, err
 }
 

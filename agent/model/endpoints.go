@@ -157,25 +157,21 @@ func matches(port *discoveryv1.EndpointPort, name string) bool {
 	return port.Name == nil && name == "" || port.Name != nil && *port.Name == name
 }
 
+// compareCandidates puts of several with one address the one that stays first: it
+// is not terminating, then ready, then serving, then in the first slice.
 func compareCandidates(x, y candidate) int {
 	if c := x.address.Compare(y.address); c != 0 {
 		return c
 	}
-	return cmp.Or(
-		falseFirst(x.terminating, y.terminating),
-		falseFirst(y.ready, x.ready),
-		falseFirst(y.serving, x.serving),
-		cmp.Compare(x.order, y.order),
-	)
+	return cmp.Or(cmp.Compare(x.rank(), y.rank()), cmp.Compare(x.order, y.order))
 }
 
-func falseFirst(x, y bool) int {
-	switch {
-	case x == y:
-		return 0
-	case y:
-		return -1
-	default:
-		return 1
+func (e *endpoint) rank() int {
+	rank := 0
+	for weight, bad := range []bool{!e.serving, !e.ready, e.terminating} {
+		if bad {
+			rank += 1 << weight
+		}
 	}
+	return rank
 }

@@ -65,7 +65,7 @@ type loop struct {
 	envoy  configurator
 	kernel redirector
 	// pods tells of each pod; nil in host mode.
-	pods  inPods
+	pods  podRedirector
 	proof proof
 	// cpu is the processor time that the process has used.
 	cpu func() time.Duration

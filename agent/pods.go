@@ -11,12 +11,12 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
-// inPods is what a redirector of pod mode tells besides. See pods.Pods.
-type inPods interface {
+// podRedirector is what a redirector of pod mode tells besides. See pods.Pods.
+type podRedirector interface {
 	Targets() []model.PodTarget
 	Relocate(ctx context.Context, desired *plan.Plan) (changed bool)
 	Pending() bool
-	LookDue() bool
+	SearchDue() bool
 	Report() map[string]pods.State
 }
 
@@ -32,7 +32,7 @@ const (
 // relocate searches for pods that are not found and due, and now and then for all. It
 // says whether Envoy has to listen in other pods.
 func (l *loop) relocate(ctx context.Context) bool {
-	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.LookDue() && time.Since(l.located) < searchInterval) {
+	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.SearchDue() && time.Since(l.located) < searchInterval) {
 		return false
 	}
 	l.located = time.Now()

@@ -57,7 +57,7 @@ func (p *fakePods) Relocate(context.Context, *plan.Plan) bool {
 	return changed
 }
 
-func (p *fakePods) LookDue() bool {
+func (p *fakePods) SearchDue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.path == ""

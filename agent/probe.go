@@ -105,7 +105,7 @@ func askPods(ask func(context.Context) error) func(context.Context) error {
 }
 
 // askInPod asks Envoy's listener at an address inside a pod.
-func askInPod(ctx context.Context, namespace *netns.Space, at netip.AddrPort) error {
+func askInPod(ctx context.Context, namespace *netns.Namespace, at netip.AddrPort) error {
 	dialer := &net.Dialer{Timeout: probeTimeout}
 	client := askClient(func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		err = namespace.Do(func() error {

@@ -28,12 +28,12 @@ const (
 // jumps and chains, sets, routes, addresses. It goes on after a failure and
 // returns them all; doing it twice is no error.
 func (a *Applier) Cleanup(ctx context.Context) error {
-	release := a.Disengage
+	disengage := a.Disengage
 	if a.inPod {
 		// Of this namespace only.
-		release = a.sources.disengage
+		disengage = a.sources.disengage
 	}
-	errs := []error{release()}
+	errs := []error{disengage()}
 	a.Forget()
 	a.mu.Lock()
 	defer a.mu.Unlock()

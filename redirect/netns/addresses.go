@@ -30,7 +30,7 @@ func openRoute() (*nl.SocketHandle, error) {
 	return &nl.SocketHandle{Socket: s}, nil
 }
 
-// list lists addresses as Space.Addresses does. It asks for all families at once:
+// list lists addresses as Namespace.Addresses does. It asks for all families at once:
 // a kernel without IPv6 then has no reason to complain.
 func list(route *nl.SocketHandle) ([]netip.Addr, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)

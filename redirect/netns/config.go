@@ -5,8 +5,12 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // Config says where network namespaces are looked for.
@@ -43,4 +47,98 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("/proc to look for network namespaces in: %q is no absolute path", c.Proc))
 	}
 	return errors.Join(errs...)
+}
+
+// Preflight is what can be seen of the places where namespaces are looked for.
+type Preflight struct {
+	// Dirs are those that exist, Namespaces the number of network namespaces in them.
+	Dirs       []string
+	Namespaces int
+	// Stale are directories among them that were mounted so that mounts which the
+	// runtime makes later don't show: the namespaces of new pods can't be found.
+	Stale []string
+	// Proc is set when processes can be looked through.
+	Proc bool
+}
+
+// Preflight says what can be seen. An error names every place that can't be read,
+// and none is returned for one that doesn't exist. If there is no place at all,
+// it wraps os.ErrNotExist.
+func (c Config) Preflight() (Preflight, error) {
+	var s Preflight
+	var errs []error
+	for _, dir := range distinct(c.Dirs) {
+		count, err := countIn(dir)
+		switch {
+		case err == nil:
+			s.Dirs, s.Namespaces = append(s.Dirs, dir), s.Namespaces+count
+		case !errors.Is(err, os.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	if c.Proc != "" {
+		_, err := os.ReadDir(filepath.Join(c.Proc, "1", "task"))
+		s.Proc = err == nil
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == 0 && len(s.Dirs) == 0 && !s.Proc {
+		errs = append(errs, fmt.Errorf("%s: %w", strings.Join(c.Dirs, ", "), os.ErrNotExist))
+	}
+	mounts, err := mountinfo.GetMounts(nil)
+	errs = append(errs, err)
+	for _, dir := range s.Dirs {
+		if private(mounts, dir) {
+			s.Stale = append(s.Stale, dir)
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+// distinct leaves out directories that others before them lead to: one of the usual
+// directories is often a link to another.
+func distinct(dirs []string) []string {
+	var seen []os.FileInfo
+	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		is, err := os.Stat(dir)
+		if err != nil {
+			return false
+		}
+		again := slices.ContainsFunc(seen, func(other os.FileInfo) bool { return os.SameFile(is, other) })
+		seen = append(seen, is)
+		return again
+	})
+}
+
+// countIn counts the network namespaces of a directory.
+func countIn(dir string) (int, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, name := range names {
+		_, err := stat(filepath.Join(dir, name.Name()))
+		switch {
+		case err == nil:
+			n++
+		case !errors.Is(err, ErrGone):
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// private says whether a directory is a mount of its own that takes no part in what
+// is mounted elsewhere.
+func private(mounts []*mountinfo.Info, dir string) bool {
+	result := false
+	for _, m := range mounts {
+		// The last one lies over the others.
+		if m.Mountpoint == filepath.Clean(dir) {
+			result = !strings.Contains(m.Optional, "shared:") && !strings.Contains(m.Optional, "master:")
+		}
+	}
+	return result
 }

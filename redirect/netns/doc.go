@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package netns finds the network namespaces of pods and enters them. What comes
-// in is the pods of the node and their addresses; what goes out is a Space for each
+// in is the pods of the node and their addresses; what goes out is a Namespace for each
 // pod that is asked for, held open by a file descriptor, in which a function can be
 // run. A namespace is known by its inode number.
 //

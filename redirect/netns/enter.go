@@ -56,6 +56,43 @@ func visit(to nsFile, enter func() error, fn func() error) (home bool, err error
 	return from.enter() == nil, err
 }
 
+// Scratch calls fn on a thread in a new network namespace, in which there is
+// nothing but lo, and returns what fn returns. The namespace ends with the call,
+// unless fn has left something in it. On its way the thread leaves the namespace
+// and comes back, so that fn is called only where pods' namespaces could be
+// entered too. If it can't be, the error wraps ErrNotPermitted, or is what the
+// kernel said.
+func Scratch(fn func() error) error {
+	return onThread(func() (bool, error) {
+		from, err := openNamespace(own)
+		if err != nil {
+			return true, err
+		}
+		defer from.close()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return true, refused("make a network namespace", err)
+		}
+		scratch, err := openNamespace(own)
+		if err == nil {
+			defer scratch.close()
+			if err = errors.Join(from.enter(), scratch.enter()); err != nil {
+				err = refused("enter a network namespace", err)
+			} else {
+				err = fn()
+			}
+		}
+		return from.enter() == nil, err
+	})
+}
+
+// refused says that what was tried is not permitted, if that is the reason.
+func refused(tried string, err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%s: %w: %w", tried, ErrNotPermitted, err)
+	}
+	return fmt.Errorf("%s: %w", tried, err)
+}
+
 // id tells a namespace from others that exist at the same time.
 type id struct{ dev, inode uint64 }
 
@@ -81,6 +118,16 @@ func openNamespace(path string) (nsFile, error) {
 		return nsFile{}, fmt.Errorf("identify %s: %w", path, err)
 	}
 	return n, nil
+}
+
+// openFile opens the namespace at a location, unless another is there by now.
+func (l location) openFile() (nsFile, error) {
+	n, err := openNamespace(l.path)
+	if err == nil && n.id != l.id {
+		n.close()
+		return nsFile{}, fmt.Errorf("%w: %s leads to another", ErrGone, l.path)
+	}
+	return n, err
 }
 
 // identify makes sure that an open file is a network namespace.

@@ -63,15 +63,13 @@ func (r *routes) narrow(c *claim) error {
 // node's route to this one address names; negative without such a route.
 func (r *routes) leadTo(ip netip.Addr) (int, error) {
 	found, err := r.handle.RouteGetWithOptions(ip.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+	refused := func(e error) bool { return errors.Is(err, e) }
+	if slices.ContainsFunc([]error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL}, refused) {
 		// No route, or one that refuses.
 		return -1, nil
 	}
-	if err != nil {
+	if err != nil || len(found) != 1 || found[0].Dst == nil || found[0].LinkIndex == 0 {
 		return -1, err
-	}
-	if len(found) != 1 || found[0].Dst == nil || found[0].LinkIndex == 0 {
-		return -1, nil
 	}
 	if ones, _ := found[0].Dst.Mask.Size(); ones != ip.BitLen() {
 		return -1, nil
@@ -80,11 +78,8 @@ func (r *routes) leadTo(ip netip.Addr) (int, error) {
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return -1, nil
 	}
-	if err != nil {
+	if err != nil || link.Type() != "veth" && link.Type() != "netkit" {
 		return -1, err
-	}
-	if t := link.Type(); t != "veth" && t != "netkit" {
-		return -1, nil
 	}
 	return link.Attrs().NetNsID, nil
 }
@@ -94,18 +89,15 @@ func (r *routes) number(l location) (int, error) {
 	if n, ok := r.numbers[l]; ok {
 		return n, nil
 	}
-	ns, err := openNamespace(l.path)
-	if errors.Is(err, ErrGone) || err == nil && ns.id != l.id {
-		if err == nil {
-			ns.close()
-		}
+	file, err := l.openFile()
+	if errors.Is(err, ErrGone) {
 		return -1, nil
 	}
 	if err != nil {
 		return -1, err
 	}
-	defer ns.close()
-	n, err := r.handle.GetNetNsIdByFd(ns.fd)
+	defer file.close()
+	n, err := r.handle.GetNetNsIdByFd(file.fd)
 	if err != nil {
 		return -1, fmt.Errorf("ask for the number of network namespace %s: %w", l.path, err)
 	}
@@ -119,7 +111,7 @@ const podCgroup = `pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[
 
 // owners are the pods, by UID, to which processes in contested namespaces belong by
 // their cgroups, which no pod can leave.
-func (v *view) owners(proc string, claims []*claim) map[id][]string {
+func (s *scan) owners(proc string, claims []*claim) map[id][]string {
 	contested := map[id]bool{}
 	for _, c := range claims {
 		for _, l := range c.candidates {
@@ -128,7 +120,7 @@ func (v *view) owners(proc string, claims []*claim) map[id][]string {
 	}
 	names, err := readNames(proc)
 	if err != nil {
-		v.errs = append(v.errs, fmt.Errorf("list processes: %w", err))
+		s.errs = append(s.errs, fmt.Errorf("list processes: %w", err))
 		return nil
 	}
 	uid := regexp.MustCompile(podCgroup)
@@ -141,7 +133,7 @@ func (v *view) owners(proc string, claims []*claim) map[id][]string {
 		}
 		text, err := os.ReadFile(filepath.Join(proc, name, "cgroup"))
 		if err != nil && !ended(err) {
-			v.errs = append(v.errs, fmt.Errorf("read the cgroup of a process: %w", err))
+			s.errs = append(s.errs, fmt.Errorf("read the cgroup of a process: %w", err))
 		}
 		for _, m := range uid.FindAllStringSubmatch(string(text), -1) {
 			owners[l.id] = append(owners[l.id], strings.ReplaceAll(m[1], "_", "-"))

@@ -4,7 +4,7 @@ package netns
 
 import (
 	"errors"
-	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -52,8 +52,8 @@ type Finder struct {
 // pod is what is known of a pod that is wanted, or was found.
 type pod struct {
 	Wanted
-	// space is nil while it isn't found.
-	space *Space
+	// ns is nil while it isn't found.
+	ns *Namespace
 	// former is the namespace that was the pod's until lost, if there was one.
 	former id
 	lost   time.Time
@@ -72,23 +72,23 @@ func New(cfg Config, now func() time.Time, log *zap.Logger) *Finder {
 // for, by UID, and what is wrong with some.
 //
 // A namespace may be the pod's if it has any of the pod's addresses and isn't held
-// for another pod. (Space.Addresses tells which addresses are there: a family may
+// for another pod. (Namespace.Addresses tells which addresses are there: a family may
 // come later.) Where more than one namespace has the address, or more than one pod
 // claims a namespace, the first of these decides that says anything: the cgroup of
 // processes inside, if Config.Proc is set; the node's own route to the address; and
 // that there is one namespace which no other pod claims. If nothing does, it is
 // ErrAmbiguous.
 //
-// A pod is given the same Space until that one is known to be wrong, which closes
+// A pod is given the same Namespace until that one is known to be wrong, which closes
 // it, or until Release. What can't be found out now changes nothing: a pod that was
 // found is found, and its error wraps ErrUnknown. A pod that isn't found is looked
 // for again by later calls, the less often the longer it is missing.
-func (f *Finder) Find(pods []Wanted) (found map[string]*Space, problems map[string]error) {
+func (f *Finder) Find(pods []Wanted) (found map[string]*Namespace, problems map[string]error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
 	known := map[string]bool{}
-	var lost, others []*pod
+	var wanted, lost, others []*pod
 	due := false
 	for _, w := range pods {
 		if known[w.UID] {
@@ -96,45 +96,33 @@ func (f *Finder) Find(pods []Wanted) (found map[string]*Space, problems map[stri
 		}
 		known[w.UID] = true
 		if w.ExcludeOnly {
-			if p := f.pods[w.UID]; p == nil || p.space == nil {
+			if p := f.pods[w.UID]; p == nil || p.ns == nil {
 				others = append(others, &pod{Wanted: w})
 			}
 			continue
 		}
 		p := f.update(w)
-		if f.keeps(p) {
-			continue
+		wanted = append(wanted, p)
+		if !f.keeps(p) {
+			lost = append(lost, p)
+			due = due || !now.Before(p.next)
 		}
-		lost = append(lost, p)
-		due = due || !now.Before(p.next)
 	}
 	if due {
 		f.search(lost, others, now)
 	}
-	found, problems = map[string]*Space{}, map[string]error{}
-	asked := func(w Wanted) bool { return known[w.UID] && !w.ExcludeOnly }
-	for _, w := range pods {
-		p := f.pods[w.UID]
-		if p == nil || !asked(w) {
-			continue
-		}
-		if p.space != nil {
-			found[w.UID] = p.space
+	found, problems = map[string]*Namespace{}, map[string]error{}
+	for _, p := range wanted {
+		if p.ns != nil {
+			found[p.UID] = p.ns
 		}
 		if p.err != nil {
-			problems[w.UID] = p.err
+			problems[p.UID] = p.err
 		}
 	}
-	for uid, p := range f.pods {
-		if p.space == nil && found[uid] == nil && problems[uid] == nil {
-			delete(f.pods, uid)
-		}
-	}
+	maps.DeleteFunc(f.pods, func(uid string, p *pod) bool { return p.ns == nil && problems[uid] == nil })
 	return found, problems
 }
-
-// wanted says whether the pod's namespace is asked for.
-func (p *pod) wanted() bool { return !p.ExcludeOnly }
 
 // update takes what is wanted of a pod.
 func (f *Finder) update(w Wanted) *pod {
@@ -153,17 +141,17 @@ func (f *Finder) update(w Wanted) *pod {
 // keeps says whether a pod is held, and its namespace is not known to be another's
 // now. One that is so is closed.
 func (f *Finder) keeps(p *pod) bool {
-	if p.space == nil {
+	if p.ns == nil {
 		return false
 	}
-	p.err = unknown(p.space.checkAny(p.IPs))
+	p.err = unknown(p.ns.checkAny(p.IPs))
 	if !errors.Is(p.err, ErrGone) {
 		return true
 	}
 	f.log.Info("network namespace lost", zap.String("pod", p.Name), zap.Error(p.err))
-	p.former, p.lost = p.space.ns.id, f.now()
-	_ = p.space.Close()
-	p.space, p.next, p.wait = nil, time.Time{}, firstWait
+	p.former, p.lost = p.ns.file.id, f.now()
+	_ = p.ns.Close()
+	p.ns, p.next, p.wait = nil, time.Time{}, firstWait
 	return false
 }
 
@@ -171,36 +159,36 @@ func (f *Finder) keeps(p *pod) bool {
 func (f *Finder) Release(uid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p := f.pods[uid]; p != nil && p.space != nil {
-		_ = p.space.Close()
+	if p := f.pods[uid]; p != nil && p.ns != nil {
+		_ = p.ns.Close()
 	}
 	delete(f.pods, uid)
 }
 
 // All opens every network namespace on the node but the host's own, also those
 // that are held for pods. The caller closes them, also when there is an error.
-func (f *Finder) All() ([]*Space, error) {
-	found, err := newScan(f.cfg.Proc)
+func (f *Finder) All() ([]*Namespace, error) {
+	s, err := newScan(f.cfg.Proc)
 	if err != nil {
 		return nil, err
 	}
-	found.directories(f.cfg.Dirs)
+	s.directories(f.cfg.Dirs)
 	if f.cfg.Proc != "" {
-		found.hostMounts(f.cfg)
-		found.processes(f.cfg.Proc)
+		s.hostMounts(f.cfg)
+		s.processes(f.cfg.Proc)
 	}
-	var spaces []*Space
-	for _, l := range found.locations {
-		s, err := l.open()
+	var namespaces []*Namespace
+	for _, l := range s.locations {
+		n, err := l.open()
 		switch {
 		case errors.Is(err, ErrGone):
 		case err != nil:
-			found.errs = append(found.errs, err)
+			s.errs = append(s.errs, err)
 		default:
-			spaces = append(spaces, s)
+			namespaces = append(namespaces, n)
 		}
 	}
-	return spaces, found.incomplete()
+	return namespaces, s.incomplete()
 }
 
 // Close closes every namespace that was found.
@@ -208,22 +196,9 @@ func (f *Finder) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.pods {
-		if p.space != nil {
-			_ = p.space.Close()
+		if p.ns != nil {
+			_ = p.ns.Close()
 		}
 	}
 	clear(f.pods)
-}
-
-// open opens a Space, unless another namespace is there by now.
-func (l location) open() (*Space, error) {
-	s, err := OpenPath(l.path)
-	if err != nil {
-		return nil, err
-	}
-	if s.ns.id != l.id {
-		_ = s.Close()
-		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, l.path)
-	}
-	return s, nil
 }

@@ -119,9 +119,9 @@ func TestHostsOwnNamespaceIsNoPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := New(Config{Dirs: []string{dir, dir + "/none"}}, time.Now, zaptest.NewLogger(t))
-	spaces, err := f.All()
-	if err != nil || len(spaces) != 0 {
-		t.Errorf("All() = %v, %v, want none", spaces, err)
+	namespaces, err := f.All()
+	if err != nil || len(namespaces) != 0 {
+		t.Errorf("All() = %v, %v, want none", namespaces, err)
 	}
 	addrs, err := here(t).Addresses()
 	if err != nil {

@@ -27,12 +27,12 @@ type claim struct {
 }
 
 // claims are what addresses say of each pod, in the order of the pods.
-func (v *view) claims(pods []*pod) []*claim {
+func (s *scan) claims(pods []*pod) []*claim {
 	at := map[netip.Addr][]location{}
-	for _, l := range v.locations {
-		addrs := v.readings[l].addrs
-		if h := v.holders[l.id]; h != nil {
-			addrs = h.space.cachedAddresses()
+	for _, l := range s.locations {
+		addrs := s.readings[l].addrs
+		if h := s.holders[l.id]; h != nil {
+			addrs = h.ns.cachedAddresses()
 		}
 		for _, a := range addrs {
 			at[a] = append(at[a], l)
@@ -45,7 +45,7 @@ func (v *view) claims(pods []*pod) []*claim {
 		for _, ip := range p.IPs {
 			for _, l := range at[ip.Unmap()] {
 				// What is another pod's is not this one's, whatever addresses are put there.
-				if h := v.holders[l.id]; h != nil {
+				if h := s.holders[l.id]; h != nil {
 					c.lost, c.rival = l, h
 				} else if !slices.Contains(c.candidates, l) {
 					c.candidates = append(c.candidates, l)

@@ -4,6 +4,7 @@ package netns
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -40,36 +41,30 @@ func (s *scan) processes(proc string) {
 		if err != nil {
 			continue
 		}
-		p, err := stat(filepath.Join(proc, name, "ns/net"))
-		if errors.Is(err, ErrGone) {
+		p := process{pid: pid}
+		p.location, err = stat(filepath.Join(proc, name, "ns/net"))
+		if err == nil && s.known[p.id] {
 			continue
 		}
-		if err != nil {
+		if err == nil {
+			if p.started, err = startTime(filepath.Join(proc, name, "stat")); err != nil {
+				err = fmt.Errorf("read the age of a process: %w", err)
+			}
+		}
+		switch o, again := found[p.id]; {
+		case errors.Is(err, ErrGone), ended(err):
+		case err != nil:
 			s.errs = append(s.errs, err)
-			continue
-		}
-		if s.known[p.id] {
-			continue
-		}
-		started, err := startTime(filepath.Join(proc, name, "stat"))
-		if ended(err) {
-			continue
-		}
-		if err != nil {
-			s.errs = append(s.errs, fmt.Errorf("read the age of a process: %w", err))
-			continue
-		}
-		if o, ok := found[p.id]; !ok || started < o.started || (started == o.started && pid < o.pid) {
-			found[p.id] = process{p, pid, started}
+		case !again || cmp.Or(cmp.Compare(p.started, o.started), cmp.Compare(p.pid, o.pid)) < 0:
+			found[p.id] = p
 		}
 	}
-	var locations []location
+	before := len(s.locations)
 	for _, o := range found {
 		s.known[o.id] = true
-		locations = append(locations, o.location)
+		s.locations = append(s.locations, o.location)
 	}
-	slices.SortFunc(locations, func(a, b location) int { return strings.Compare(a.path, b.path) })
-	s.locations = append(s.locations, locations...)
+	slices.SortFunc(s.locations[before:], func(a, b location) int { return strings.Compare(a.path, b.path) })
 }
 
 // ended says whether a file of /proc can't be read because its process ended.

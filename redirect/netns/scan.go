@@ -30,13 +30,17 @@ type reading struct {
 	at    time.Time
 }
 
-// scan is what is known of the node's namespaces at one time.
+// scan is what is found in the node's namespaces at one time.
 type scan struct {
 	// known has the host's own too.
 	known map[id]bool
 	// hostless is set if it isn't known which the host's is that processes see.
 	hostless  bool
 	locations []location
+	// holders are the pods for which namespaces are held; the others are in readings
+	// once they were read.
+	holders  map[id]*pod
+	readings map[location]reading
 	// errs says what couldn't be looked at.
 	errs []error
 }
@@ -45,7 +49,7 @@ type scan struct {
 // from the process's, and the one of the first process that proc has, if any: the
 // calling process might not be in the host's.
 func newScan(proc string) (*scan, error) {
-	s := &scan{known: map[id]bool{}}
+	s := &scan{known: map[id]bool{}, readings: map[location]reading{}}
 	for _, path := range []string{own, "/proc/self/ns/net"} {
 		l, err := stat(path)
 		if err != nil {
@@ -99,14 +103,7 @@ func (s *scan) add(path string) {
 
 // directories looks for mounts of namespaces.
 func (s *scan) directories(dirs []string) {
-	var seen []os.FileInfo
-	for _, dir := range dirs {
-		is, err := os.Stat(dir)
-		if err == nil && slices.ContainsFunc(seen, func(other os.FileInfo) bool { return os.SameFile(is, other) }) {
-			// One of the usual directories is often a link to another.
-			continue
-		}
-		seen = append(seen, is)
+	for _, dir := range distinct(dirs) {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			s.errs = append(s.errs, fmt.Errorf("list directory of network namespaces: %w", err))
@@ -143,10 +140,12 @@ func (s *scan) incomplete() error {
 	return fmt.Errorf("%w (and %d more)", s.errs[0], len(s.errs)-1)
 }
 
-// read gives the addresses in each namespace; one that is gone is left out, and
+// read reads the addresses in each namespace; one that is gone is left out, and
 // so is what is no network namespace.
-func (s *scan) read(locations []location, now time.Time) map[location]reading {
-	readings := map[location]reading{}
+func (s *scan) read(locations []location, now time.Time) {
+	if len(locations) == 0 {
+		return
+	}
 	err := onThread(func() (bool, error) {
 		from, err := openNamespace(own)
 		if err != nil {
@@ -160,7 +159,7 @@ func (s *scan) read(locations []location, now time.Time) map[location]reading {
 			case err != nil:
 				s.errs = append(s.errs, err)
 			default:
-				readings[l] = reading{addrs, now}
+				s.readings[l] = reading{addrs, now}
 			}
 		}
 		here, err := stat(own)
@@ -169,57 +168,27 @@ func (s *scan) read(locations []location, now time.Time) map[location]reading {
 	if err != nil {
 		s.errs = append(s.errs, err)
 	}
-	return readings
 }
 
 // readAddresses lists the addresses in a namespace, and leaves the calling thread
 // in it.
 func readAddresses(l location) ([]netip.Addr, error) {
-	ns, err := openNamespace(l.path)
+	file, err := l.openFile()
 	if err != nil {
 		return nil, err
 	}
-	defer ns.close()
-	if ns.id != l.id {
-		return nil, fmt.Errorf("%w: %s leads to another", ErrGone, l.path)
-	}
-	if err := ns.enterFrom(l.path); err != nil {
+	defer file.close()
+	if err := file.enterFrom(l.path); err != nil {
 		return nil, err
 	}
+	var addrs []netip.Addr
 	route, err := openRoute()
-	if err != nil {
-		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)
+	if err == nil {
+		defer func() { _ = route.Close() }() // It was only read.
+		addrs, err = list(route)
 	}
-	defer func() { _ = route.Close() }() // It was only read.
-	addrs, err := list(route)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of network namespace %s: %w", l.path, err)
 	}
 	return addrs, nil
-}
-
-// cached is read, for those that weren't read within cacheLife. Where no address
-// was found there may be one soon.
-func (f *Finder) cached(s *scan, locations []location, now time.Time) map[location]reading {
-	var unread []location
-	readings := map[location]reading{}
-	for _, l := range locations {
-		r, ok := f.cache[l]
-		if ok && now.Sub(r.at) < cacheLife && len(r.addrs) > 0 {
-			readings[l] = r
-		} else {
-			unread = append(unread, l)
-		}
-	}
-	if len(unread) > 0 {
-		for l, r := range s.read(unread, now) {
-			readings[l] = r
-		}
-	}
-	return readings
-}
-
-// intersect says whether two lists have an address in common.
-func intersect(a, b []netip.Addr) bool {
-	return slices.ContainsFunc(a, func(x netip.Addr) bool { return slices.Contains(b, x.Unmap()) })
 }

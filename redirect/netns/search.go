@@ -13,19 +13,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// view is what is found in the node's namespaces.
-type view struct {
-	*scan
-	readings map[location]reading
-	// holders are the pods for which namespaces are held.
-	holders map[id]*pod
-}
-
 // search looks for pods that aren't held. Other pods have namespaces too.
 func (f *Finder) search(lost, others []*pod, now time.Time) {
-	v, claims, err := f.view(lost, others, now)
+	s, claims, err := f.scan(lost, others, now)
 	if err == nil {
-		err = f.weigh(v, claims)
+		err = f.weigh(s, claims)
 	}
 	if err != nil {
 		for _, p := range lost {
@@ -33,12 +25,12 @@ func (f *Finder) search(lost, others []*pod, now time.Time) {
 		}
 		return
 	}
-	f.cache = v.readings
+	f.cache = s.readings
 	assign(claims)
 	for _, c := range claims[:len(lost)] {
 		err := c.err
 		if err == nil {
-			err = v.verdict(c)
+			err = s.verdict(c)
 		}
 		if err == nil {
 			err = f.take(c.pod, c.candidates[0], c.proved)
@@ -49,48 +41,57 @@ func (f *Finder) search(lost, others []*pod, now time.Time) {
 	}
 }
 
-// view reads the namespaces that directories have and, as long as one of the lost
+// scan reads the namespaces that directories have and, as long as one of the lost
 // pods isn't in one that nobody else claims, those that the host's first process
 // sees, and those that processes are in. The claims are in the order of the pods.
-func (f *Finder) view(lost, others []*pod, now time.Time) (*view, []*claim, error) {
+func (f *Finder) scan(lost, others []*pod, now time.Time) (*scan, []*claim, error) {
 	s, err := newScan(f.cfg.Proc)
 	if err != nil {
 		return nil, nil, err
 	}
-	v := &view{scan: s, readings: map[location]reading{}, holders: map[id]*pod{}}
+	s.holders = map[id]*pod{}
 	for _, p := range f.pods {
-		if p.space != nil {
-			v.holders[p.space.ns.id] = p
+		if p.ns != nil {
+			s.holders[p.ns.file.id] = p
 		}
 	}
-	pods := slices.Concat(lost, others)
 	var claims []*claim
-	for _, look := range []func(){
-		func() { v.directories(f.cfg.Dirs) },
-		func() { v.hostMounts(f.cfg) },
-		func() { v.processes(f.cfg.Proc) },
+	for _, find := range []func(){
+		func() { s.directories(f.cfg.Dirs) },
+		func() { s.hostMounts(f.cfg) },
+		func() { s.processes(f.cfg.Proc) },
 	} {
-		before := slices.Clone(v.locations)
-		look()
-		f.readInto(v, slices.DeleteFunc(slices.Clone(v.locations), func(l location) bool { return slices.Contains(before, l) }), now)
-		claims = v.claims(pods)
-		if f.cfg.Proc == "" || !slices.ContainsFunc(claims[:len(lost)], func(c *claim) bool { return len(c.candidates) != 1 || c.contested }) {
+		before := len(s.locations)
+		find()
+		f.readInto(s, s.locations[before:], now)
+		claims = s.claims(slices.Concat(lost, others))
+		unsettled := func(c *claim) bool { return len(c.candidates) != 1 || c.contested }
+		if f.cfg.Proc == "" || !slices.ContainsFunc(claims[:len(lost)], unsettled) {
 			break
 		}
 	}
-	return v, claims, nil
+	return s, claims, nil
 }
 
-// readInto reads the namespaces that aren't held.
-func (f *Finder) readInto(v *view, locations []location, now time.Time) {
-	free := slices.DeleteFunc(locations, func(l location) bool { return v.holders[l.id] != nil })
-	for l, r := range f.cached(v.scan, free, now) {
-		v.readings[l] = r
+// readInto reads the namespaces that aren't held, or takes what was read within
+// cacheLife. Where no address was found there may be one soon.
+func (f *Finder) readInto(s *scan, locations []location, now time.Time) {
+	var unread []location
+	for _, l := range locations {
+		r, known := f.cache[l]
+		switch {
+		case s.holders[l.id] != nil:
+		case known && now.Sub(r.at) < cacheLife && len(r.addrs) > 0:
+			s.readings[l] = r
+		default:
+			unread = append(unread, l)
+		}
 	}
+	s.read(unread, now)
 }
 
 // weigh takes from the claims what the node knows better than addresses do.
-func (f *Finder) weigh(v *view, claims []*claim) error {
+func (f *Finder) weigh(s *scan, claims []*claim) error {
 	r, err := newRoutes()
 	if err != nil {
 		return err
@@ -98,15 +99,15 @@ func (f *Finder) weigh(v *view, claims []*claim) error {
 	defer r.close()
 	open := false
 	for _, c := range claims {
-		if len(c.candidates) > 0 && (c.contested || c.pod.wanted()) {
+		if len(c.candidates) > 0 && (c.contested || !c.pod.ExcludeOnly) {
 			c.err = unknown(r.narrow(c))
 		}
-		open = open || c.contested && c.pod.wanted()
+		open = open || c.contested && !c.pod.ExcludeOnly
 	}
 	if f.cfg.Proc == "" || !open {
 		return nil
 	}
-	owners := v.owners(f.cfg.Proc, claims)
+	owners := s.owners(f.cfg.Proc, claims)
 	for _, c := range claims {
 		c.narrow(owners)
 	}
@@ -114,10 +115,10 @@ func (f *Finder) weigh(v *view, claims []*claim) error {
 }
 
 // count counts the namespaces that were looked into, now or within cacheLife.
-func (v *view) count() int {
+func (s *scan) count() int {
 	n := 0
-	for _, l := range v.locations {
-		if _, read := v.readings[l]; read || v.holders[l.id] != nil {
+	for _, l := range s.locations {
+		if _, read := s.readings[l]; read || s.holders[l.id] != nil {
 			n++
 		}
 	}
@@ -125,15 +126,16 @@ func (v *view) count() int {
 }
 
 // verdict says why a pod is given no namespace; nil if it is given its candidate.
-func (v *view) verdict(c *claim) error {
-	ips, name := join(c.pod.IPs), c.pod.Name
+func (s *scan) verdict(c *claim) error {
+	ips, name := join(c.pod.IPs, netip.Addr.String, ", "), c.pod.Name
 	switch {
 	case len(c.pod.IPs) == 0:
 		return fmt.Errorf("%w: %s has no address yet", ErrNotFound, name)
 	case c.owns:
 		return nil
 	case len(c.candidates) > 1:
-		return fmt.Errorf("%w: %s of %s is in %s", ErrAmbiguous, ips, name, paths(c.candidates))
+		return fmt.Errorf("%w: %s of %s is in %s", ErrAmbiguous, ips, name,
+			join(c.candidates, func(l location) string { return l.path }, " and in "))
 	case len(c.candidates) == 1:
 		return fmt.Errorf("%w: %s is claimed by %s and by %s, which have an address in common",
 			ErrAmbiguous, c.candidates[0].path, name, c.rival.Name)
@@ -143,11 +145,11 @@ func (v *view) verdict(c *claim) error {
 		return fmt.Errorf("%w: %s of %s is in %s, but belongs to another namespace by the node's routes or cgroups",
 			ErrAmbiguous, ips, name, c.lost.path)
 	}
-	where := fmt.Sprintf("is in none of the node's %d", v.count())
-	if v.count() == 0 {
+	where := fmt.Sprintf("is in none of the node's %d", s.count())
+	if s.count() == 0 {
 		where = "can't be looked for: no namespace can be seen (is the host's directory of them mounted here?)"
 	}
-	if err := v.incomplete(); err != nil {
+	if err := s.incomplete(); err != nil {
 		return fmt.Errorf("%w: %s of %s %s: %w", ErrUnknown, ips, name, where, err)
 	}
 	return fmt.Errorf("%w: %s of %s %s", ErrNotFound, ips, name, where)
@@ -159,15 +161,15 @@ func (f *Finder) take(p *pod, l location, proved bool) error {
 	if !proved && p.moved(l.id) && f.now().Before(p.lost.Add(reassignDelay)) {
 		return fmt.Errorf("%w: %s has an address of %s, whose own namespace is gone, and may be a new pod's", ErrAmbiguous, l.path, p.Name)
 	}
-	s, err := l.open()
+	n, err := l.open()
 	if err != nil {
 		return unknown(err)
 	}
-	if err := s.checkAny(p.IPs); err != nil {
-		_ = s.Close()
+	if err := n.checkAny(p.IPs); err != nil {
+		_ = n.Close()
 		return unknown(err)
 	}
-	p.space, p.err, p.former, p.lost = s, nil, id{}, time.Time{}
+	p.ns, p.err, p.former, p.lost = n, nil, id{}, time.Time{}
 	f.log.Debug("network namespace found", zap.String("pod", p.Name), zap.String("path", l.path))
 	return nil
 }
@@ -194,18 +196,11 @@ func unknown(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-func join(ips []netip.Addr) string {
+// join writes a list as text, with a word between.
+func join[T any](list []T, text func(T) string, between string) string {
 	var texts []string
-	for _, ip := range ips {
-		texts = append(texts, ip.String())
+	for _, v := range list {
+		texts = append(texts, text(v))
 	}
-	return strings.Join(texts, ", ")
-}
-
-func paths(locations []location) string {
-	var texts []string
-	for _, l := range locations {
-		texts = append(texts, l.path)
-	}
-	return strings.Join(texts, " and in ")
+	return strings.Join(texts, between)
 }

@@ -27,8 +27,8 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 		if !pod.Enrolled {
 			continue
 		}
-		if place := compilePod(pod, shared); len(place.Families) > 0 {
-			p.Pods = append(p.Pods, place)
+		if pp := compilePod(pod, shared); len(pp.Families) > 0 {
+			p.Pods = append(p.Pods, pp)
 		}
 	}
 	slices.SortFunc(p.LivePods, func(x, y LivePod) int { return cmp.Compare(x.UID, y.UID) })
@@ -54,18 +54,18 @@ func podFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
 // compilePod is what one pod's namespace must hold, for the families of which
 // the pod has an address.
 func compilePod(pod *model.Pod, shared []FamilyPlan) PodPlan {
-	place := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod), Terminating: pod.Terminating}
+	pp := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod), Terminating: pod.Terminating}
 	for _, fp := range shared {
 		fp.Pods.Members = sorted(members(pod.IPs, fp.Family))
 		if len(fp.Pods.Members) == 0 {
 			continue
 		}
 		for _, m := range fp.Pods.Members {
-			place.IPs = append(place.IPs, m.Addr())
+			pp.IPs = append(pp.IPs, m.Addr())
 		}
-		place.Families = append(place.Families, fp)
+		pp.Families = append(pp.Families, fp)
 	}
-	return place
+	return pp
 }
 
 // uid tells pods apart.

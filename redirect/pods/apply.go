@@ -24,15 +24,15 @@ func (p *Pods) Withdraw(ctx context.Context, desired *plan.Plan) error {
 	defer p.long.Unlock()
 	defer p.group.Remember()()
 	plans := p.podPlans(desired)
-	return p.each(ctx, p.list(), func(ctx context.Context, pl *podNetns) error {
-		pp, enrolled := plans[pl.UID]
+	return p.each(ctx, p.list(), func(ctx context.Context, pod *podNetns) error {
+		pp, enrolled := plans[pod.UID]
 		if !enrolled {
 			p.mu.Lock()
-			pl.enrolled, pl.drained = false, pl.drained && !pl.enrolled
+			pod.enrolled, pod.drained = false, pod.drained && !pod.enrolled
 			p.mu.Unlock()
-			return withPodName(pl, pl.applier.DisengagePod())
+			return withPodName(pod, pod.applier.DisengagePod())
 		}
-		return withPodName(pl, pl.applier.Withdraw(ctx, pp))
+		return withPodName(pod, pod.applier.Withdraw(ctx, pp))
 	})
 }
 
@@ -43,22 +43,22 @@ func (p *Pods) podPlans(desired *plan.Plan) map[string]*plan.Plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range desired.Pods {
-		if pl := p.located[desired.Pods[i].UID]; pl != nil {
-			pp := desired.Pods[i].ForAddresses(pl.present)
-			plans[pl.UID] = &plan.Plan{Mode: plan.PodMode, Families: pp.Families}
-			if pl.blocked != pp.Blocked {
-				pl.blocked, pl.backoff = pp.Blocked, backoff{}
+		if pod := p.located[desired.Pods[i].UID]; pod != nil {
+			pp := desired.Pods[i].ForAddresses(pod.present)
+			plans[pod.UID] = &plan.Plan{Mode: plan.PodMode, Families: pp.Families}
+			if pod.blocked != pp.Blocked {
+				pod.blocked, pod.backoff = pp.Blocked, backoff{}
 			}
 		}
 	}
 	return plans
 }
 
-func withPodName(pl *podNetns, err error) error {
+func withPodName(pod *podNetns, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("pod %s/%s: %w", pl.Namespace, pl.Pod, err)
+	return fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Pod, err)
 }
 
 // Apply makes all located pods hold the plan, and pods redirected that are not yet, if
@@ -80,35 +80,35 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	p.sweep(ctx)
 	plans := p.podPlans(desired)
 	enough := p.now().Add(applyBudget)
-	err := p.each(ctx, p.list(), func(ctx context.Context, pl *podNetns) error {
-		if before := p.pausing(pl); before != nil {
-			return withPodName(pl, before)
+	err := p.each(ctx, p.list(), func(ctx context.Context, pod *podNetns) error {
+		if before := p.pausing(pod); before != nil {
+			return withPodName(pod, before)
 		}
-		err, wanted := errLater, plans[pl.UID]
+		err, wanted := errLater, plans[pod.UID]
 		switch late := p.now().After(enough); {
-		case wanted != nil && (!late || pl.applier.Holds(wanted, ticket)):
-			err = p.applyPod(ctx, pl, wanted, ticket)
+		case wanted != nil && (!late || pod.applier.Holds(wanted, ticket)):
+			err = p.applyPod(ctx, pod, wanted, ticket)
 		case wanted == nil && !late:
-			err = p.unenrol(ctx, pl)
+			err = p.unenrol(ctx, pod)
 		}
 		if errors.Is(err, apply.ErrDisengaged) || ctx.Err() != nil {
 			// Not a fault of the pod's.
 			return err
 		}
-		p.note(pl, err)
-		return withPodName(pl, err)
+		p.note(pod, err)
+		return withPodName(pod, err)
 	})
 	return p.result(ctx, ticket, err)
 }
 
 // pausing is how a pod failed that is not to be tried again yet; nil for another.
-func (p *Pods) pausing(pl *podNetns) error {
+func (p *Pods) pausing(pod *podNetns) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if pl.backoff.due(p.now()) {
+	if pod.backoff.due(p.now()) {
 		return nil
 	}
-	return pl.err
+	return pod.err
 }
 
 // result is what Apply returns.
@@ -122,9 +122,9 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 		return errors.Join(err, ctx.Err())
 	}
 	redirecting, own := false, true
-	for _, pl := range p.located {
-		redirecting = redirecting || pl.applier.Engaged()
-		own = own && isPodFault(pl.err)
+	for _, pod := range p.located {
+		redirecting = redirecting || pod.applier.Engaged()
+		own = own && isPodFault(pod.err)
 	}
 	for _, missing := range p.missing {
 		own = own && isPodFault(missing.err)
@@ -147,12 +147,12 @@ func isPodFault(err error) bool {
 }
 
 // applyPod makes one pod hold its plan.
-func (p *Pods) applyPod(ctx context.Context, pl *podNetns, desired *plan.Plan, ticket uint64) error {
-	a := pl.applier
+func (p *Pods) applyPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ticket uint64) error {
+	a := pod.applier
 	if a.Holds(desired, ticket) {
 		return nil
 	}
-	err := p.tryPod(ctx, pl, desired, ticket)
+	err := p.tryPod(ctx, pod, desired, ticket)
 	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, iptables.ErrTooMuch) || errors.Is(err, netns.ErrGone) {
 		// What worked until now works no more.
 		return errors.Join(err, a.DisengagePod())
@@ -160,39 +160,39 @@ func (p *Pods) applyPod(ctx context.Context, pl *podNetns, desired *plan.Plan, t
 	return err
 }
 
-func (p *Pods) tryPod(ctx context.Context, pl *podNetns, desired *plan.Plan, ticket uint64) error {
-	if err := pl.ns.Check(pl.ips); err != nil {
+func (p *Pods) tryPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ticket uint64) error {
+	if err := pod.ns.Check(pod.ips); err != nil {
 		return err
 	}
-	if !pl.applier.EngagedSince(ticket) {
-		if pl.blocked != "" {
-			return fmt.Errorf("%w: %s", ErrNoListener, pl.blocked)
+	if !pod.applier.EngagedSince(ticket) {
+		if pod.blocked != "" {
+			return fmt.Errorf("%w: %s", ErrNoListener, pod.blocked)
 		}
-		if err := p.ask(ctx, pl.ns, pl.listener(p.cfg.Ports.HTTP)); err != nil {
+		if err := p.ask(ctx, pod.ns, pod.listener(p.cfg.Ports.HTTP)); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnanswered, err)
 		}
 	}
 	p.mu.Lock()
-	pl.drained = false
+	pod.drained = false
 	p.mu.Unlock()
-	return pl.applier.ApplyWith(ctx, desired, ticket)
+	return pod.applier.ApplyWith(ctx, desired, ticket)
 }
 
 // unenrol removes what is ours from a pod that is no longer enrolled but runs,
 // except what its redirected connections need.
-func (p *Pods) unenrol(ctx context.Context, pl *podNetns) error {
+func (p *Pods) unenrol(ctx context.Context, pod *podNetns) error {
 	p.mu.Lock()
-	done := pl.drained
+	done := pod.drained
 	p.mu.Unlock()
 	if done {
 		return nil
 	}
-	if err := pl.applier.Drain(ctx); err != nil {
+	if err := pod.applier.Drain(ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl.enrolled, pl.drained = false, true
+	pod.enrolled, pod.drained = false, true
 	return nil
 }
 
@@ -203,8 +203,8 @@ func (p *Pods) sweep(ctx context.Context) {
 		return
 	}
 	ours := map[uint64]bool{}
-	for _, pl := range p.list() {
-		ours[pl.ns.Inode()] = true
+	for _, pod := range p.list() {
+		ours[pod.ns.Inode()] = true
 	}
 	err := p.visit(ctx, func(ctx context.Context, ns namespace, a *apply.Applier) error {
 		if ours[ns.Inode()] {

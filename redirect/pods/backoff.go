@@ -5,10 +5,10 @@ package pods
 import "time"
 
 const (
-	// firstPause is the pause after a pod first failed to be applied, firstLook
+	// firstPause is the pause after a pod first failed to be applied, firstSearch
 	// after it was first not found; each doubles up to longestPause.
 	firstPause   = time.Second
-	firstLook    = 200 * time.Millisecond
+	firstSearch  = 200 * time.Millisecond
 	longestPause = time.Minute
 	// applyBudget is how long one Apply may take before what is left of it waits
 	// for the next: the agent's loop has to renew the switch of all pods meanwhile.

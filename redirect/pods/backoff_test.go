@@ -17,9 +17,9 @@ import (
 // TestBackOff: a pod that can't be redirected is tried ever more rarely, at least
 // once a minute, and at once when it changes.
 func TestBackOff(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	tries := 0
-	spaces[1].Hook = func(*iptables.Fake, string) error { tries++; return redirecttest.ErrRefused }
+	namespaces[1].Hook = func(*iptables.Fake, string) error { tries++; return redirecttest.ErrRefused }
 	p := f.pods()
 	if err := f.round(p, n); !errors.Is(err, ErrPartial) {
 		t.Fatal(err)
@@ -98,16 +98,16 @@ func TestSlowPodsLeaveTime(t *testing.T) {
 
 // TestMissingPodIsLookedForRarely: often at first, then with the rest of the node.
 func TestMissingPodIsLookedForRarely(t *testing.T) {
-	f, n, spaces := three(t)
-	spaces[1].gone = true
+	f, n, namespaces := three(t)
+	namespaces[1].gone = true
 	p := f.pods()
 	if err := f.round(p, n); !errors.Is(err, ErrPartial) {
 		t.Fatal(err)
 	}
 	looks := 0
 	for range 600 {
-		f.change(func() { f.now = f.now.Add(firstLook) })
-		if p.LookDue() {
+		f.change(func() { f.now = f.now.Add(firstSearch) })
+		if p.SearchDue() {
 			looks++
 			p.Relocate(t.Context(), f.plan(n))
 		}
@@ -115,8 +115,8 @@ func TestMissingPodIsLookedForRarely(t *testing.T) {
 	if looks < 8 || looks > 10 {
 		t.Errorf("%d looks in two minutes, want 0.2, 0.4, 0.8 … 60 s apart", looks)
 	}
-	f.change(func() { spaces[1].gone = false })
-	if !p.Relocate(t.Context(), f.plan(n)) || p.LookDue() {
+	f.change(func() { namespaces[1].gone = false })
+	if !p.Relocate(t.Context(), f.plan(n)) || p.SearchDue() {
 		t.Error("not found once it is there, or still looked for")
 	}
 }

@@ -58,10 +58,10 @@ func subjects(t *testing.T) map[string]*subject {
 		pass: func(d time.Duration) { b.Now = b.Now.Add(d) },
 	}
 	f := newFixture(t)
-	spaces := []*fakeSpace{f.add("10.1.0.2"), f.add("10.1.0.3")}
+	namespaces := []*fakeNamespace{f.add("10.1.0.2"), f.add("10.1.0.3")}
 	pods := &subject{
 		t: t, redirector: f.pods(), again: func() redirector { return f.pods() },
-		plan: f.plan, kernels: []*redirecttest.Fixture{spaces[0].Fixture, spaces[1].Fixture}, chain: plan.ChainOutput,
+		plan: f.plan, kernels: []*redirecttest.Fixture{namespaces[0].Fixture, namespaces[1].Fixture}, chain: plan.ChainOutput,
 		pass: func(d time.Duration) { f.now = f.now.Add(d) },
 	}
 	return map[string]*subject{"host": host, "pods": pods}

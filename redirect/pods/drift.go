@@ -18,30 +18,30 @@ import (
 func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error) {
 	p.long.Lock()
 	defer p.long.Unlock()
-	places := p.list()
-	if len(places) == 0 {
+	pods := p.list()
+	if len(pods) == 0 {
 		return nil, nil
 	}
 	p.checks++
-	full := places[p.checks%len(places)]
+	full := pods[p.checks%len(pods)]
 	plans := p.podPlans(desired)
 	found := map[*podNetns][]apply.Drift{}
 	var mu sync.Mutex
-	err := p.each(ctx, places, func(ctx context.Context, pl *podNetns) error {
-		wanted := plans[pl.UID]
-		if wanted == nil || !pl.applier.Engaged() {
+	err := p.each(ctx, pods, func(ctx context.Context, pod *podNetns) error {
+		wanted := plans[pod.UID]
+		if wanted == nil || !pod.applier.Engaged() {
 			return nil
 		}
-		drifts, err := pl.applier.DriftWith(ctx, wanted, pl == full)
+		drifts, err := pod.applier.DriftWith(ctx, wanted, pod == full)
 		mu.Lock()
 		defer mu.Unlock()
-		found[pl] = drifts
-		return withPodName(pl, err)
+		found[pod] = drifts
+		return withPodName(pod, err)
 	})
 	var all []apply.Drift
-	for _, pl := range places {
-		for _, d := range found[pl] {
-			d.Name = pl.Namespace + "/" + pl.Pod + ": " + d.Name
+	for _, pod := range pods {
+		for _, d := range found[pod] {
+			d.Name = pod.Namespace + "/" + pod.Pod + ": " + d.Name
 			all = append(all, d)
 		}
 	}

@@ -23,13 +23,13 @@ func (p *Pods) Disengage() error {
 	number := p.group.Disengage()
 	p.engaged = false
 	p.mu.Unlock()
-	places := p.list()
-	errs := make([]error, len(places))
+	pods := p.list()
+	errs := make([]error, len(pods))
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	for i, pl := range places {
+	for i, pod := range pods {
 		g.Go(func() error {
-			errs[i] = withPodName(pl, pl.applier.DisengageBefore(number))
+			errs[i] = withPodName(pod, pod.applier.DisengageBefore(number))
 			return nil
 		})
 	}
@@ -46,9 +46,9 @@ func (p *Pods) Refresh(ctx context.Context) error {
 		return apply.ErrDisengaged
 	}
 	var errs []error
-	for _, pl := range p.list() {
-		if err := pl.applier.Refresh(ctx); err != nil && !errors.Is(err, apply.ErrDisengaged) {
-			errs = append(errs, withPodName(pl, errors.Join(err, pl.applier.DisengagePod())))
+	for _, pod := range p.list() {
+		if err := pod.applier.Refresh(ctx); err != nil && !errors.Is(err, apply.ErrDisengaged) {
+			errs = append(errs, withPodName(pod, errors.Join(err, pod.applier.DisengagePod())))
 		}
 	}
 	return errors.Join(errs...)
@@ -64,22 +64,22 @@ func (p *Pods) Engaged() bool {
 
 // Pending says whether an enrolled pod is not redirected as it should be and due to
 // be tried again, so that another Apply is worth a try. A pod that isn't found is
-// not meant: see LookDue.
+// not meant: see SearchDue.
 func (p *Pods) Pending() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	for _, pl := range p.located {
-		lacks := pl.enrolled && (pl.err != nil || !pl.applier.Engaged()) || !pl.enrolled && !pl.drained
-		if lacks && pl.backoff.due(now) {
+	for _, pod := range p.located {
+		lacks := pod.enrolled && (pod.err != nil || !pod.applier.Engaged()) || !pod.enrolled && !pod.drained
+		if lacks && pod.backoff.due(now) {
 			return true
 		}
 	}
 	return false
 }
 
-// LookDue says whether a pod that was not found is due to be looked for again.
-func (p *Pods) LookDue() bool {
+// SearchDue says whether a pod that was not found is due to be looked for again.
+func (p *Pods) SearchDue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -128,20 +128,20 @@ type candidate struct {
 
 // candidates are the pods to ask now.
 func (p *Pods) candidates() []candidate {
-	places := p.list()
+	pods := p.list()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked++
 	var redirected, others []candidate
-	for i := range places {
-		pl := places[(i+p.asked)%len(places)]
-		at := candidate{podNetns: pl, listener: pl.listener(p.cfg.Ports.HTTP), ips: pl.ips}
+	for i := range pods {
+		pod := pods[(i+p.asked)%len(pods)]
+		at := candidate{podNetns: pod, listener: pod.listener(p.cfg.Ports.HTTP), ips: pod.ips}
 		switch {
-		case pl.blocked != "":
+		case pod.blocked != "":
 			// Where Envoy can't listen it is not Envoy that fails.
-		case pl.applier.Engaged():
+		case pod.applier.Engaged():
 			redirected = append(redirected, at)
-		case pl.enrolled:
+		case pod.enrolled:
 			others = append(others, at)
 		}
 	}

@@ -25,16 +25,16 @@ import (
 // TestPodMoved: a pod whose address went to another namespace between finding and
 // applying is not redirected, nor is who has it now.
 func TestPodMoved(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.pods()
 	plan := f.plan(n)
 	f.must(p.Prepare(t.Context(), plan))
 	other := f.add("10.1.0.3")
-	f.change(func() { spaces[1].ips = nil })
+	f.change(func() { namespaces[1].ips = nil })
 	if err := p.Apply(t.Context(), plan); !errors.Is(err, ErrPartial) || !errors.Is(err, netns.ErrGone) {
 		t.Errorf("error %v, want ErrPartial and ErrGone", err)
 	}
-	if spaces[1].Sets.Exists("nodevoy-http4") || other.Sets.Exists("nodevoy-http4") {
+	if namespaces[1].Sets.Exists("nodevoy-http4") || other.Sets.Exists("nodevoy-http4") {
 		t.Error("something was written")
 	}
 	// The pod is looked for again, and it is that other one.
@@ -43,16 +43,16 @@ func TestPodMoved(t *testing.T) {
 	}
 	f.must(p.Apply(t.Context(), plan))
 	other.Holds("nodevoy-pods4", "10.1.0.3")
-	if spaces[1].open != 0 {
+	if namespaces[1].open != 0 {
 		t.Error("the namespace before is still open")
 	}
 }
 
 // TestPodGoneMeanwhile: a redirected pod that is deleted in the middle of an Apply.
 func TestPodGoneMeanwhile(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.applied(n)
-	f.change(func() { spaces[1].gone = true })
+	f.change(func() { namespaces[1].gone = true })
 	n.Frontends = n.Frontends[1:]
 	plan := f.plan(n)
 	f.must(p.Withdraw(t.Context(), plan))
@@ -60,39 +60,39 @@ func TestPodGoneMeanwhile(t *testing.T) {
 	if err := p.Apply(t.Context(), f.plan(n)); !errors.Is(err, ErrPartial) {
 		t.Errorf("error %v, want ErrPartial", err)
 	}
-	spaces[1].Holds("nodevoy-pods4")
-	spaces[0].Holds("nodevoy-http4", "10.96.0.7,tcp:80")
+	namespaces[1].Holds("nodevoy-pods4")
+	namespaces[0].Holds("nodevoy-http4", "10.96.0.7,tcp:80")
 	f.apply(p, withoutPods(n, false, 1))
 }
 
 // TestLateIPv6: a pod is redirected for the addresses it has, and for others when
 // they come up.
 func TestLateIPv6(t *testing.T) {
-	f, n, spaces := three(t)
-	spaces[2].ips = spaces[2].ips[:1]
+	f, n, namespaces := three(t)
+	namespaces[2].ips = namespaces[2].ips[:1]
 	p := f.applied(n)
-	spaces[2].Holds("nodevoy-pods4", "10.1.0.4")
-	if places := p.Targets(); places[2].V6 || !strings.Contains(p.Report()["a/10.1.0.4"].Reason, "on no link yet: [fd01::4]") {
-		t.Errorf("places %v, report %+v", places, p.Report()["a/10.1.0.4"])
+	namespaces[2].Holds("nodevoy-pods4", "10.1.0.4")
+	if targets := p.Targets(); targets[2].V6 || !strings.Contains(p.Report()["a/10.1.0.4"].Reason, "on no link yet: [fd01::4]") {
+		t.Errorf("targets %v, report %+v", targets, p.Report()["a/10.1.0.4"])
 	}
 	plan := f.plan(n)
 	if p.Relocate(t.Context(), plan) {
 		t.Error("Relocate says that something has changed")
 	}
-	f.change(func() { spaces[2].ips = append(spaces[2].ips, netip.MustParseAddr("fd01::4")) })
+	f.change(func() { namespaces[2].ips = append(namespaces[2].ips, netip.MustParseAddr("fd01::4")) })
 	if !p.Relocate(t.Context(), plan) || !p.Targets()[2].V6 {
 		t.Error("Relocate missed the address")
 	}
 	f.must(p.Apply(t.Context(), plan))
-	spaces[2].Holds("nodevoy-pods6", "fd01::4")
+	namespaces[2].Holds("nodevoy-pods6", "fd01::4")
 	// And down again.
-	f.change(func() { spaces[2].ips = spaces[2].ips[:1] })
+	f.change(func() { namespaces[2].ips = namespaces[2].ips[:1] })
 	f.apply(p, n)
-	spaces[2].Holds("nodevoy-pods4", "10.1.0.4")
+	namespaces[2].Holds("nodevoy-pods4", "10.1.0.4")
 	f.now = f.now.Add(20 * time.Second)
 	f.must(p.Refresh(t.Context()))
 	for _, set := range []string{"nodevoy-pods6"} {
-		if members, err := spaces[2].Sets.Members(set); err == nil && len(members) > 0 {
+		if members, err := namespaces[2].Sets.Members(set); err == nil && len(members) > 0 {
 			t.Errorf("%s holds %v", set, members)
 		}
 	}
@@ -101,7 +101,7 @@ func TestLateIPv6(t *testing.T) {
 // TestAsk: what one pod can't answer another can, and then it is the pod that is
 // not redirected.
 func TestAsk(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.applied(n)
 	f.asks = nil
 	for range 3 {
@@ -111,25 +111,25 @@ func TestAsk(t *testing.T) {
 	if len(slices.Compact(f.asks)) != 3 {
 		t.Errorf("asked %v, want each pod once", f.asks)
 	}
-	f.unanswered[spaces[1].Path()] = redirecttest.ErrRefused
+	f.unanswered[namespaces[1].Path()] = redirecttest.ErrRefused
 	for range 3 {
 		f.must(p.Ask(t.Context()))
 	}
-	spaces[1].Holds("nodevoy-pods4")
+	namespaces[1].Holds("nodevoy-pods4")
 	f.pass()
 	if s := p.Report()["a/10.1.0.3"]; s.Redirecting || !strings.Contains(s.Reason, "no answer by Envoy") || !p.Pending() || !p.Engaged() {
 		t.Errorf("report %+v, pending %v, engaged %v", s, p.Pending(), p.Engaged())
 	}
-	for _, s := range spaces {
+	for _, s := range namespaces {
 		f.unanswered[s.Path()] = redirecttest.ErrRefused
 	}
 	if err := p.Ask(t.Context()); !errors.Is(err, ErrUnanswered) {
 		t.Errorf("Ask: %v, want ErrUnanswered", err)
 	}
-	spaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+	namespaces[0].Holds("nodevoy-pods4", "10.1.0.2")
 	// A pod that is going is asked in vain, and that means nothing.
 	f.change(func() {
-		for _, s := range spaces {
+		for _, s := range namespaces {
 			s.gone = true
 		}
 	})
@@ -139,13 +139,13 @@ func TestAsk(t *testing.T) {
 // TestPodsDisengageDuringApply: in whatever pod Apply is, none stays redirected.
 func TestPodsDisengageDuringApply(t *testing.T) {
 	for at := range 3 {
-		f, n, spaces := three(t)
+		f, n, namespaces := three(t)
 		p := f.pods()
-		spaces[at].Hook = func(*iptables.Fake, string) error { return p.Disengage() }
+		namespaces[at].Hook = func(*iptables.Fake, string) error { return p.Disengage() }
 		if err := f.round(p, n); !errors.Is(err, apply.ErrDisengaged) {
 			t.Errorf("Apply: %v, want ErrReleased", err)
 		}
-		for _, s := range spaces {
+		for _, s := range namespaces {
 			s.Holds("nodevoy-pods4")
 		}
 		if p.Engaged() {
@@ -154,16 +154,16 @@ func TestPodsDisengageDuringApply(t *testing.T) {
 		if err := p.Refresh(t.Context()); !errors.Is(err, apply.ErrDisengaged) {
 			t.Errorf("Refresh: %v, want ErrReleased", err)
 		}
-		spaces[at].Hook = nil
+		namespaces[at].Hook = nil
 		f.apply(p, n)
-		spaces[at].Holds("nodevoy-pods4", fmt.Sprintf("10.1.0.%d", at+2))
+		namespaces[at].Holds("nodevoy-pods4", fmt.Sprintf("10.1.0.%d", at+2))
 	}
 }
 
 // TestPodsDisengageRace: Disengage at any moment, from several goroutines; when all
 // has ended, the last Disengage counts.
 func TestPodsDisengageRace(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.pods()
 	plan := f.plan(n)
 	f.must(p.Prepare(t.Context(), plan))
@@ -180,7 +180,7 @@ func TestPodsDisengageRace(t *testing.T) {
 				released = err
 			}
 		}
-		for _, s := range spaces {
+		for _, s := range namespaces {
 			h, err := s.Sets.Header("nodevoy-pods4")
 			if err == nil && (h.Count > 0) != p.Engaged() {
 				t.Fatalf("engaged %v, and %s has %d members (%v)", p.Engaged(), s.Path(), h.Count, released)
@@ -191,11 +191,11 @@ func TestPodsDisengageRace(t *testing.T) {
 
 // TestPodsCleanup: by an agent that knows nothing, wherever something is left.
 func TestPodsCleanup(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	stranger := f.add("10.1.0.99")
 	f.must(stranger.Sets.Create(netfilter.SetSpec{Name: "foreign", Type: netfilter.HashIP, MaxElements: 1}))
 	var before []string
-	for _, s := range append(spaces, stranger) {
+	for _, s := range append(namespaces, stranger) {
 		before = append(before, s.Dump())
 	}
 	f.applied(n)
@@ -204,7 +204,7 @@ func TestPodsCleanup(t *testing.T) {
 	f.cfg.Backend = netfilter.AutoBackend
 	for range 2 {
 		f.must(f.pods().Cleanup(t.Context()))
-		for i, s := range append(spaces, stranger) {
+		for i, s := range append(namespaces, stranger) {
 			if d := cmp.Diff(before[i], s.Dump()); d != "" {
 				t.Errorf("%s (-before +after):\n%s", s.Path(), d)
 			}
@@ -213,8 +213,8 @@ func TestPodsCleanup(t *testing.T) {
 	if f.opened != 0 {
 		t.Errorf("%d namespaces were not closed", f.opened)
 	}
-	spaces[0].open -= 2 // of the two agents that are no more
-	for _, s := range append(spaces[:1], stranger) {
+	namespaces[0].open -= 2 // of the two agents that are no more
+	for _, s := range append(namespaces[:1], stranger) {
 		if s.open != 0 {
 			t.Errorf("%s: %d sockets left open", s.Path(), s.open)
 		}
@@ -224,27 +224,27 @@ func TestPodsCleanup(t *testing.T) {
 // TestPodsSweep: a new agent removes what is left in pods that were opted out
 // while there was none, and not what it is about to use.
 func TestPodsSweep(t *testing.T) {
-	f, n, spaces := three(t)
-	clean := spaces[0].Dump()
+	f, n, namespaces := three(t)
+	clean := namespaces[0].Dump()
 	f.applied(n)
 	p := f.applied(withoutPods(n, true, 0))
-	if d := cmp.Diff(rested(clean, "ipv4"), spaces[0].Dump()); d != "" {
+	if d := cmp.Diff(rested(clean, "ipv4"), namespaces[0].Dump()); d != "" {
 		t.Errorf("left in the pod (-before +after):\n%s", d)
 	}
-	spaces[1].Holds("nodevoy-pods4", "10.1.0.3")
+	namespaces[1].Holds("nodevoy-pods4", "10.1.0.3")
 	if len(p.Targets()) != 2 {
-		t.Errorf("places %v", p.Targets())
+		t.Errorf("targets %v", p.Targets())
 	}
 }
 
 // TestPodsDrift: what somebody did to one pod is found there and mended.
 func TestPodsDrift(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.applied(n)
-	before := spaces[2].Dump()
-	f.must(spaces[2].Tables[0].Restore(t.Context(), "*nat\n-F OUTPUT\n-F NODEVOY-OUTPUT\n-X NODEVOY-OUTPUT\nCOMMIT\n"))
-	f.must(spaces[2].Sets.Flush("nodevoy-http4"))
-	f.must(spaces[2].Sets.Flush("nodevoy-pods4"))
+	before := namespaces[2].Dump()
+	f.must(namespaces[2].Tables[0].Restore(t.Context(), "*nat\n-F OUTPUT\n-F NODEVOY-OUTPUT\n-X NODEVOY-OUTPUT\nCOMMIT\n"))
+	f.must(namespaces[2].Sets.Flush("nodevoy-http4"))
+	f.must(namespaces[2].Sets.Flush("nodevoy-pods4"))
 	found, err := p.Drift(t.Context(), f.plan(n))
 	f.must(err)
 	var names []string
@@ -259,7 +259,7 @@ func TestPodsDrift(t *testing.T) {
 		t.Errorf("found (-want +got):\n%s", d)
 	}
 	f.must(p.Apply(t.Context(), f.plan(n)))
-	if d := cmp.Diff(before, spaces[2].Dump()); d != "" {
+	if d := cmp.Diff(before, namespaces[2].Dump()); d != "" {
 		t.Errorf("after the repair (-before +after):\n%s", d)
 	}
 	if again, err := p.Drift(t.Context(), f.plan(n)); err != nil || len(again) > 0 {
@@ -269,9 +269,9 @@ func TestPodsDrift(t *testing.T) {
 
 // TestPodsOwnRuleLater: a redirected pod that makes a nat rule is redirected no more.
 func TestPodsOwnRuleLater(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.applied(n)
-	f.must(spaces[0].Tables[0].Restore(t.Context(), "*nat\n-A OUTPUT -p tcp -j ACCEPT\nCOMMIT\n"))
+	f.must(namespaces[0].Tables[0].Restore(t.Context(), "*nat\n-A OUTPUT -p tcp -j ACCEPT\nCOMMIT\n"))
 	found, err := p.Drift(t.Context(), f.plan(n))
 	f.must(err)
 	if len(found) != 1 || found[0].Kind != apply.DriftForeign || !strings.Contains(found[0].Detail, "-A OUTPUT -p tcp -j ACCEPT") {
@@ -280,7 +280,7 @@ func TestPodsOwnRuleLater(t *testing.T) {
 	if err := p.Apply(t.Context(), f.plan(n)); !errors.Is(err, ErrPartial) || !errors.Is(err, apply.ErrForeignRules) {
 		t.Errorf("Apply: %v, want ErrForeign", err)
 	}
-	spaces[0].Holds("nodevoy-pods4")
+	namespaces[0].Holds("nodevoy-pods4")
 	if found, err := p.Drift(t.Context(), f.plan(n)); err != nil || len(found) > 0 {
 		t.Errorf("found again: %v, %v", found, err)
 	}
@@ -304,7 +304,7 @@ func TestPodsCanceled(t *testing.T) {
 // TestPodsAllAtOnce: everything that may be called at any time is, while pods come
 // and go.
 func TestPodsAllAtOnce(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.pods()
 	stop := make(chan struct{})
 	var others sync.WaitGroup
@@ -332,7 +332,7 @@ func TestPodsAllAtOnce(t *testing.T) {
 		})
 	}
 	for i := range 60 {
-		f.change(func() { spaces[i%3].gone = !spaces[i%3].gone })
+		f.change(func() { namespaces[i%3].gone = !namespaces[i%3].gone })
 		m := withoutPods(n, i%2 == 0, i%4)
 		if err := f.round(p, m); err != nil && !errors.Is(err, apply.ErrDisengaged) && !errors.Is(err, ErrPartial) {
 			t.Error(err)
@@ -344,16 +344,16 @@ func TestPodsAllAtOnce(t *testing.T) {
 	close(stop)
 	others.Wait()
 	f.change(func() {
-		for _, s := range spaces {
+		for _, s := range namespaces {
 			s.gone = false
 		}
 	})
 	f.apply(p, n)
-	for i, s := range spaces {
+	for i, s := range namespaces {
 		s.Holds("nodevoy-pods4", fmt.Sprintf("10.1.0.%d", i+2))
 	}
 	f.must(p.Close())
-	for _, s := range spaces {
+	for _, s := range namespaces {
 		if s.open != 0 {
 			t.Errorf("%s: %d sockets left open", s.Path(), s.open)
 		}

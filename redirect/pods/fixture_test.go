@@ -27,8 +27,8 @@ import (
 type fixture struct {
 	t *testing.T
 	// mu guards the namespaces' addresses, and asks.
-	mu     sync.Mutex
-	spaces map[uint64]*fakeSpace
+	mu         sync.Mutex
+	namespaces map[uint64]*fakeNamespace
 	// opened counts namespaces that All has opened and nobody closed.
 	opened int
 	// asked are the pods that the finder was told of by the last Find.
@@ -42,8 +42,8 @@ type fixture struct {
 	now        time.Time
 }
 
-// fakeSpace is a network namespace with a kernel of its own.
-type fakeSpace struct {
+// fakeNamespace is a network namespace with a kernel of its own.
+type fakeNamespace struct {
 	*redirecttest.Fixture
 	fixture *fixture
 	inode   uint64
@@ -58,21 +58,21 @@ type fakeSpace struct {
 func newFixture(t *testing.T) *fixture {
 	cfg := plan.DefaultConfig()
 	cfg.Mode, cfg.Backend = plan.PodMode, netfilter.NFT
-	return &fixture{t: t, spaces: map[uint64]*fakeSpace{}, unanswered: map[string]error{}, cfg: cfg, now: time.Unix(1e9, 0)}
+	return &fixture{t: t, namespaces: map[uint64]*fakeNamespace{}, unanswered: map[string]error{}, cfg: cfg, now: time.Unix(1e9, 0)}
 }
 
 // add makes a namespace that holds these addresses.
-func (f *fixture) add(ips ...string) *fakeSpace {
+func (f *fixture) add(ips ...string) *fakeNamespace {
 	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := &fakeSpace{Fixture: redirecttest.New(f.t), fixture: f, inode: uint64(len(f.spaces) + 1)}
+	s := &fakeNamespace{Fixture: redirecttest.New(f.t), fixture: f, inode: uint64(len(f.namespaces) + 1)}
 	s.Sets.Now = func() time.Time { return f.now }
 	s.Cfg = f.cfg
 	for _, ip := range ips {
 		s.ips = append(s.ips, netip.MustParseAddr(ip))
 	}
-	f.spaces[s.inode] = s
+	f.namespaces[s.inode] = s
 	return s
 }
 
@@ -88,8 +88,8 @@ func (f *fixture) Find(want []netns.Wanted) (map[string]namespace, map[string]er
 			continue
 		}
 		missing[w.UID] = fmt.Errorf("%s: %w", w.Name, netns.ErrNotFound)
-		for _, inode := range slices.Sorted(maps.Keys(f.spaces)) {
-			s := f.spaces[inode]
+		for _, inode := range slices.Sorted(maps.Keys(f.namespaces)) {
+			s := f.namespaces[inode]
 			if !s.gone && slices.ContainsFunc(w.IPs, func(ip netip.Addr) bool { return slices.Contains(s.ips, ip) }) {
 				found[w.UID] = s
 				delete(missing, w.UID)
@@ -109,8 +109,8 @@ func (f *fixture) All() ([]namespace, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []namespace
-	for _, inode := range slices.Sorted(maps.Keys(f.spaces)) {
-		if s := f.spaces[inode]; !s.gone {
+	for _, inode := range slices.Sorted(maps.Keys(f.namespaces)) {
+		if s := f.namespaces[inode]; !s.gone {
 			f.opened++
 			all = append(all, s)
 		}
@@ -118,18 +118,18 @@ func (f *fixture) All() ([]namespace, error) {
 	return all, nil
 }
 
-func (s *fakeSpace) Path() string  { return fmt.Sprintf("/run/netns/cni-%d", s.inode) }
-func (s *fakeSpace) Inode() uint64 { return s.inode }
+func (s *fakeNamespace) Path() string  { return fmt.Sprintf("/run/netns/cni-%d", s.inode) }
+func (s *fakeNamespace) Inode() uint64 { return s.inode }
 
-func (s *fakeSpace) Do(fn func() error) error { return fn() }
+func (s *fakeNamespace) Do(fn func() error) error { return fn() }
 
-func (s *fakeSpace) Addresses() ([]netip.Addr, error) {
+func (s *fakeNamespace) Addresses() ([]netip.Addr, error) {
 	s.fixture.mu.Lock()
 	defer s.fixture.mu.Unlock()
 	return slices.Clone(s.ips), nil
 }
 
-func (s *fakeSpace) Check(ips []netip.Addr) error {
+func (s *fakeNamespace) Check(ips []netip.Addr) error {
 	s.fixture.mu.Lock()
 	defer s.fixture.mu.Unlock()
 	for _, ip := range ips {
@@ -140,7 +140,7 @@ func (s *fakeSpace) Check(ips []netip.Addr) error {
 	return nil
 }
 
-func (s *fakeSpace) Close() error {
+func (s *fakeNamespace) Close() error {
 	s.fixture.mu.Lock()
 	defer s.fixture.mu.Unlock()
 	s.fixture.opened--
@@ -160,20 +160,20 @@ func (f *fixture) change(fn func()) {
 // closing is a kernel whose Close is counted.
 type closing struct {
 	apply.Sets
-	space *fakeSpace
+	ns *fakeNamespace
 }
 
 func (c closing) Close() error {
-	c.space.fixture.mu.Lock()
-	defer c.space.fixture.mu.Unlock()
-	c.space.open--
+	c.ns.fixture.mu.Lock()
+	defer c.ns.fixture.mu.Unlock()
+	c.ns.open--
 	return nil
 }
 
 // pods is a fresh Pods, as after a restart.
 func (f *fixture) pods() *Pods {
 	open := func(ns namespace) (apply.Kernel, error) {
-		s := ns.(*fakeSpace)
+		s := ns.(*fakeNamespace)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		s.open++

@@ -12,7 +12,7 @@ import (
 // TestPodsWithoutListeners: where Envoy can't listen it is not Envoy that fails,
 // even if that is so in all pods: none is redirected, and the node is well.
 func TestPodsWithoutListeners(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	blocked := map[string]string{}
 	for i := range n.Pods {
 		blocked[n.Pods[i].Namespace+"/"+n.Pods[i].Name] = "port in use"
@@ -38,21 +38,21 @@ func TestPodsWithoutListeners(t *testing.T) {
 		t.Error("not pending")
 	}
 	f.must(p.Apply(t.Context(), blocking()))
-	spaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+	namespaces[0].Holds("nodevoy-pods4", "10.1.0.2")
 }
 
 // TestBlockedPodStaysEngaged: Envoy keeps the listener that it has when it refuses
 // another version of it.
 func TestBlockedPodStaysEngaged(t *testing.T) {
-	f, n, spaces := three(t)
+	f, n, namespaces := three(t)
 	p := f.applied(n)
 	blocked := f.plan(n).Blocking(map[string]string{"a/10.1.0.2": "refused"})
 	f.must(errors.Join(p.Withdraw(t.Context(), blocked), p.Apply(t.Context(), blocked)))
-	spaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+	namespaces[0].Holds("nodevoy-pods4", "10.1.0.2")
 	f.must(p.Disengage())
 	if err := p.Apply(t.Context(), blocked); !errors.Is(err, ErrPartial) || !errors.Is(err, ErrNoListener) {
 		t.Errorf("error %v, want ErrPartial and ErrNoListener", err)
 	}
-	spaces[0].Holds("nodevoy-pods4")
-	spaces[1].Holds("nodevoy-pods4", "10.1.0.3")
+	namespaces[0].Holds("nodevoy-pods4")
+	namespaces[1].Holds("nodevoy-pods4", "10.1.0.3")
 }

@@ -49,17 +49,17 @@ func (p *Pods) locate(desired *plan.Plan) {
 		_, ok := slices.BinarySearchFunc(desired.LivePods, uid, func(l plan.LivePod, uid string) int { return cmp.Compare(l.UID, uid) })
 		return ok
 	}
-	for _, pl := range p.list() {
-		if _, enrolled := want[pl.UID]; !enrolled && live(pl.UID) {
-			want[pl.UID] = plan.PodPlan{Namespace: pl.Namespace, Pod: pl.Pod, UID: pl.UID, IPs: pl.ips}
+	for _, pod := range p.list() {
+		if _, enrolled := want[pod.UID]; !enrolled && live(pod.UID) {
+			want[pod.UID] = plan.PodPlan{Namespace: pod.Namespace, Pod: pod.Pod, UID: pod.UID, IPs: pod.ips}
 		}
 	}
 	found, missing := p.finder.Find(allPods(want, desired.LivePods))
 	// A pod that has lost its namespace, or has another, is closed before anything
 	// is opened: the namespace may be another pod's now.
-	gone := p.remove(func(pl *podNetns) bool { return found[pl.UID] == nil || found[pl.UID] != pl.ns })
-	for _, pl := range gone {
-		p.closePod(pl, want)
+	gone := p.remove(func(pod *podNetns) bool { return found[pod.UID] == nil || found[pod.UID] != pod.ns })
+	for _, pod := range gone {
+		p.closePod(pod, want)
 	}
 	for uid, ns := range found {
 		pp := want[uid]
@@ -80,7 +80,7 @@ func (p *Pods) locate(desired *plan.Plan) {
 			}
 			m.err = err
 			if m.backoff.due(p.now()) {
-				m.backoff.failed(p.now(), firstLook)
+				m.backoff.failed(p.now(), firstSearch)
 			}
 			p.missing[pp.UID] = m
 		}
@@ -105,14 +105,14 @@ func allPods(want map[string]plan.PodPlan, live []plan.LivePod) []netns.Wanted {
 
 // closePod stops redirecting a pod and closes its sockets. Its listeners go too, so
 // nothing may be redirected to them should the namespace live on, as another pod's.
-func (p *Pods) closePod(pl *podNetns, want map[string]plan.PodPlan) {
-	if err := errors.Join(pl.applier.DisengagePod(), pl.applier.Close()); err != nil {
-		p.log.Debug("pod not disengaged, or its socket not closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.Error(err))
+func (p *Pods) closePod(pod *podNetns, want map[string]plan.PodPlan) {
+	if err := errors.Join(pod.applier.DisengagePod(), pod.applier.Close()); err != nil {
+		p.log.Debug("pod not disengaged, or its socket not closed", zap.String("pod", pod.Namespace+"/"+pod.Pod), zap.Error(err))
 	}
-	if _, wanted := want[pl.UID]; !wanted {
-		p.finder.Release(pl.UID)
+	if _, wanted := want[pod.UID]; !wanted {
+		p.finder.Release(pod.UID)
 	}
-	p.log.Info("pod's network namespace closed", zap.String("pod", pl.Namespace+"/"+pl.Pod), zap.String("netns", pl.Netns))
+	p.log.Info("pod's network namespace closed", zap.String("pod", pod.Namespace+"/"+pod.Pod), zap.String("netns", pod.Netns))
 }
 
 // upsert adds a pod whose namespace was found, or updates the one that is there.
@@ -122,39 +122,39 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 		return fmt.Errorf("%s: %w", pp.Name(), err)
 	}
 	p.mu.Lock()
-	pl := p.located[pp.UID]
+	pod := p.located[pp.UID]
 	p.mu.Unlock()
-	isNew := pl == nil
+	isNew := pod == nil
 	if isNew {
 		k, err := p.open(ns)
 		if err != nil {
 			return fmt.Errorf("%s: %w", pp.Name(), err)
 		}
 		a := apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("pod", pp.Name())))
-		pl = &podNetns{ns: ns, applier: a, PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
+		pod = &podNetns{ns: ns, applier: a, PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
 		p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.located[pp.UID] = pl
+	p.located[pp.UID] = pod
 	if len(pp.Families) == 0 && !isNew {
 		// It is no longer enrolled: its listeners stay as they are.
 		return nil
 	}
-	if !pl.enrolled {
-		pl.backoff = backoff{}
+	if !pod.enrolled {
+		pod.backoff = backoff{}
 	}
-	pl.enrolled, pl.present = true, held
+	pod.enrolled, pod.present = true, held
 	now := pp.ForAddresses(held)
-	if !slices.Equal(pl.ips, now.IPs) {
-		pl.backoff = backoff{}
+	if !slices.Equal(pod.ips, now.IPs) {
+		pod.backoff = backoff{}
 	}
-	pl.ips, pl.missingIPs = now.IPs, nil
+	pod.ips, pod.missingIPs = now.IPs, nil
 	if len(now.IPs) < len(pp.IPs) {
 		lacking := slices.DeleteFunc(slices.Clone(pp.IPs), func(ip netip.Addr) bool { return slices.Contains(held, ip) })
-		pl.missingIPs = fmt.Errorf("of the pod's addresses %v these are on no link yet: %v", pp.IPs, lacking)
+		pod.missingIPs = fmt.Errorf("of the pod's addresses %v these are on no link yet: %v", pp.IPs, lacking)
 	}
-	_, pl.V4 = now.Family(family.V4)
-	_, pl.V6 = now.Family(family.V6)
+	_, pod.V4 = now.Family(family.V4)
+	_, pod.V6 = now.Family(family.V6)
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
-// namespace is what Pods needs of a pod's network namespace. See netns.Space.
+// namespace is what Pods needs of a pod's network namespace. See netns.Namespace.
 type namespace interface {
 	Path() string
 	Inode() uint64

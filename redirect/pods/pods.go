@@ -107,7 +107,7 @@ type missingPod struct {
 // to close. ask tries Envoy's HTTP listener at an address in a pod's namespace,
 // and says what is wrong with it. Nothing is looked for yet. The iptables backend
 // of cfg may be undecided as long as nothing is applied.
-func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Space, netip.AddrPort) error, log *zap.Logger) (*Pods, error) {
+func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Namespace, netip.AddrPort) error, log *zap.Logger) (*Pods, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Spac
 		cfg: cfg, finder: netnsFinder{f}, open: podKernels{tables}.open, log: log, group: &apply.Group{},
 		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
 		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
-			return ask(ctx, ns.(*netns.Space), at)
+			return ask(ctx, ns.(*netns.Namespace), at)
 		},
 		located: map[string]*podNetns{}, missing: map[string]*missingPod{},
 	}, nil
@@ -132,8 +132,8 @@ func (p *Pods) Close() error {
 	p.long.Lock()
 	defer p.long.Unlock()
 	var errs []error
-	for _, pl := range p.remove(func(*podNetns) bool { return true }) {
-		errs = append(errs, pl.applier.Close())
+	for _, pod := range p.remove(func(*podNetns) bool { return true }) {
+		errs = append(errs, pod.applier.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -143,9 +143,9 @@ func (p *Pods) remove(which func(*podNetns) bool) []*podNetns {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var taken []*podNetns
-	for uid, pl := range p.located {
-		if which(pl) {
-			taken = append(taken, pl)
+	for uid, pod := range p.located {
+		if which(pod) {
+			taken = append(taken, pod)
 			delete(p.located, uid)
 		}
 	}
@@ -167,11 +167,11 @@ func (p *Pods) Targets() []model.PodTarget {
 	all := p.list()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	places := make([]model.PodTarget, 0, len(all))
-	for _, pl := range all {
-		places = append(places, pl.PodTarget)
+	targets := make([]model.PodTarget, 0, len(all))
+	for _, pod := range all {
+		targets = append(targets, pod.PodTarget)
 	}
-	return places
+	return targets
 }
 
 // Report says what became of each pod, by UID: of those in the last plan, and of
@@ -183,17 +183,17 @@ func (p *Pods) Report() map[string]State {
 	for uid, m := range p.missing {
 		report[uid] = State{Reason: m.err.Error()}
 	}
-	for uid, pl := range p.located {
-		s := State{Netns: pl.Netns, Redirecting: pl.applier.Engaged()}
+	for uid, pod := range p.located {
+		s := State{Netns: pod.Netns, Redirecting: pod.applier.Engaged()}
 		switch {
-		case !pl.enrolled:
+		case !pod.enrolled:
 			s.Reason = "not enrolled any more: connections it has go on"
-		case pl.err != nil:
-			s.Reason = pl.err.Error()
+		case pod.err != nil:
+			s.Reason = pod.err.Error()
 		case !s.Redirecting:
 			s.Reason = "not redirected yet"
-		case pl.missingIPs != nil:
-			s.Reason = pl.missingIPs.Error()
+		case pod.missingIPs != nil:
+			s.Reason = pod.missingIPs.Error()
 		case p.missing[uid] != nil:
 			s.Reason = p.missing[uid].err.Error()
 		}
@@ -208,9 +208,9 @@ func (p *Pods) Forget() {
 	p.long.Lock()
 	defer p.long.Unlock()
 	p.swept = false
-	for _, pl := range p.list() {
-		pl.applier.Forget()
-		pl.drained = false
+	for _, pod := range p.list() {
+		pod.applier.Forget()
+		pod.drained = false
 	}
 }
 
@@ -219,17 +219,17 @@ const parallel = 4
 
 // each works on several pods at a time, those first that failed least, and joins
 // what went wrong.
-func (p *Pods) each(ctx context.Context, places []*podNetns, work func(context.Context, *podNetns) error) error {
+func (p *Pods) each(ctx context.Context, pods []*podNetns, work func(context.Context, *podNetns) error) error {
 	p.mu.Lock()
-	places = slices.Clone(places)
-	slices.SortStableFunc(places, func(x, y *podNetns) int { return cmp.Compare(x.backoff.pause, y.backoff.pause) })
+	pods = slices.Clone(pods)
+	slices.SortStableFunc(pods, func(x, y *podNetns) int { return cmp.Compare(x.backoff.pause, y.backoff.pause) })
 	p.mu.Unlock()
-	errs := make([]error, len(places))
+	errs := make([]error, len(pods))
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	for i, pl := range places {
+	for i, pod := range pods {
 		g.Go(func() error {
-			errs[i] = work(ctx, pl)
+			errs[i] = work(ctx, pod)
 			return nil
 		})
 	}
@@ -238,20 +238,20 @@ func (p *Pods) each(ctx context.Context, places []*podNetns, work func(context.C
 }
 
 // note records what became of a pod, and when it is to be tried again.
-func (p *Pods) note(pl *podNetns, err error) {
+func (p *Pods) note(pod *podNetns, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if pl.err = err; err == nil {
-		pl.backoff = backoff{}
+	if pod.err = err; err == nil {
+		pod.backoff = backoff{}
 	} else if !errors.Is(err, errLater) {
-		pl.backoff.failed(p.now(), firstPause)
+		pod.backoff.failed(p.now(), firstPause)
 	}
 }
 
 // listener is where Envoy answers in a pod, on the listener of this port.
-func (pl *podNetns) listener(port uint16) netip.AddrPort {
+func (pod *podNetns) listener(port uint16) netip.AddrPort {
 	f := family.V4
-	if !pl.V4 {
+	if !pod.V4 {
 		f = family.V6
 	}
 	return netip.AddrPortFrom(f.Loopback(), port)

@@ -33,8 +33,8 @@ type HostInfo interface {
 	// ConnectPrograms are those that act on connect, as of ebpf.OnConnect.
 	ConnectPrograms() ([]ebpf.Program, error)
 	// Namespaces says where pods' network namespaces can be found, as
-	// netns.Config.Look does.
-	Namespaces() (netns.Sight, error)
+	// netns.Config.Preflight does.
+	Namespaces() (netns.Preflight, error)
 	// Scratch calls fn with the kernel of a network namespace that is made for it
 	// and ends with the call. fn's error is returned; any other is about the
 	// namespace, and wraps netns.ErrNotPermitted if that is the reason.
@@ -43,7 +43,7 @@ type HostInfo interface {
 
 // nodeInfo is that of the node the process runs on.
 type nodeInfo struct {
-	spaces netns.Config
+	namespaces netns.Config
 }
 
 // proxyModeURL is where kube-proxy answers, unless it was told otherwise.
@@ -71,7 +71,7 @@ func (nodeInfo) PodPrograms() ([]ebpf.Program, error) { return ebpf.OnPods() }
 func (nodeInfo) ConnectPrograms() ([]ebpf.Program, error) { return ebpf.OnConnect() }
 
 // Namespaces is as HostInfo.Namespaces.
-func (f nodeInfo) Namespaces() (netns.Sight, error) { return f.spaces.Look() }
+func (n nodeInfo) Namespaces() (netns.Preflight, error) { return n.namespaces.Preflight() }
 
 // Scratch is as HostInfo.Scratch.
 func (nodeInfo) Scratch(fn func(apply.Kernel) error) error {

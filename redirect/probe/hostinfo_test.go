@@ -22,8 +22,8 @@ type fakeInfo struct {
 	// onPods and onConnect are eBPF programs, unknown why they can't be seen.
 	onPods, onConnect []ebpf.Program
 	unknown           error
-	sight             netns.Sight
-	sightErr          error
+	preflight         netns.Preflight
+	preflightErr      error
 	// refusal is why there are no scratch network namespaces, and refuses what
 	// their kernel has against writing to some tables.
 	refusal error
@@ -33,7 +33,7 @@ type fakeInfo struct {
 
 // newFacts are those of a node on which every mode can be used.
 func newFakeInfo(t *testing.T) *fakeInfo {
-	return &fakeInfo{sight: netns.Sight{Dirs: []string{"/run/netns"}, Spaces: 3}, t: t}
+	return &fakeInfo{preflight: netns.Preflight{Dirs: []string{"/run/netns"}, Namespaces: 3}, t: t}
 }
 
 func (f *fakeInfo) NFTables(fam family.Family) ([]string, error) { return f.nft[fam], nil }
@@ -46,7 +46,7 @@ func (f *fakeInfo) Sysctl(name string) string {
 }
 func (f *fakeInfo) PodPrograms() ([]ebpf.Program, error)     { return f.onPods, f.unknown }
 func (f *fakeInfo) ConnectPrograms() ([]ebpf.Program, error) { return f.onConnect, f.unknown }
-func (f *fakeInfo) Namespaces() (netns.Sight, error)         { return f.sight, f.sightErr }
+func (f *fakeInfo) Namespaces() (netns.Preflight, error)     { return f.preflight, f.preflightErr }
 func (f *fakeInfo) Scratch(fn func(apply.Kernel) error) error {
 	if f.refusal != nil {
 		return f.refusal

@@ -68,7 +68,7 @@ func TestProbeModes(t *testing.T) {
 		},
 		{
 			name: "auto without netns directories", node: func(_ *redirecttest.Fixture, f *fakeInfo) {
-				f.sight, f.sightErr = netns.Sight{}, fmt.Errorf("/run/netns: %w", os.ErrNotExist)
+				f.preflight, f.preflightErr = netns.Preflight{}, fmt.Errorf("/run/netns: %w", os.ErrNotExist)
 			},
 			want: "host dnat nft [ipv4 ipv6]", reasons: []string{"mode pod can't be used: pods' network namespaces are not to be seen (/run/netns: file does not exist)", "HostToContainer"},
 		},
@@ -95,7 +95,7 @@ func TestProbeModes(t *testing.T) {
 		{
 			name: "host needs nothing of pods", cfg: func(c *plan.Config) { c.Mode = plan.HostMode },
 			node: func(_ *redirecttest.Fixture, f *fakeInfo) {
-				f.refusal, f.sight, f.sightErr = errNotAllowed, netns.Sight{}, os.ErrNotExist
+				f.refusal, f.preflight, f.preflightErr = errNotAllowed, netns.Preflight{}, os.ErrNotExist
 			},
 			want: "host dnat nft [ipv4 ipv6]", reasons: []string{"mode host was asked for"},
 		},
@@ -136,13 +136,13 @@ func TestProbeModes(t *testing.T) {
 		{
 			name: "pod by processes", cfg: func(c *plan.Config) { c.Mode = plan.PodMode },
 			node: func(_ *redirecttest.Fixture, f *fakeInfo) {
-				f.sight, f.sightErr = netns.Sight{Proc: true}, errors.New("/run/netns: denied")
+				f.preflight, f.preflightErr = netns.Preflight{Proc: true}, errors.New("/run/netns: denied")
 			},
 			want: "pod  nft [ipv4 ipv6]", reasons: []string{"can be found by the processes in them", "warning: not all places can be searched for pods' network namespaces: /run/netns: denied"},
 		},
 		{
 			name: "pod with mounts that don't propagate", cfg: func(c *plan.Config) { c.Mode = plan.PodMode },
-			node: func(_ *redirecttest.Fixture, f *fakeInfo) { f.sight.Stale = []string{"/run/netns"} },
+			node: func(_ *redirecttest.Fixture, f *fakeInfo) { f.preflight.Stale = []string{"/run/netns"} },
 			want: "pod  nft [ipv4 ipv6]", reasons: []string{"warning: network namespaces of new pods won't show in /run/netns: mount it with propagation HostToContainer"},
 		},
 	} {
@@ -206,7 +206,7 @@ func TestProbeRefusesModes(t *testing.T) {
 		{
 			name: "pod names all its lacks", cfg: plan.Config{Mode: plan.PodMode},
 			node: func(_ *redirecttest.Fixture, f *fakeInfo) {
-				f.refusal, f.sight, f.sightErr = errNotAllowed, netns.Sight{}, fmt.Errorf("/run/netns: %w", os.ErrNotExist)
+				f.refusal, f.preflight, f.preflightErr = errNotAllowed, netns.Preflight{}, fmt.Errorf("/run/netns: %w", os.ErrNotExist)
 			},
 			want: []string{"capability SYS_ADMIN", "/run/netns: file does not exist", "HostToContainer"},
 		},

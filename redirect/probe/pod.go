@@ -40,7 +40,7 @@ func (p *prober) findNamespaces() error {
 		p.note("warning: not all places can be searched for pods' network namespaces: %v", err)
 	}
 	if len(s.Dirs) > 0 {
-		p.note("network namespaces can be found in %s, %d now", strings.Join(s.Dirs, ", "), s.Spaces)
+		p.note("network namespaces can be found in %s, %d now", strings.Join(s.Dirs, ", "), s.Namespaces)
 	}
 	if s.Proc {
 		p.note("network namespaces can be found by the processes in them")

@@ -63,16 +63,16 @@ func (l *MissingRequirement) Error() string {
 func (l *MissingRequirement) Unwrap() error { return l.Err }
 
 // Run looks at the node and decides what the configuration leaves open. The
-// network namespaces of pods are to be found where spaces says. An error joins a
+// network namespaces of pods are to be found where namespaces says. An error joins a
 // MissingRequirement for each thing without which nothing can be redirected. What
 // can't be told because another process holds iptables' lock is tried again for a
 // minute; then the error wraps iptables.ErrBusy.
-func Run(ctx context.Context, cfg plan.Config, spaces netns.Config, log *zap.Logger) (Findings, error) {
+func Run(ctx context.Context, cfg plan.Config, namespaces netns.Config, log *zap.Logger) (Findings, error) {
 	k, err := apply.OpenKernel()
 	if err != nil {
 		return Findings{}, err
 	}
-	found, err := retryBusy(ctx, log, func() (Findings, error) { return RunWith(ctx, cfg, k, nodeInfo{spaces}) })
+	found, err := retryBusy(ctx, log, func() (Findings, error) { return RunWith(ctx, cfg, k, nodeInfo{namespaces}) })
 	return found, errors.Join(err, k.Close())
 }
 

@@ -104,8 +104,8 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 }
 
-// BenchmarkRelease ends redirection of 100 pods.
-func BenchmarkRelease(b *testing.B) {
+// BenchmarkDisengage ends redirection of 100 pods.
+func BenchmarkDisengage(b *testing.B) {
 	space.New(b)
 	cfg := config(plan.DNAT, netfilter.NFT)
 	desired := plan.Compile(thousands(benchFrontends), cfg)

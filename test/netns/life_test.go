@@ -221,12 +221,12 @@ func TestReleaseIsFast(t *testing.T) {
 			t.Logf("round %d: Apply had ended", round)
 		}
 		if strings.Contains(w.Run("ipset list nodevoy-pods4"), "10.1.0.2 ") {
-			t.Error("a pod is redirected after Release")
+			t.Error("a pod is redirected after Disengage")
 		}
 	}
-	t.Logf("slowest Release: %s", slowest)
+	t.Logf("slowest Disengage: %s", slowest)
 	if slowest > 50*time.Millisecond {
-		t.Errorf("Release took %s", slowest)
+		t.Errorf("Disengage took %s", slowest)
 	}
 }
 

@@ -41,15 +41,15 @@ func TestFinderFindsPodsByTheirAddresses(t *testing.T) {
 	again, _ := f.later(want...)
 	for uid, s := range found {
 		if again[uid] != s {
-			t.Errorf("%s has another Space the second time", uid)
+			t.Errorf("%s has another Namespace the second time", uid)
 		}
 	}
 	f.Release("a")
 	if err := found["a"].Do(func() error { return nil }); !errors.Is(err, netns.ErrGone) {
-		t.Errorf("a released Space isn't closed: %v", err)
+		t.Errorf("a released Namespace isn't closed: %v", err)
 	}
 	if again, _ = f.expect(map[string]string{"a": a}, want[0]); again["a"] == found["a"] {
-		t.Error("a Space was given out that was released")
+		t.Error("a Namespace was given out that was released")
 	}
 }
 
@@ -61,9 +61,9 @@ func TestFinderAll(t *testing.T) {
 	}
 	f := d.finder("")
 	f.expect(map[string]string{"a": a}, pod("a", "10.1.0.2"))
-	spaces, err := f.All()
+	namespaces, err := f.All()
 	var got []string
-	for _, s := range spaces {
+	for _, s := range namespaces {
 		got = append(got, s.Path())
 		_ = s.Close()
 	}
@@ -116,7 +116,7 @@ func TestFinderTellsDeletedPods(t *testing.T) {
 	_, missing := f.expect(nil, want)
 	says(t, missing["a"], netns.ErrNotFound, "default/a")
 	if err := found["a"].Check(nil); !errors.Is(err, netns.ErrGone) {
-		t.Errorf("Check of a deleted pod's Space says %v", err)
+		t.Errorf("Check of a deleted pod's Namespace says %v", err)
 	}
 	// Another pod's that has come at once, or a sandbox that was made anew for the
 	// same pod: only time tells.
@@ -187,7 +187,7 @@ func TestFinderIsNotMisledByAddressesInOtherPods(t *testing.T) {
 	d.address(b, "eth1=10.1.0.2")
 	found, _ := f.expect(map[string]string{"a": a, "b": b}, first, second)
 	if found["a"] != held["a"] {
-		t.Error("a has another Space")
+		t.Error("a has another Namespace")
 	}
 	// For one whose own namespace isn't there yet, and then is.
 	d.address(b, "eth1=10.1.0.4")
@@ -212,7 +212,7 @@ func TestFinderTakesEitherFamily(t *testing.T) {
 	}
 	d.flush(a, "10.1.0.2")
 	if after, _ = f.expect(map[string]string{"a": a}, want); after["a"] != before["a"] {
-		t.Error("another Space is given when one family is gone")
+		t.Error("another Namespace is given when one family is gone")
 	}
 	d.flush(a, "fd01::2")
 	f.expect(nil, want)
@@ -261,8 +261,8 @@ func TestFinderWhileNamespacesComeAndGo(t *testing.T) {
 				t.Errorf("%s: %v", uid, err)
 			}
 		}
-		spaces, err := f.All()
-		for _, s := range spaces {
+		namespaces, err := f.All()
+		for _, s := range namespaces {
 			_ = s.Close()
 		}
 		if err != nil {

@@ -176,13 +176,13 @@ func pod(name string, ips ...string) netns.Wanted {
 }
 
 // later looks again when enough time went by for any pod to be looked for.
-func (s *search) later(want ...netns.Wanted) (map[string]*netns.Space, map[string]error) {
+func (s *search) later(want ...netns.Wanted) (map[string]*netns.Namespace, map[string]error) {
 	s.now = s.now.Add(10 * time.Second)
 	return s.Find(want)
 }
 
 // expect looks again, and expects pods to be found at these paths and no others.
-func (s *search) expect(paths map[string]string, want ...netns.Wanted) (map[string]*netns.Space, map[string]error) {
+func (s *search) expect(paths map[string]string, want ...netns.Wanted) (map[string]*netns.Namespace, map[string]error) {
 	s.t.Helper()
 	found, missing := s.later(want...)
 	if len(found)+len(missing) != len(want) {

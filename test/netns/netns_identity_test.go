@@ -146,12 +146,12 @@ func TestFinderPrefersTheHostsMounts(t *testing.T) {
 	}
 	f.Release("a")
 	f.find(map[string]string{"a": filepath.Join(root, "netns/a")}, pod("a", "10.1.0.2"))
-	spaces, err := f.All()
-	for _, s := range spaces {
+	namespaces, err := f.All()
+	for _, s := range namespaces {
 		_ = s.Close()
 	}
-	if err != nil || len(spaces) != 1 {
-		t.Errorf("All gives %d namespaces, %v", len(spaces), err)
+	if err != nil || len(namespaces) != 1 {
+		t.Errorf("All gives %d namespaces, %v", len(namespaces), err)
 	}
 }
 

@@ -90,12 +90,12 @@ func TestFinderLooksThroughProcesses(t *testing.T) {
 
 	f := d.finder(proc.path)
 	f.expect(map[string]string{"mounted": mounted, "one": path}, want...)
-	spaces, err := f.All()
-	for _, s := range spaces {
+	namespaces, err := f.All()
+	for _, s := range namespaces {
 		_ = s.Close()
 	}
-	if err != nil || len(spaces) != 2 {
-		t.Errorf("All gives %d namespaces, %v", len(spaces), err)
+	if err != nil || len(namespaces) != 2 {
+		t.Errorf("All gives %d namespaces, %v", len(namespaces), err)
 	}
 	// The namespace outlives the process it was found by.
 	end(one)
@@ -199,7 +199,7 @@ func TestFinderTellsTheHostsNamespaceByItsFirstProcess(t *testing.T) {
 	f := d.finder(proc.path)
 	_, missing := f.expect(nil, pod("a", "10.1.0.2"))
 	says(t, missing["a"], netns.ErrNotFound)
-	if spaces, err := f.All(); err != nil || len(spaces) != 0 {
-		t.Errorf("All gives %d namespaces, %v", len(spaces), err)
+	if namespaces, err := f.All(); err != nil || len(namespaces) != 0 {
+		t.Errorf("All gives %d namespaces, %v", len(namespaces), err)
 	}
 }

@@ -128,7 +128,7 @@ func newPods(t testing.TB, cfg plan.Config, dir string) (*netns.Finder, *pods.Po
 }
 
 // askStandIn asks Envoy's stand-in in a pod.
-func askStandIn(_ context.Context, s *netns.Space, to netip.AddrPort) error {
+func askStandIn(_ context.Context, s *netns.Namespace, to netip.AddrPort) error {
 	return s.Do(func() error {
 		c, err := space.Dial(to)
 		if err != nil {

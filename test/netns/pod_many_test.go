@@ -62,7 +62,7 @@ func (f *manyFixture) shrink() {
 func (f *manyFixture) restart() {
 	f.t.Helper()
 	finder := netns.New(netns.Config{Dirs: []string{f.path}}, time.Now, zap.NewNop())
-	p, err := pods.New(f.cfg, finder, func(context.Context, *netns.Space, netip.AddrPort) error { return nil }, zap.NewNop())
+	p, err := pods.New(f.cfg, finder, func(context.Context, *netns.Namespace, netip.AddrPort) error { return nil }, zap.NewNop())
 	f.ok(err)
 	f.pods = p
 	f.t.Cleanup(func() {
@@ -124,9 +124,9 @@ func (f *manyFixture) redirected() (count int) {
 	return count
 }
 
-// TestManyPodsRelease: however many pods there are, and in the middle of an Apply,
+// TestManyPodsDisengage: however many pods there are, and in the middle of an Apply,
 // which then leaves none redirected.
-func TestManyPodsRelease(t *testing.T) {
+func TestManyPodsDisengage(t *testing.T) {
 	f := newManyFixture(t, netfilter.NFT, manyPods)
 	var slowest time.Duration
 	for round := range 3 {
@@ -138,7 +138,7 @@ func TestManyPodsRelease(t *testing.T) {
 		f.ok(f.pods.Disengage())
 		slowest = max(slowest, time.Since(begin))
 		if got := f.redirected(); got != 0 {
-			t.Errorf("%d pods redirected after Release", got)
+			t.Errorf("%d pods redirected after Disengage", got)
 		}
 		applied := make(chan error, 1)
 		big := f.plan(3000, manyPods)
@@ -158,13 +158,13 @@ func TestManyPodsRelease(t *testing.T) {
 			t.Logf("round %d: Apply had ended", round)
 		}
 		if got := f.redirected(); got != 0 {
-			t.Errorf("%d pods redirected after a Release during Apply", got)
+			t.Errorf("%d pods redirected after a Disengage during Apply", got)
 		}
 	}
-	t.Logf("slowest Release of %d pods: %s", manyPods, slowest)
+	t.Logf("slowest Disengage of %d pods: %s", manyPods, slowest)
 	// A few milliseconds, but for a machine that has more to do than it can.
 	if slowest > 500*time.Millisecond {
-		t.Errorf("Release took %s", slowest)
+		t.Errorf("Disengage took %s", slowest)
 	}
 }
 

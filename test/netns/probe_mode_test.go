@@ -24,16 +24,16 @@ import (
 	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
-// spaces is a directory with a mount of one network namespace, as container
+// namespaces is a directory with a mount of one network namespace, as container
 // runtimes have it.
-func (w *fixture) spaces() netns.Config {
+func (w *fixture) namespaces() netns.Config {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	w.mountSpace(dir)
+	w.mountNamespace(dir)
 	return netns.Config{Dirs: []string{dir}}
 }
 
-func (w *fixture) mountSpace(dir string) {
+func (w *fixture) mountNamespace(dir string) {
 	w.t.Helper()
 	path := filepath.Join(dir, "cni-1")
 	w.must(os.WriteFile(path, nil, 0o600))
@@ -41,12 +41,12 @@ func (w *fixture) mountSpace(dir string) {
 	w.t.Cleanup(func() { w.must(unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
-func (w *fixture) probe(mode plan.Mode, backend netfilter.Backend, spaces netns.Config) (probe.Findings, error) {
+func (w *fixture) probe(mode plan.Mode, backend netfilter.Backend, namespaces netns.Config) (probe.Findings, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	defer cancel()
 	cfg := plan.DefaultConfig()
 	cfg.Mode, cfg.Backend = mode, backend
-	return probe.Run(ctx, cfg, spaces, zap.NewNop())
+	return probe.Run(ctx, cfg, namespaces, zap.NewNop())
 }
 
 // TestProbeModes: which mode the probe chooses on real nodes, what it says, and
@@ -70,11 +70,11 @@ func TestProbeModes(t *testing.T) {
 				w.Bridge(tc.netfilter)
 			}
 			w.enrolled = w.Pod(tc.wiring)
-			spaces := w.spaces()
+			namespaces := w.namespaces()
 			w.kubeProxy(setting{backend: netfilter.NFT, proxy: tc.proxy})
 			w.useTables()
 			before := w.snapshot()
-			got, err := w.probe(tc.mode, tc.backend, spaces)
+			got, err := w.probe(tc.mode, tc.backend, namespaces)
 			w.must(err)
 			if got.Mode != plan.PodMode || got.Backend != tc.chosen || len(got.Families) != 2 || got.Mechanism != "" {
 				t.Errorf("found %+v", got)
@@ -115,7 +115,7 @@ func TestProbeWithoutNamespaces(t *testing.T) {
 	before, err := os.ReadFile("/proc/sys/user/max_net_namespaces")
 	w.must(err)
 	w.Sysctl("user/max_net_namespaces=0")
-	_, err = w.probe(plan.PodMode, netfilter.NFT, w.spaces())
+	_, err = w.probe(plan.PodMode, netfilter.NFT, w.namespaces())
 	w.Sysctl("user/max_net_namespaces=" + strings.TrimSpace(string(before)))
 	if err == nil || !strings.Contains(err.Error(), "user.max_net_namespaces") {
 		t.Errorf("Probe: %v, want a refusal that names the limit", err)
@@ -177,9 +177,9 @@ func TestScratch(t *testing.T) {
 	})
 }
 
-// TestLook: what is seen of directories of namespaces, and whether they are
+// TestPreflight: what is seen of directories of namespaces, and whether they are
 // mounted so that new ones will be.
-func TestLook(t *testing.T) {
+func TestPreflight(t *testing.T) {
 	w := &fixture{Node: space.New(t), t: t}
 	w.enrolled = w.Pod(space.Unnumbered)
 	parent := t.TempDir()
@@ -187,28 +187,28 @@ func TestLook(t *testing.T) {
 	w.must(os.Mkdir(dir, 0o755))
 	w.must(os.Symlink(dir, link))
 	cfg := netns.Config{Dirs: []string{filepath.Join(parent, "none"), dir, link}}
-	look := func(want netns.Sight) {
+	preflight := func(want netns.Preflight) {
 		t.Helper()
-		got, err := cfg.Look()
+		got, err := cfg.Preflight()
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("saw %+v, %v; want %+v", got, err, want)
 		}
 	}
-	look(netns.Sight{Dirs: []string{dir}})
+	preflight(netns.Preflight{Dirs: []string{dir}})
 	// As kubelet mounts a directory of the host's without propagation, and with.
 	w.must(unix.Mount(dir, dir, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { w.must(unix.Unmount(dir, unix.MNT_DETACH)) })
 	w.must(unix.Mount("", dir, "", unix.MS_PRIVATE, ""))
-	look(netns.Sight{Dirs: []string{dir}, Stale: []string{dir}})
+	preflight(netns.Preflight{Dirs: []string{dir}, Stale: []string{dir}})
 	w.must(unix.Mount("", dir, "", unix.MS_SHARED, ""))
-	w.mountSpace(dir)
+	w.mountNamespace(dir)
 	w.must(os.WriteFile(filepath.Join(dir, "left-over"), nil, 0o600))
-	look(netns.Sight{Dirs: []string{dir}, Spaces: 1})
+	preflight(netns.Preflight{Dirs: []string{dir}, Namespaces: 1})
 
 	cfg.Proc = "/proc"
-	look(netns.Sight{Dirs: []string{dir}, Spaces: 1, Proc: true})
+	preflight(netns.Preflight{Dirs: []string{dir}, Namespaces: 1, Proc: true})
 	cfg.Proc = parent
-	if _, err := cfg.Look(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Look: %v, want that %s is no /proc", err, parent)
+	if _, err := cfg.Preflight(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Preflight: %v, want that %s is no /proc", err, parent)
 	}
 }

@@ -26,7 +26,7 @@ func threadInode() (uint64, error) {
 	return st.Ino, err
 }
 
-func open(t *testing.T, path string) *netns.Space {
+func open(t *testing.T, path string) *netns.Namespace {
 	t.Helper()
 	s, err := netns.OpenPath(path)
 	if err != nil {
@@ -91,7 +91,7 @@ func TestSpaceSocketsStay(t *testing.T) {
 	d := newRuntimeDir(t)
 	a, b := open(t, d.add("a")), open(t, d.add("b"))
 	var l net.Listener
-	for _, s := range []*netns.Space{a, b} {
+	for _, s := range []*netns.Namespace{a, b} {
 		err := s.Do(func() error { return exec.Command("ip", "link", "set", "lo", "up").Run() })
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestSpaceSocketsStay(t *testing.T) {
 		fmt.Fprint(c, "from a")
 		c.Close()
 	})
-	dial := func(s *netns.Space) (text string, err error) {
+	dial := func(s *netns.Namespace) (text string, err error) {
 		var c net.Conn
 		err = s.Do(func() (err error) {
 			c, err = net.Dial("tcp", "127.0.0.1:15002")

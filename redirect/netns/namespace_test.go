@@ -15,7 +15,7 @@ import (
 )
 
 // here opens the namespace that the test is in, which needs no privilege.
-func here(t *testing.T) *Space {
+func here(t *testing.T) *Namespace {
 	t.Helper()
 	s, err := OpenPath("/proc/self/ns/net")
 	if err != nil {
@@ -42,7 +42,7 @@ func TestSpaceIsWhereItsPathLeads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Inode() != st.Ino || s.Path() != "/proc/self/ns/net" {
-		t.Errorf("Space is %d at %s, want %d", s.Inode(), s.Path(), st.Ino)
+		t.Errorf("Namespace is %d at %s, want %d", s.Inode(), s.Path(), st.Ino)
 	}
 	if err := s.Check(nil); err != nil {
 		t.Errorf("Check: %v", err)
@@ -90,7 +90,7 @@ func TestClosedSpaceIsGone(t *testing.T) {
 		"Addresses": addresses,
 	} {
 		if !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "was closed") {
-			t.Errorf("%s of a closed Space: %v", what, err)
+			t.Errorf("%s of a closed Namespace: %v", what, err)
 		}
 	}
 	if called {

@@ -2,10 +2,9 @@
 
 // Package plan says what the kernel must hold so that enrolled pods' connections
 // to Services go to the node's Envoy. Compile makes a Plan of a model.Node and a
-// Config; a Plan is data: it can be rendered as text, and Trace follows a packet
-// through it. Iptables rules are constant in number: only members of ipsets follow
-// pods and Services. Every name and number that nodevoy takes on a node is in
-// reserved.go.
+// Config; a Plan is data, and can be rendered as text. Iptables rules are constant in
+// number: only members of ipsets follow pods and Services. Every name and number that
+// nodevoy takes on a node is in reserved.go.
 //
 // The package is pure: it touches no kernel, reads no clock and starts nothing.
 package plan

@@ -14,6 +14,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/redirecttest"
+	"github.com/nodevoy/nodevoy/test/tracer"
 )
 
 func podPlan(n *model.Node) *plan.Plan {
@@ -117,25 +118,25 @@ func withoutComments(text string) string {
 // exist are conntrack's. The truth table of test/netns has the rest.
 func TestTracePods(t *testing.T) {
 	p := podPlan(redirecttest.Node(t, []string{"http 10.96.0.1:80"}, "10.1.0.2", "10.1.0.3"))
-	packet := plan.Packet{Pod: "a/10.1.0.2", From: netip.MustParseAddr("10.1.0.2"), To: netip.MustParseAddrPort("10.96.0.1:80"), Out: "eth0"}
+	packet := tracer.Packet{Pod: "a/10.1.0.2", From: netip.MustParseAddr("10.1.0.2"), To: netip.MustParseAddrPort("10.96.0.1:80"), Out: "eth0"}
 	for what, tc := range map[string]struct {
-		change func(*plan.Packet)
+		change func(*tracer.Packet)
 		want   string
 	}{
-		"its own":         {func(*plan.Packet) {}, "127.0.0.1:15002"},
-		"another's":       {func(p *plan.Packet) { p.From = netip.MustParseAddr("10.1.0.3") }, "invalid AddrPort"},
-		"nobody's":        {func(p *plan.Packet) { p.Pod = "a/nobody" }, "invalid AddrPort"},
-		"no IPv6 at all":  {func(p *plan.Packet) { p.To = netip.MustParseAddrPort("[fd96::1]:80") }, "invalid AddrPort"},
-		"held":            {func(p *plan.Packet) { p.Established = true }, "127.0.0.1:0"},
-		"the node's own":  {func(p *plan.Packet) { p.Pod = "" }, "invalid AddrPort"},
-		"Envoy's own":     {func(p *plan.Packet) { p.Mark = 0x10 }, "invalid AddrPort"},
-		"a datagram":      {func(p *plan.Packet) { p.UDP = true }, "invalid AddrPort"},
-		"to lo":           {func(p *plan.Packet) { p.Out = "lo" }, "invalid AddrPort"},
-		"to another port": {func(p *plan.Packet) { p.To = netip.MustParseAddrPort("10.96.0.1:81") }, "invalid AddrPort"},
+		"its own":         {func(*tracer.Packet) {}, "127.0.0.1:15002"},
+		"another's":       {func(p *tracer.Packet) { p.From = netip.MustParseAddr("10.1.0.3") }, "invalid AddrPort"},
+		"nobody's":        {func(p *tracer.Packet) { p.Pod = "a/nobody" }, "invalid AddrPort"},
+		"no IPv6 at all":  {func(p *tracer.Packet) { p.To = netip.MustParseAddrPort("[fd96::1]:80") }, "invalid AddrPort"},
+		"held":            {func(p *tracer.Packet) { p.Established = true }, "127.0.0.1:0"},
+		"the node's own":  {func(p *tracer.Packet) { p.Pod = "" }, "invalid AddrPort"},
+		"Envoy's own":     {func(p *tracer.Packet) { p.Mark = 0x10 }, "invalid AddrPort"},
+		"a datagram":      {func(p *tracer.Packet) { p.UDP = true }, "invalid AddrPort"},
+		"to lo":           {func(p *tracer.Packet) { p.Out = "lo" }, "invalid AddrPort"},
+		"to another port": {func(p *tracer.Packet) { p.To = netip.MustParseAddrPort("10.96.0.1:81") }, "invalid AddrPort"},
 	} {
 		changed := packet
 		tc.change(&changed)
-		v, err := p.Trace(changed)
+		v, err := tracer.Trace(p, changed)
 		if err != nil || v.Listener.String() != tc.want {
 			t.Errorf("%s: %s, %v, want %s; rules met: %q", what, v.Listener, err, tc.want, v.Steps)
 		}

@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -58,7 +59,7 @@ func (p *Plan) renderPods(b *strings.Builder) {
 func (f *FamilyPlan) RenderRules() string {
 	var b strings.Builder
 	for _, table := range Tables() {
-		chains, jumps := f.ChainsOf(table), f.jumpsOf(table)
+		chains, jumps := f.ChainsOf(table), f.JumpsOf(table)
 		if len(chains) == 0 {
 			continue
 		}
@@ -132,21 +133,10 @@ func MemberText(t netfilter.SetType, m netip.AddrPort) string {
 
 // ChainsOf are the family's chains in a table.
 func (f *FamilyPlan) ChainsOf(table string) []Chain {
-	var chains []Chain
-	for _, c := range f.Chains {
-		if c.Table == table {
-			chains = append(chains, c)
-		}
-	}
-	return chains
+	return slices.DeleteFunc(slices.Clone(f.Chains), func(c Chain) bool { return c.Table != table })
 }
 
-func (f *FamilyPlan) jumpsOf(table string) []Jump {
-	var jumps []Jump
-	for _, j := range f.Jumps {
-		if j.Table == table {
-			jumps = append(jumps, j)
-		}
-	}
-	return jumps
+// JumpsOf are the family's jumps in a table.
+func (f *FamilyPlan) JumpsOf(table string) []Jump {
+	return slices.DeleteFunc(slices.Clone(f.Jumps), func(j Jump) bool { return j.Table != table })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
+	"github.com/nodevoy/nodevoy/test/tracer"
 )
 
 // podTruth is what must become of a connection of a pod where pods are redirected
@@ -102,7 +103,7 @@ func TestPodTruthByTracing(t *testing.T) {
 	}
 	for _, f := range family.All() {
 		for _, row := range podTruths() {
-			p := plan.Packet{Pod: "shop/enrolled", From: podAt(f, ownAddress).Addr(), To: podAt(f, row.to), Out: "eth0", Mark: uint32(row.as.Mark), UDP: row.as.UDP}
+			p := tracer.Packet{Pod: "shop/enrolled", From: podAt(f, ownAddress).Addr(), To: podAt(f, row.to), Out: "eth0", Mark: uint32(row.as.Mark), UDP: row.as.UDP}
 			if row.foreign {
 				p.From = podAt(f, foreign).Addr()
 			}
@@ -117,7 +118,7 @@ func TestPodTruthByTracing(t *testing.T) {
 			if row.released {
 				with = expired
 			}
-			v, err := with.Trace(p)
+			v, err := tracer.Trace(with, p)
 			if err != nil {
 				t.Fatal(err)
 			}

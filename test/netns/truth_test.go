@@ -8,6 +8,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
+	"github.com/nodevoy/nodevoy/test/tracer"
 )
 
 // truth is what must become of a connection. It is run twice: by Trace over the
@@ -50,7 +51,7 @@ func TestTruthByTracing(t *testing.T) {
 		desired := plan.Compile(view(), cfg)
 		for _, f := range family.All() {
 			for _, row := range truths() {
-				p := plan.Packet{To: at(f, row.to), In: "veth1"}
+				p := tracer.Packet{To: at(f, row.to), In: "veth1"}
 				if row.from == "node" {
 					// What the node sends elsewhere never comes in; what it
 					// sends itself comes in by lo.
@@ -58,7 +59,7 @@ func TestTruthByTracing(t *testing.T) {
 				} else {
 					p.From = addr(t, sources[row.from+f.Digit()])
 				}
-				v, err := desired.Trace(p)
+				v, err := tracer.Trace(desired, p)
 				if err != nil {
 					t.Fatal(err)
 				}

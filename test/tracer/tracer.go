@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package plan
+// Package tracer follows a packet through the rules of a plan as the kernel would,
+// so that a truth table can be held against the rules without a kernel.
+package tracer
 
 import (
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 // Packet is a packet of TCP, unless it says otherwise, that arrives at the node
@@ -44,7 +47,7 @@ type Verdict struct {
 
 // Trace follows a packet through the plan's rules as the kernel would. It knows
 // the matches and targets that plans use, and nothing of other people's rules.
-func (p *Plan) Trace(packet Packet) (Verdict, error) {
+func Trace(p *plan.Plan, packet Packet) (Verdict, error) {
 	f := family.Of(packet.To.Addr())
 	if packet.Pod != "" {
 		for i := range p.Pods {
@@ -73,7 +76,7 @@ func (t *tracer) leave() error {
 		t.verdict.Listener = netip.AddrPortFrom(t.plan.Address, 0)
 		return nil
 	}
-	for _, j := range t.plan.jumpsOf("nat") {
+	for _, j := range t.plan.JumpsOf("nat") {
 		if _, err := t.rule(j.Table, j.Parent, j.Rule); err != nil {
 			return err
 		}
@@ -83,7 +86,7 @@ func (t *tracer) leave() error {
 
 // tracer is a packet on its way.
 type tracer struct {
-	plan    *FamilyPlan
+	plan    *plan.FamilyPlan
 	packet  Packet
 	verdict Verdict
 	mark    uint64
@@ -95,12 +98,12 @@ func (t *tracer) run() error {
 		// conntrack rewrites it; the nat chains see first packets only.
 		t.packet.To, t.dnatted = netip.AddrPortFrom(t.plan.Address, 0), true
 	}
-	for _, h := range Hooks() {
+	for _, h := range plan.Hooks() {
 		local := t.packet.To.Addr() == t.plan.Address || t.mark != 0
 		if (h.Parent == "INPUT" && !local) || h.Parent == "OUTPUT" || h.Parent == "" || (h.Table == "nat" && t.packet.Established) {
 			continue
 		}
-		for _, j := range t.plan.jumpsOf(h.Table) {
+		for _, j := range t.plan.JumpsOf(h.Table) {
 			if j.Parent != h.Parent {
 				continue
 			}
@@ -114,7 +117,7 @@ func (t *tracer) run() error {
 
 // rule does what a rule says to a packet that it matches. Done means that the
 // packet leaves the table, or with RETURN the chain.
-func (t *tracer) rule(table, chain string, r Rule) (done bool, err error) {
+func (t *tracer) rule(table, chain string, r plan.Rule) (done bool, err error) {
 	words := strings.Fields(r.Spec)
 	at := slices.Index(words, "-j")
 	if at < 0 {
@@ -125,7 +128,7 @@ func (t *tracer) rule(table, chain string, r Rule) (done bool, err error) {
 	}
 	t.verdict.Steps = append(t.verdict.Steps, fmt.Sprintf("%s %s: %s (%s)", table, chain, r.Spec, r.Reason))
 	target, options := words[at+1], words[at+2:]
-	if strings.HasPrefix(target, ChainPrefix) {
+	if strings.HasPrefix(target, plan.ChainPrefix) {
 		return t.chain(table, target)
 	}
 	return t.target(target, options)

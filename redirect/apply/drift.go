@@ -175,10 +175,10 @@ func (a *Applier) driftSets(f *plan.FamilyPlan, full bool) ([]Drift, error) {
 		if err != nil && !errors.Is(err, ipset.ErrNotFound) {
 			return found, err
 		}
-		if err != nil || have.Spec != s.SetSpec {
+		if err != nil || have.SetSpec != s.SetSpec {
 			detail := "missing"
 			if err == nil {
-				detail = fmt.Sprintf("want %s, found %s", plan.CreateLine(s.SetSpec), plan.CreateLine(have.Spec))
+				detail = fmt.Sprintf("want %s, found %s", plan.CreateLine(s.SetSpec), plan.CreateLine(have.SetSpec))
 			}
 			found = append(found, Drift{DriftSet, s.Name, detail})
 			delete(a.members, s.Name)

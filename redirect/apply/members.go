@@ -23,11 +23,11 @@ func (a *Applier) ensureSet(ctx context.Context, tables Tables, want netfilter.S
 	if err != nil {
 		return err
 	}
-	if have.Spec == want {
+	if have.SetSpec == want {
 		return nil
 	}
 	delete(a.members, want.Name)
-	err = a.replaceSet(have.Spec, want)
+	err = a.replaceSet(have.SetSpec, want)
 	if !errors.Is(err, ipset.ErrMismatch) {
 		return err
 	}

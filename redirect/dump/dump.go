@@ -5,8 +5,10 @@ package dump
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 )
@@ -44,4 +46,53 @@ func Collect(req *nl.NetlinkRequest, protocol, limit int) ([][]byte, error) {
 		return nil, err
 	}
 	return replies, nil
+}
+
+// typeMask leaves of an attribute's type what is not a flag (NLA_TYPE_MASK).
+const typeMask = 0x3fff
+
+// Attributes are those of one message or one nest, in their order, by type without
+// its flags.
+type Attributes []syscall.NetlinkRouteAttr
+
+// Parse reads the attributes of a reply that begins with a header of this many bytes.
+func Parse(reply []byte, header int) (Attributes, error) {
+	if len(reply) < header {
+		return nil, fmt.Errorf("reply of %d bytes is too short", len(reply))
+	}
+	attrs, err := nl.ParseRouteAttr(reply[header:])
+	if err != nil {
+		return nil, fmt.Errorf("parse netlink attributes: %w", err)
+	}
+	for i := range attrs {
+		attrs[i].Attr.Type &= typeMask
+	}
+	return attrs, nil
+}
+
+// Get is the value of the first attribute of this type; nil when there is none.
+func (a Attributes) Get(t uint16) []byte {
+	for i := range a {
+		if a[i].Attr.Type == t {
+			return a[i].Value
+		}
+	}
+	return nil
+}
+
+// Nest parses the value of a nested attribute.
+func (a Attributes) Nest(t uint16) (Attributes, error) { return Parse(a.Get(t), 0) }
+
+// Text is an attribute that ends with a zero byte, empty for want of one.
+func (a Attributes) Text(t uint16) string {
+	text, _, _ := bytes.Cut(a.Get(t), []byte{0})
+	return string(text)
+}
+
+// Number is an attribute of 32 bits in network byte order, 0 for want of one.
+func (a Attributes) Number(t uint16) uint32 {
+	if b := a.Get(t); len(b) == 4 {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
 }

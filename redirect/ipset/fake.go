@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Fake has sets in memory. It refuses what the kernel refuses; the contract
@@ -22,9 +24,9 @@ type Fake struct {
 }
 
 type fakeSet struct {
-	spec Spec
+	spec netfilter.SetSpec
 	// members have the moment they expire, zero for never.
-	members map[Member]time.Time
+	members map[netfilter.Member]time.Time
 }
 
 // NewFake makes a kernel without sets.
@@ -46,13 +48,13 @@ func (f *Fake) Protocol() (int, error) { return 7, nil }
 func (f *Fake) Close() error { return nil }
 
 // Create is as Sets.Create.
-func (f *Fake) Create(spec Spec) error {
+func (f *Fake) Create(spec netfilter.SetSpec) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.sets[spec.Name] != nil {
 		return wrap("create", spec.Name, ErrExists)
 	}
-	f.sets[spec.Name] = &fakeSet{spec: spec, members: map[Member]time.Time{}}
+	f.sets[spec.Name] = &fakeSet{spec: spec, members: map[netfilter.Member]time.Time{}}
 	return nil
 }
 
@@ -96,7 +98,7 @@ func (f *Fake) Swap(a, b string) error {
 }
 
 // Add is as Sets.Add.
-func (f *Fake) Add(set Spec, members []Member) error {
+func (f *Fake) Add(set netfilter.SetSpec, members []netfilter.Member) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.sets[set.Name]
@@ -117,7 +119,7 @@ func (f *Fake) Add(set Spec, members []Member) error {
 }
 
 // Delete is as Sets.Delete.
-func (f *Fake) Delete(set Spec, members []Member) error {
+func (f *Fake) Delete(set netfilter.SetSpec, members []netfilter.Member) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.sets[set.Name]
@@ -140,11 +142,11 @@ func (f *Fake) Header(set string) (Header, error) {
 		return Header{}, wrap("list", set, ErrNotFound)
 	}
 	f.expire(s)
-	return Header{Spec: s.spec, Count: len(s.members), References: references}, nil
+	return Header{SetSpec: s.spec, Count: len(s.members), References: references}, nil
 }
 
 // Members is as Sets.Members.
-func (f *Fake) Members(set string) ([]Member, error) {
+func (f *Fake) Members(set string) ([]netfilter.Member, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.sets[set]
@@ -152,7 +154,7 @@ func (f *Fake) Members(set string) ([]Member, error) {
 		return nil, wrap("list", set, ErrNotFound)
 	}
 	f.expire(s)
-	return slices.SortedFunc(maps.Keys(s.members), Member.Compare), nil
+	return slices.SortedFunc(maps.Keys(s.members), netfilter.Member.Compare), nil
 }
 
 // Names is as Sets.Names.
@@ -164,7 +166,7 @@ func (f *Fake) Names() ([]string, error) {
 
 func (f *Fake) expire(s *fakeSet) {
 	now := f.Now()
-	maps.DeleteFunc(s.members, func(_ Member, at time.Time) bool { return !at.IsZero() && !now.Before(at) })
+	maps.DeleteFunc(s.members, func(_ netfilter.Member, at time.Time) bool { return !at.IsZero() && !now.Before(at) })
 }
 
 func (f *Fake) references(set string) int {

@@ -101,7 +101,7 @@ func TestMembers(t *testing.T) {
 			same(t, k, tc.spec.Name, tc.in[1:])
 			h, err := k.Header(tc.spec.Name)
 			must(t, err)
-			if d := cmp.Diff(ipset.Header{Spec: tc.spec, Count: 2}, h); d != "" {
+			if d := cmp.Diff(ipset.Header{SetSpec: tc.spec, Count: 2}, h); d != "" {
 				t.Errorf("header (-want +got):\n%s", d)
 			}
 			must(t, k.Flush(tc.spec.Name))

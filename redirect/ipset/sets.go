@@ -14,7 +14,23 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound: there is no set of that name.
+	ErrNotFound = errors.New("no such set")
+	// ErrExists: there is a set of that name already.
+	ErrExists = errors.New("the set exists already")
+	// ErrInUse: an iptables rule refers to the set.
+	ErrInUse = errors.New("the set is in use")
+	// ErrMismatch: the two sets can't be swapped.
+	ErrMismatch = errors.New("the sets are of different types")
+	// ErrFull: the set has as many members as its MaxElements allows.
+	ErrFull = errors.New("the set is full")
 )
 
 // batch is the number of members in one message: well below a socket's send
@@ -23,6 +39,14 @@ const batch = 500
 
 // answerTimeout bounds the wait for the kernel's answer to one message.
 const answerTimeout = 10 * time.Second
+
+// Header is a set as the kernel has it.
+type Header struct {
+	netfilter.SetSpec
+	// Count is the number of members that have not expired; References the
+	// number of rules that use the set.
+	Count, References int
+}
 
 // Sets are the ipsets of the network namespace it was opened in. It is safe for
 // concurrent use. Calls wait for each other, because they share a socket: open
@@ -53,7 +77,7 @@ func (s *Sets) Protocol() (int, error) {
 		return 0, err
 	}
 	for _, r := range replies {
-		if v := r.get(nl.IPSET_ATTR_PROTOCOL); len(v) == 1 {
+		if v := r.Get(nl.IPSET_ATTR_PROTOCOL); len(v) == 1 {
 			return int(v[0]), nil
 		}
 	}
@@ -61,7 +85,7 @@ func (s *Sets) Protocol() (int, error) {
 }
 
 // Create makes an empty set; ErrExists when there is one of that name.
-func (s *Sets) Create(spec Spec) error {
+func (s *Sets) Create(spec netfilter.SetSpec) error {
 	req := request(nl.IPSET_CMD_CREATE, unix.NLM_F_EXCL)
 	req.AddData(name(spec.Name))
 	req.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(spec.Type))))
@@ -111,17 +135,17 @@ func (s *Sets) Swap(a, b string) error {
 
 // Add puts members in. One that is there already stays, and its timeout begins
 // anew. On an error some may have been added.
-func (s *Sets) Add(set Spec, members []Member) error {
+func (s *Sets) Add(set netfilter.SetSpec, members []netfilter.Member) error {
 	return wrap("add to", set.Name, s.change(nl.IPSET_CMD_ADD, set, members))
 }
 
 // Delete takes members out. It is no error when one is not there. On an error
 // some may have been taken out.
-func (s *Sets) Delete(set Spec, members []Member) error {
+func (s *Sets) Delete(set netfilter.SetSpec, members []netfilter.Member) error {
 	return wrap("delete from", set.Name, s.change(nl.IPSET_CMD_DEL, set, members))
 }
 
-func (s *Sets) change(cmd int, set Spec, members []Member) error {
+func (s *Sets) change(cmd int, set netfilter.SetSpec, members []netfilter.Member) error {
 	for chunk := range slices.Chunk(members, batch) {
 		req := request(cmd, 0)
 		req.AddData(name(set.Name))
@@ -153,36 +177,36 @@ func (s *Sets) Header(set string) (Header, error) {
 	return header(replies[0])
 }
 
-func header(r attributes) (Header, error) {
-	data, err := r.nest(nl.IPSET_ATTR_DATA)
+func header(r dump.Attributes) (Header, error) {
+	data, err := r.Nest(nl.IPSET_ATTR_DATA)
 	if err != nil {
 		return Header{}, err
 	}
 	h := Header{
-		Spec: Spec{
-			Name:        r.text(nl.IPSET_ATTR_SETNAME),
-			Type:        Type(r.text(nl.IPSET_ATTR_TYPENAME)),
-			Timeout:     time.Duration(data.number32(nl.IPSET_ATTR_TIMEOUT)) * time.Second,
-			MaxElements: data.number32(nl.IPSET_ATTR_MAXELEM),
+		SetSpec: netfilter.SetSpec{
+			Name:        r.Text(nl.IPSET_ATTR_SETNAME),
+			Type:        netfilter.SetType(r.Text(nl.IPSET_ATTR_TYPENAME)),
+			Timeout:     time.Duration(data.Number(nl.IPSET_ATTR_TIMEOUT)) * time.Second,
+			MaxElements: data.Number(nl.IPSET_ATTR_MAXELEM),
 		},
-		Count:      int(data.number32(nl.IPSET_ATTR_ELEMENTS)),
-		References: int(data.number32(nl.IPSET_ATTR_REFERENCES)),
+		Count:      int(data.Number(nl.IPSET_ATTR_ELEMENTS)),
+		References: int(data.Number(nl.IPSET_ATTR_REFERENCES)),
 	}
-	if v := r.get(nl.IPSET_ATTR_FAMILY); len(v) == 1 {
+	if v := r.Get(nl.IPSET_ATTR_FAMILY); len(v) == 1 {
 		h.Family = family.Family(v[0])
 	}
 	return h, nil
 }
 
 // Members are the members of a set that have not expired, sorted.
-func (s *Sets) Members(set string) ([]Member, error) {
+func (s *Sets) Members(set string) ([]netfilter.Member, error) {
 	replies, err := s.list(set, 0)
 	if err != nil {
 		return nil, wrap("list", set, err)
 	}
-	var members []Member
+	var members []netfilter.Member
 	for _, r := range replies {
-		entries, err := r.nest(nl.IPSET_ATTR_ADT)
+		entries, err := r.Nest(nl.IPSET_ATTR_ADT)
 		if err != nil {
 			return nil, wrap("list", set, err)
 		}
@@ -194,25 +218,25 @@ func (s *Sets) Members(set string) ([]Member, error) {
 			members = append(members, m)
 		}
 	}
-	slices.SortFunc(members, Member.Compare)
+	slices.SortFunc(members, netfilter.Member.Compare)
 	return members, nil
 }
 
-func parseMember(b []byte) (Member, error) {
-	attrs, err := parse(b)
+func parseMember(b []byte) (netfilter.Member, error) {
+	attrs, err := dump.Parse(b, 0)
 	if err != nil {
-		return Member{}, err
+		return netfilter.Member{}, err
 	}
-	ip, err := attrs.nest(nl.IPSET_ATTR_IP)
+	ip, err := attrs.Nest(nl.IPSET_ATTR_IP)
 	if err != nil || len(ip) == 0 {
-		return Member{}, errors.Join(errors.New("a member without address"), err)
+		return netfilter.Member{}, errors.Join(errors.New("a member without address"), err)
 	}
 	addr, ok := netip.AddrFromSlice(ip[0].Value)
 	if !ok {
-		return Member{}, fmt.Errorf("a member's address has %d bytes", len(ip[0].Value))
+		return netfilter.Member{}, fmt.Errorf("a member's address has %d bytes", len(ip[0].Value))
 	}
 	var port uint16
-	if p := attrs.get(nl.IPSET_ATTR_PORT); len(p) == 2 {
+	if p := attrs.Get(nl.IPSET_ATTR_PORT); len(p) == 2 {
 		port = binary.BigEndian.Uint16(p)
 	}
 	return netip.AddrPortFrom(addr, port), nil
@@ -228,13 +252,13 @@ func (s *Sets) Names() ([]string, error) {
 	}
 	var names []string
 	for _, r := range replies {
-		names = append(names, r.text(nl.IPSET_ATTR_SETNAME))
+		names = append(names, r.Text(nl.IPSET_ATTR_SETNAME))
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
-func (s *Sets) list(set string, flags uint32) ([]attributes, error) {
+func (s *Sets) list(set string, flags uint32) ([]dump.Attributes, error) {
 	req := request(nl.IPSET_CMD_LIST, 0)
 	req.AddData(name(set))
 	if flags != 0 {

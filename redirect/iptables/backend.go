@@ -33,19 +33,9 @@ func Present(err error) bool {
 	return err == nil || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrTooMuch)
 }
 
-// Backend is the part of the kernel that iptables commands write to.
-type Backend = netfilter.Backend
-
-// The backends.
-const (
-	AutoBackend = netfilter.AutoBackend
-	NFT         = netfilter.NFT
-	Legacy      = netfilter.Legacy
-)
-
 // versionWord is the backend as "iptables --version" shows it, in parentheses.
-func versionWord(b Backend) string {
-	if b == Legacy {
+func versionWord(b netfilter.Backend) string {
+	if b == netfilter.Legacy {
 		return "legacy"
 	}
 	return "nf_tables"
@@ -64,7 +54,7 @@ const MaxTable = 4 << 20
 
 // Tables are the tables of one backend and one family.
 type Tables struct {
-	backend       Backend
+	backend       netfilter.Backend
 	family        family.Family
 	list, restore string
 	// maxTable bounds a legacy table, in bytes; 0 for no bound.
@@ -72,7 +62,7 @@ type Tables struct {
 }
 
 // Open finds the commands of a backend and family; ErrNoCommand without them.
-func Open(b Backend, f family.Family) (*Tables, error) {
+func Open(b netfilter.Backend, f family.Family) (*Tables, error) {
 	command, err := find(b, f)
 	if err != nil {
 		return nil, err
@@ -98,7 +88,7 @@ func (t *Tables) Untrusted() *Tables {
 
 // find names the command: the one called after the backend, or the plain one
 // when it says it is of that backend.
-func find(b Backend, f family.Family) (string, error) {
+func find(b netfilter.Backend, f family.Family) (string, error) {
 	plain := "iptables"
 	if f == family.V6 {
 		plain = "ip6tables"
@@ -115,7 +105,7 @@ func find(b Backend, f family.Family) (string, error) {
 }
 
 // Backend is the backend it was opened for.
-func (t *Tables) Backend() Backend { return t.backend }
+func (t *Tables) Backend() netfilter.Backend { return t.backend }
 
 // Family is the family it was opened for.
 func (t *Tables) Family() family.Family { return t.family }

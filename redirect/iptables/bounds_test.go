@@ -15,6 +15,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // TestTooManyRules: what nobody needs is not read, however many there are.
@@ -48,11 +49,11 @@ func fill(t *testing.T, k kernel, rules int) {
 // memory. (It takes nft's commands a minute to write 300,000.)
 func TestHugeTable(t *testing.T) {
 	const quickly, little = time.Second, 16 << 20
-	rules := map[iptables.Backend]int{iptables.NFT: 50_000, iptables.Legacy: 300_000}
-	for _, b := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	rules := map[netfilter.Backend]int{netfilter.NFT: 50_000, netfilter.Legacy: 300_000}
+	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
 		t.Run(string(b), func(t *testing.T) {
 			trusted := open(t, b, family.V4)
-			if b == iptables.NFT {
+			if b == netfilter.NFT {
 				fill(t, trusted, rules[b])
 			} else {
 				restore(t, trusted, slices.Concat([]string{"*nat", ":OWN - [0:0]"},
@@ -78,7 +79,7 @@ func TestHugeTable(t *testing.T) {
 					t.Errorf("%s took %v and %d KiB", what, took, (after.TotalAlloc-before.TotalAlloc)>>10)
 				}
 				// nf_tables have no size but a chain's; legacy commands read whole tables.
-				refused := what == "list" || b == iptables.Legacy && what != "outputs"
+				refused := what == "list" || b == netfilter.Legacy && what != "outputs"
 				if errors.Is(err, iptables.ErrTooMuch) != refused || !refused && err != nil {
 					t.Errorf("%s: %v, want ErrTooMuch: %v", what, err, refused)
 				}
@@ -89,7 +90,7 @@ func TestHugeTable(t *testing.T) {
 
 // TestManyChains: a listing of chains is bounded too.
 func TestManyChains(t *testing.T) {
-	k := open(t, iptables.NFT, family.V4)
+	k := open(t, netfilter.NFT, family.V4)
 	var chains []string
 	for i := range 40_000 {
 		chains = append(chains, fmt.Sprintf(":C%d - [0:0]", i))
@@ -117,12 +118,12 @@ func TestBusy(t *testing.T) {
 		}
 	}
 	t.Run("fake", func(t *testing.T) {
-		f := iptables.NewFake(iptables.Legacy, family.V4)
+		f := iptables.NewFake(netfilter.Legacy, family.V4)
 		f.Busy = func() bool { return true }
 		check(t, f)
 	})
 	t.Run("kernel", func(t *testing.T) {
-		k := open(t, iptables.Legacy, family.V4)
+		k := open(t, netfilter.Legacy, family.V4)
 		restore(t, k, "*nat", ":OWN - [0:0]", "COMMIT")
 		lock, err := os.OpenFile("/run/xtables.lock", os.O_RDWR|os.O_CREATE, 0o600)
 		if err == nil {
@@ -144,20 +145,20 @@ func TestBusy(t *testing.T) {
 func TestFailures(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
-		backend iptables.Backend
+		backend netfilter.Backend
 		script  string
 		want    error
 	}{
-		{"no memory", iptables.NFT, "echo out of memory >&2; exit 1", nil},
-		{"rules of nft", iptables.NFT, "echo \"chain \\`PREROUTING' in table \\`nat' is incompatible, use 'nft' tool.\" >&2; exit 1", iptables.ErrUnreadable},
-		{"not permitted", iptables.NFT, "exit 4", nil},
-		{"killed", iptables.NFT, "kill -9 $$", nil},
-		{"no end", iptables.NFT, "while :; do echo -A PREROUTING -j ACCEPT; done", iptables.ErrTooMuch},
-		{"no end of complaints", iptables.NFT, "while :; do echo no >&2; done", iptables.ErrTooMuch},
-		{"no memory", iptables.Legacy, "echo 'iptables: Memory allocation problem.' >&2; exit 1", nil},
-		{"no chain", iptables.Legacy, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1", iptables.ErrNotFound},
-		{"changed meanwhile", iptables.Legacy, "exit 4", iptables.ErrBusy},
-		{"no such option", iptables.Legacy, "exit 2", nil},
+		{"no memory", netfilter.NFT, "echo out of memory >&2; exit 1", nil},
+		{"rules of nft", netfilter.NFT, "echo \"chain \\`PREROUTING' in table \\`nat' is incompatible, use 'nft' tool.\" >&2; exit 1", iptables.ErrUnreadable},
+		{"not permitted", netfilter.NFT, "exit 4", nil},
+		{"killed", netfilter.NFT, "kill -9 $$", nil},
+		{"no end", netfilter.NFT, "while :; do echo -A PREROUTING -j ACCEPT; done", iptables.ErrTooMuch},
+		{"no end of complaints", netfilter.NFT, "while :; do echo no >&2; done", iptables.ErrTooMuch},
+		{"no memory", netfilter.Legacy, "echo 'iptables: Memory allocation problem.' >&2; exit 1", nil},
+		{"no chain", netfilter.Legacy, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1", iptables.ErrNotFound},
+		{"changed meanwhile", netfilter.Legacy, "exit 4", iptables.ErrBusy},
+		{"no such option", netfilter.Legacy, "exit 2", nil},
 	} {
 		t.Run(string(tc.backend)+" "+tc.name, func(t *testing.T) {
 			restore(t, open(t, tc.backend, family.V4), "*nat", "-A PREROUTING -j RETURN", "COMMIT")

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 const (
@@ -61,7 +63,7 @@ func (t *Tables) run(ctx context.Context, stdin, command string, args ...string)
 	case errors.As(err, &exit) && exit.Exited():
 		f := &failure{code: exit.ExitCode(), stderr: strings.TrimSpace(stderr.kept.String()), err: err}
 		// nft has no lock, and its commands exit so for lasting reasons too.
-		if t.backend == Legacy && f.code == exitResource {
+		if t.backend == netfilter.Legacy && f.code == exitResource {
 			f.err = fmt.Errorf("%w: %w", ErrBusy, err)
 		}
 		return "", f

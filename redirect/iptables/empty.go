@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // verdictAccept is NF_ACCEPT, the policy that lets everything pass.
@@ -27,7 +28,7 @@ const dropAttempts = 5
 // make it so when a table is first used and never remove it. Anything else is
 // left alone, as are the tables of the legacy backend, which the kernel keeps.
 func (t *Tables) DropEmpty(table string) error {
-	if t.backend != NFT {
+	if t.backend != netfilter.NFT {
 		return nil
 	}
 	var err error
@@ -62,52 +63,23 @@ func nftEmpty(f family.Family, table string) (bool, error) {
 	if err != nil || len(replies) != 1 {
 		return false, fmt.Errorf("look at nf_tables table %s: %d replies: %w", table, len(replies), cmp.Or(err, error(unix.EBADMSG)))
 	}
-	attrs, err := attributes(replies[0])
-	if err != nil {
-		return false, err
-	}
 	// How many chains, sets and objects are in the table.
-	entries := number(attrs[unix.NFTA_TABLE_USE])
+	entries := replies[0].Number(unix.NFTA_TABLE_USE)
 	replies, err = nftables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f)
 	if err != nil {
 		return false, fmt.Errorf("list nf_tables chains: %w", err)
 	}
 	for _, r := range replies {
-		attrs, err := attributes(r)
-		if err != nil {
-			return false, err
-		}
-		if nl.BytesToString(attrs[unix.NFTA_CHAIN_TABLE]) != table {
+		if r.Text(unix.NFTA_CHAIN_TABLE) != table {
 			continue
 		}
-		_, hooked := attrs[unix.NFTA_CHAIN_HOOK]
-		if !hooked || number(attrs[unix.NFTA_CHAIN_USE]) > 0 || number(attrs[unix.NFTA_CHAIN_POLICY]) != verdictAccept {
+		hooked := r.Get(unix.NFTA_CHAIN_HOOK) != nil
+		if !hooked || r.Number(unix.NFTA_CHAIN_USE) > 0 || r.Number(unix.NFTA_CHAIN_POLICY) != verdictAccept {
 			return false, nil
 		}
 		entries--
 	}
 	return entries == 0, nil
-}
-
-// attributes are those of a reply, by type.
-func attributes(reply []byte) (map[uint16][]byte, error) {
-	list, err := nl.ParseRouteAttr(reply[nl.SizeofNfgenmsg:])
-	if err != nil {
-		return nil, fmt.Errorf("read reply of nf_tables: %w", err)
-	}
-	attrs := make(map[uint16][]byte, len(list))
-	for _, a := range list {
-		attrs[a.Attr.Type&attributeMask] = a.Value
-	}
-	return attrs, nil
-}
-
-// number is an attribute of 32 bits, 0 for want of one.
-func number(value []byte) uint32 {
-	if len(value) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(value)
 }
 
 // nftDelete removes a table with all it holds, if the generation is still the

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Fake has tables in memory. It takes the commands this project writes, and
@@ -25,7 +26,7 @@ type Fake struct {
 	// backend nobody asks.
 	Busy func() bool
 
-	backend Backend
+	backend netfilter.Backend
 	family  family.Family
 	mu      sync.Mutex
 	// tables has chains by table, and a chain's rules as "-A CHAIN ..." lines.
@@ -34,7 +35,7 @@ type Fake struct {
 }
 
 // NewFake makes a kernel without rules.
-func NewFake(b Backend, f family.Family) *Fake {
+func NewFake(b netfilter.Backend, f family.Family) *Fake {
 	t := map[string]map[string][]string{}
 	for table, chains := range map[string][]string{
 		"raw":    {"PREROUTING", "OUTPUT"},
@@ -51,7 +52,7 @@ func NewFake(b Backend, f family.Family) *Fake {
 }
 
 // Backend is the backend it was made for.
-func (f *Fake) Backend() Backend { return f.backend }
+func (f *Fake) Backend() netfilter.Backend { return f.backend }
 
 // Family is the family it was made for.
 func (f *Fake) Family() family.Family { return f.family }
@@ -83,7 +84,7 @@ func (f *Fake) rules(ctx context.Context, table, chain string) ([]string, error)
 
 // usable says why a command can't do anything now.
 func (f *Fake) usable(ctx context.Context) error {
-	if f.backend == Legacy && f.Busy != nil && f.Busy() {
+	if f.backend == netfilter.Legacy && f.Busy != nil && f.Busy() {
 		return ErrBusy
 	}
 	return ctx.Err()
@@ -93,7 +94,7 @@ func (f *Fake) usable(ctx context.Context) error {
 func (f *Fake) Generation() (uint32, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.backend != NFT {
+	if f.backend != netfilter.NFT {
 		return 0, nil
 	}
 	return f.generation, nil

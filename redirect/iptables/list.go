@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // What iptables prints, beside exit code 1, which it has for other faults too. The
@@ -65,7 +66,7 @@ func (t *Tables) classify(err error, table, chain string) error {
 	if !errors.As(err, &f) || f.code != exitOther {
 		return err
 	}
-	if t.backend == Legacy {
+	if t.backend == netfilter.Legacy {
 		if strings.Contains(f.stderr, saysNoChain) {
 			return ErrNotFound
 		}
@@ -89,7 +90,7 @@ func (t *Tables) classify(err error, table, chain string) error {
 // iptables-legacy makes any table it is asked about. ErrTooMuch when it must not
 // be listed.
 func (t *Tables) exists(table, chain string) (bool, error) {
-	if t.backend == NFT {
+	if t.backend == netfilter.NFT {
 		return nftChain(t.family, table, chain)
 	}
 	names, err := legacyTables(t.family)

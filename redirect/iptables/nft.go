@@ -3,7 +3,6 @@
 package iptables
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -13,32 +12,26 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
-// attributeMask leaves of an attribute's type what is not a flag (NLA_TYPE_MASK).
-const attributeMask = 0x3fff
+// Numbers of nf_tables that the libraries lack.
+const (
+	generationID = 1 // NFTA_GEN_ID
+	hookLocalOut = 3 // NF_INET_LOCAL_OUT
+	protoINET    = 1 // NFPROTO_INET: both families
+)
 
 // NFTables names the nf_tables tables of one family, whoever made them; none on
 // a kernel without nf_tables.
 func NFTables(f family.Family) ([]string, error) {
 	replies, err := nftables(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, f)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !noNFT(err) {
 		return nil, fmt.Errorf("list %s nf_tables: %w", f, err)
 	}
 	var names []string
 	for _, r := range replies {
-		attrs, err := nl.ParseRouteAttr(r[nl.SizeofNfgenmsg:])
-		if err != nil {
-			return nil, fmt.Errorf("list %s nf_tables: %w", f, err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type&attributeMask == unix.NFTA_TABLE_NAME {
-				names = append(names, nl.BytesToString(a.Value))
-			}
-		}
+		names = append(names, r.Text(unix.NFTA_TABLE_NAME))
 	}
 	return names, nil
 }
@@ -50,31 +43,55 @@ func nftChain(f family.Family, table, chain string) (bool, error) {
 		nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(table)),
 		nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(chain)))
 	switch {
-	// EINVAL and EOPNOTSUPP: the kernel has no nf_tables.
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+	case errors.Is(err, unix.ENOENT), noNFT(err):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("look for nf_tables chain: %w", err)
 	}
 	for _, r := range replies {
-		attrs, err := attributes(r)
-		if err != nil {
-			return false, err
-		}
-		if number(attrs[unix.NFTA_CHAIN_USE]) > MaxRules {
+		if r.Number(unix.NFTA_CHAIN_USE) > MaxRules {
 			return true, ErrTooMuch
 		}
 	}
 	return true, nil
 }
 
-// generationID is NFTA_GEN_ID.
-const generationID = 1
+// Outputs names the chains of nf_tables that translate addresses of what this
+// network namespace itself sends, and have rules: "inet table chain". The chain
+// OUTPUT of iptables' own table nat is left out, since List shows it. The legacy
+// backend has no such chains.
+func (t *Tables) Outputs() ([]string, error) {
+	if t.backend != netfilter.NFT {
+		return nil, nil
+	}
+	replies, err := nftables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, 0)
+	if err != nil && !noNFT(err) {
+		return nil, fmt.Errorf("list nf_tables chains: %w", err)
+	}
+	// As nft writes them.
+	labels := map[family.Family]string{protoINET: "inet", family.V4: "ip", family.V6: "ip6"}
+	var names []string
+	for _, r := range replies {
+		if r.family != t.family && r.family != protoINET || r.Text(unix.NFTA_CHAIN_TYPE) != "nat" || r.Number(unix.NFTA_CHAIN_USE) == 0 {
+			continue
+		}
+		table, chain := r.Text(unix.NFTA_CHAIN_TABLE), r.Text(unix.NFTA_CHAIN_NAME)
+		hook, err := r.Nest(unix.NFTA_CHAIN_HOOK)
+		if err != nil {
+			return nil, fmt.Errorf("read the hook of nf_tables chain %s: %w", chain, err)
+		}
+		elsewhere := hook.Get(unix.NFTA_HOOK_HOOKNUM) != nil && hook.Number(unix.NFTA_HOOK_HOOKNUM) != hookLocalOut
+		if !elsewhere && (r.family != t.family || table != "nat" || chain != "OUTPUT") {
+			names = append(names, fmt.Sprintf("%s %s %s", labels[r.family], table, chain))
+		}
+	}
+	return names, nil
+}
 
 // Generation is a number that changes with every change of the tables, whoever
 // makes it; 0 when there is no such number.
 func (t *Tables) Generation() (uint32, error) {
-	if t.backend != NFT {
+	if t.backend != netfilter.NFT {
 		return t.legacyGeneration()
 	}
 	replies, err := nftables(unix.NFT_MSG_GETGEN, 0, 0)
@@ -82,33 +99,46 @@ func (t *Tables) Generation() (uint32, error) {
 		return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
 	}
 	for _, r := range replies {
-		attrs, err := nl.ParseRouteAttr(r[nl.SizeofNfgenmsg:])
-		if err != nil {
-			return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type&attributeMask == generationID && len(a.Value) == 4 {
-				return binary.BigEndian.Uint32(a.Value), nil
-			}
+		if generation := r.Number(generationID); generation != 0 {
+			return generation, nil
 		}
 	}
 	return 0, nil
 }
 
+// reply is about something of a family, by its attributes.
+type reply struct {
+	family family.Family
+	dump.Attributes
+}
+
+// noNFT says whether an error means that the kernel has no nf_tables.
+func noNFT(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) }
+
 // nftables sends one request to nf_tables, on a socket of its own.
-func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([][]byte, error) {
+func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([]reply, error) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, unix.NLM_F_ACK|flags)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f), Version: nl.NFNETLINK_V0})
 	for _, a := range attrs {
 		req.AddData(a)
 	}
-	replies, err := dump.Collect(req, unix.NETLINK_NETFILTER, maxOutput)
+	messages, err := dump.Collect(req, unix.NETLINK_NETFILTER, maxOutput)
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &errno):
 		return nil, errno
 	case errors.Is(err, dump.ErrTooMuch):
 		return nil, fmt.Errorf("%w: %w", ErrTooMuch, err)
+	case err != nil:
+		return nil, err
 	}
-	return replies, err
+	replies := make([]reply, 0, len(messages))
+	for _, m := range messages {
+		attrs, err := dump.Parse(m, nl.SizeofNfgenmsg)
+		if err != nil {
+			return nil, err
+		}
+		replies = append(replies, reply{family.Family(m[0]), attrs})
+	}
+	return replies, nil
 }

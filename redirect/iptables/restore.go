@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // contextLines is how many lines of a refused text an error shows on either side.
@@ -48,7 +50,7 @@ func (t *Tables) feed(ctx context.Context, text string, args ...string) error {
 // checkTables is ErrTooMuch if a legacy table that the text names is beyond the
 // bound: the command would read and write all of it.
 func (t *Tables) checkTables(text string) error {
-	if t.backend != Legacy || t.maxTable == 0 {
+	if t.backend != netfilter.Legacy || t.maxTable == 0 {
 		return nil
 	}
 	names, err := legacyTables(t.family)

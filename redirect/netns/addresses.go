@@ -3,7 +3,6 @@
 package netns
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -42,28 +41,17 @@ func list(route *nl.SocketHandle) ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, r := range replies {
-		if len(r) < unix.SizeofIfAddrmsg {
-			return nil, fmt.Errorf("reply of %d bytes is too short", len(r))
+		attrs, err := dump.Parse(r, unix.SizeofIfAddrmsg)
+		if err != nil {
+			return nil, err
 		}
 		if nl.DeserializeIfAddrmsg(r).Index == loopback {
 			continue
 		}
-		attrs, err := nl.ParseRouteAttr(r[unix.SizeofIfAddrmsg:])
-		if err != nil {
-			return nil, err
-		}
-		var local, address []byte
-		for _, a := range attrs {
-			switch a.Attr.Type {
-			case unix.IFA_LOCAL:
-				local = a.Value
-			case unix.IFA_ADDRESS:
-				// The other end's, if there is a local one too.
-				address = a.Value
-			}
-		}
+		local := attrs.Get(unix.IFA_LOCAL)
 		if local == nil {
-			local = address
+			// Where there is a local address this is the other end's.
+			local = attrs.Get(unix.IFA_ADDRESS)
 		}
 		if addr, ok := netip.AddrFromSlice(local); ok && addr.IsGlobalUnicast() {
 			addrs = append(addrs, addr.Unmap())

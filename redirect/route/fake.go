@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Fake has addresses, rules and routes in memory. The contract test runs on it
@@ -18,7 +19,7 @@ type Fake struct {
 
 	mu        sync.Mutex
 	addresses []netip.Addr
-	rules     []Rule
+	rules     []netfilter.PolicyRule
 }
 
 // NewFake makes a kernel whose lo has no address but 127.0.0.1 and ::1.
@@ -55,7 +56,7 @@ func (f *Fake) DeleteAddress(addr netip.Addr) error {
 }
 
 // AddRule is as Network.AddRule.
-func (f *Fake) AddRule(r Rule) error {
+func (f *Fake) AddRule(r netfilter.PolicyRule) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !slices.Contains(f.rules, r) {
@@ -65,15 +66,15 @@ func (f *Fake) AddRule(r Rule) error {
 }
 
 // DeleteRule is as Network.DeleteRule.
-func (f *Fake) DeleteRule(r Rule) error {
+func (f *Fake) DeleteRule(r netfilter.PolicyRule) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.rules = slices.DeleteFunc(f.rules, func(x Rule) bool { return x == r })
+	f.rules = slices.DeleteFunc(f.rules, func(x netfilter.PolicyRule) bool { return x == r })
 	return nil
 }
 
 // HasRule is as Network.HasRule.
-func (f *Fake) HasRule(r Rule) (bool, error) {
+func (f *Fake) HasRule(r netfilter.PolicyRule) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Contains(f.rules, r), nil

@@ -8,6 +8,8 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -16,10 +18,6 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
-
-// Rule sends packets with the bits of Mark to the routing table Table, which
-// delivers all of them to this host.
-type Rule = netfilter.PolicyRule
 
 // Foreign is a policy rule, whoever made it, that looks at the mark.
 type Foreign struct {
@@ -52,8 +50,7 @@ const loopback = 1
 
 // Addresses are the addresses of one family on lo.
 func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
-	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopback, Name: "lo"}}
-	list, err := n.handle.AddrList(lo, int(f))
+	list, err := n.handle.AddrList(loLink(), int(f))
 	if err != nil {
 		return nil, fmt.Errorf("list %s addresses of lo: %w", f, err)
 	}
@@ -70,8 +67,7 @@ func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
 // chooses it to speak to others; a v6 one deprecated, to the
 // same end, and without duplicate address detection.
 func (n *Network) AddAddress(addr netip.Addr) error {
-	err := n.handle.AddrReplace(loLink(), loAddress(addr))
-	if err != nil {
+	if err := n.handle.AddrReplace(loLink(), loAddress(addr)); err != nil {
 		return fmt.Errorf("add address %s to lo: %w", addr, err)
 	}
 	return nil
@@ -105,7 +101,7 @@ func loAddress(addr netip.Addr) *netlink.Addr {
 }
 
 // AddRule makes the rule and the route of its table.
-func (n *Network) AddRule(r Rule) error {
+func (n *Network) AddRule(r netfilter.PolicyRule) error {
 	there, err := n.HasRule(r)
 	if err != nil {
 		return err
@@ -125,7 +121,7 @@ func (n *Network) AddRule(r Rule) error {
 }
 
 // DeleteRule removes the rule and the route of its table.
-func (n *Network) DeleteRule(r Rule) error {
+func (n *Network) DeleteRule(r netfilter.PolicyRule) error {
 	err := n.handle.RuleDel(kernelRule(r))
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete %s rule for mark %#x: %w", r.Family, r.Mark, err)
@@ -139,7 +135,7 @@ func (n *Network) DeleteRule(r Rule) error {
 }
 
 // HasRule says whether both the rule and its route are there.
-func (n *Network) HasRule(r Rule) (bool, error) {
+func (n *Network) HasRule(r netfilter.PolicyRule) (bool, error) {
 	rules, err := n.Marks(r.Family)
 	if err != nil {
 		return false, err
@@ -183,14 +179,44 @@ func (n *Network) Marks(f family.Family) ([]Foreign, error) {
 	return found, nil
 }
 
-func kernelRule(r Rule) *netlink.Rule {
+// Bridged names a veth that is a port of a bridge whose frames iptables sees
+// (br_netfilter); empty when there is none.
+func (n *Network) Bridged(f family.Family) (string, error) {
+	sysctl := "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	if f == family.V6 {
+		sysctl = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+	}
+	value, err := os.ReadFile(sysctl)
+	if errors.Is(err, os.ErrNotExist) || (err == nil && strings.TrimSpace(string(value)) == "0") {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read sysctl: %w", err)
+	}
+	links, err := n.handle.LinkList()
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	bridges := map[int]bool{}
+	for _, l := range links {
+		bridges[l.Attrs().Index] = l.Type() == "bridge"
+	}
+	for _, l := range links {
+		if l.Type() == "veth" && bridges[l.Attrs().MasterIndex] {
+			return l.Attrs().Name, nil
+		}
+	}
+	return "", nil
+}
+
+func kernelRule(r netfilter.PolicyRule) *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Table, rule.Priority = int(r.Family), r.Table, r.Priority
 	rule.Mark, rule.Mask = r.Mark, &r.Mark
 	return rule
 }
 
-func kernelRoute(r Rule) *netlink.Route {
+func kernelRoute(r netfilter.PolicyRule) *netlink.Route {
 	any4 := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	any6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 	dst := map[family.Family]*net.IPNet{family.V4: any4, family.V6: any6}[r.Family]

@@ -26,10 +26,10 @@ var ErrBackendUndecided = errors.New("apply plan: the iptables backend is not de
 // Applier makes a node's kernel hold plans. Disengage, Refresh and Engaged may be
 // called at any time; the other methods wait for each other.
 type Applier struct {
-	cfg     plan.Config
-	kernel  Kernel
-	log     *zap.Logger
-	sources *sources
+	cfg    plan.Config
+	kernel Kernel
+	log    *zap.Logger
+	*sources
 
 	mu sync.Mutex
 	// members has what each frontend set is known to hold, sorted; a set that
@@ -45,8 +45,6 @@ type Applier struct {
 	// checks counts Drift calls.
 	checks int
 
-	// shared is what the appliers of many network namespaces have in common.
-	group *Group
 	// inPod is set in a pod's network namespace, where only what a PodPlan has
 	// is ours; there is no Network then.
 	inPod bool
@@ -72,27 +70,23 @@ func New(cfg plan.Config, log *zap.Logger) (*Applier, error) {
 // NewWith is New for a kernel that is open already, or a fake one. cfg must be
 // valid.
 func NewWith(cfg plan.Config, k Kernel, log *zap.Logger) *Applier {
-	return newApplier(cfg, k, &Group{}, log)
-}
-
-// NewInPod is for a pod's network namespace, of which k is the kernel; it needs
-// no Network. All appliers of a node share s.
-func NewInPod(cfg plan.Config, k Kernel, s *Group, log *zap.Logger) *Applier {
-	a := newApplier(cfg, k, s, log)
-	a.inPod = true
-	return a
-}
-
-func newApplier(cfg plan.Config, k Kernel, s *Group, log *zap.Logger) *Applier {
 	return &Applier{
-		cfg: cfg, kernel: k, log: log, group: s,
-		sources: &sources{sets: k.Urgent, group: s, engaged: map[family.Family]engagement{}},
+		cfg: cfg, kernel: k, log: log,
+		sources: &sources{sets: k.Urgent, group: &Group{}, engaged: map[family.Family]engagement{}},
 		members: map[string][]netfilter.Member{},
 		rules:   map[family.Family]string{},
 		checked: map[family.Family]uint32{},
 		last:    map[family.Family]plan.FamilyPlan{},
 		outputs: map[family.Family][]string{},
 	}
+}
+
+// NewInPod is for a pod's network namespace, of which k is the kernel; it needs
+// no Network. All appliers of a node share g.
+func NewInPod(cfg plan.Config, k Kernel, g *Group, log *zap.Logger) *Applier {
+	a := NewWith(cfg, k, log)
+	a.group, a.inPod = g, true
+	return a
 }
 
 // Forget drops what is known of the kernel, so that the next Apply looks at all
@@ -109,7 +103,7 @@ func (a *Applier) Forget() {
 
 // Close closes the sockets to the kernel. What was applied stays.
 func (a *Applier) Close() error {
-	a.sources.close()
+	a.close()
 	return a.kernel.Close()
 }
 
@@ -136,7 +130,7 @@ func (a *Applier) Withdraw(_ context.Context, desired *plan.Plan) error {
 	}
 	for i := range desired.Families {
 		f := &desired.Families[i]
-		errs = append(errs, a.sources.withdraw(f.Pods))
+		errs = append(errs, a.withdrawPods(f.Pods))
 		for _, s := range f.Frontends {
 			errs = append(errs, a.withdrawFrontends(s))
 		}
@@ -226,14 +220,14 @@ func (a *Applier) applyFamily(ctx context.Context, f *plan.FamilyPlan, ticket ui
 		return err
 	}
 	if !inPlace {
-		if err := a.applyJumps(ctx, tables, f.Jumps); err != nil {
+		if err := a.applyJumps(ctx, tables, f); err != nil {
 			return err
 		}
 		a.rules[f.Family] = text
 		a.log.Info("rules applied", zap.Stringer("family", f.Family), zap.Stringer("backend", tables.Backend()),
 			zap.Int("chains", len(f.Chains)), zap.Int("jumps", len(f.Jumps)))
 	}
-	return a.sources.engage(f.Pods, ticket)
+	return a.engage(f.Pods, ticket)
 }
 
 // applyAddress puts the listeners' address on lo, unless it is there.

@@ -21,11 +21,11 @@ func (a *Applier) applyChains(ctx context.Context, tables Tables, f *plan.Family
 		chains := f.ChainsOf(table)
 		same := true
 		for _, c := range chains {
-			have, err := tables.List(ctx, table, c.Name)
-			if !errors.Is(err, iptables.ErrNotFound) && !iptables.Present(err) {
+			inPlace, err := chainInPlace(ctx, tables, c)
+			if err != nil {
 				return err
 			}
-			same = same && err == nil && slices.Equal(have, c.Lines())
+			same = same && inPlace
 		}
 		if !same {
 			text.WriteString(restoreText(table, chains))
@@ -37,48 +37,54 @@ func (a *Applier) applyChains(ctx context.Context, tables Tables, f *plan.Family
 	return tables.Restore(ctx, text.String())
 }
 
-// restoreText makes or empties chains, and fills them.
-func restoreText(table string, chains []plan.Chain) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%s\n", table)
+// chainInPlace says whether a chain is there and has its rules, no others.
+func chainInPlace(ctx context.Context, tables Tables, c plan.Chain) (bool, error) {
+	have, err := tables.List(ctx, c.Table, c.Name)
+	if !errors.Is(err, iptables.ErrNotFound) && !iptables.Present(err) {
+		return false, err
+	}
+	return err == nil && slices.Equal(have, c.Lines()), nil
+}
+
+// restoreText makes or empties chains of a table, fills them, and then runs other
+// commands, all in one step.
+func restoreText(table string, chains []plan.Chain, commands ...string) string {
+	lines := []string{"*" + table}
 	for _, c := range chains {
-		fmt.Fprintf(&b, ":%s - [0:0]\n", c.Name)
+		lines = append(lines, fmt.Sprintf(":%s - [0:0]", c.Name))
 	}
 	for _, c := range chains {
-		for _, l := range c.Lines() {
-			b.WriteString(l + "\n")
-		}
+		lines = append(lines, c.Lines()...)
 	}
-	b.WriteString("COMMIT\n")
-	return b.String()
+	return strings.Join(append(append(lines, commands...), "COMMIT"), "\n") + "\n"
 }
 
 // applyJumps makes each jump its parent's first rule, and the only one to our
 // chains. What is wrong in a table is mended in one step.
-func (a *Applier) applyJumps(ctx context.Context, tables Tables, jumps []plan.Jump) error {
+func (a *Applier) applyJumps(ctx context.Context, tables Tables, f *plan.FamilyPlan) error {
 	for _, table := range plan.Tables() {
-		var lines []string
-		for _, j := range jumps {
-			if j.Table != table {
-				continue
-			}
+		var commands []string
+		for _, j := range f.JumpsOf(table) {
 			rules, err := tables.List(ctx, table, j.Parent)
 			if err != nil {
 				return err
 			}
-			if j.InPlace(rules) {
-				continue
-			}
-			lines = append(lines, plan.Deletions(rules)...)
-			lines = append(lines, fmt.Sprintf("-I %s 1 %s", j.Parent, j.Spec))
+			commands = append(commands, jumpCommands(j, rules)...)
 		}
-		if len(lines) == 0 {
+		if len(commands) == 0 {
 			continue
 		}
-		text := fmt.Sprintf("*%s\n%s\nCOMMIT\n", table, strings.Join(lines, "\n"))
-		if err := tables.Restore(ctx, text); err != nil {
+		if err := tables.Restore(ctx, restoreText(table, nil, commands...)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// jumpCommands make a jump the first of its parent's rules; none if it is.
+func jumpCommands(j plan.Jump, rules []string) []string {
+	if j.InPlace(rules) {
+		return nil
+	}
+	return append(plan.Deletions(rules), fmt.Sprintf("-I %s 1 %s", j.Parent, j.Spec))
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -31,7 +30,7 @@ func (a *Applier) Cleanup(ctx context.Context) error {
 	disengage := a.Disengage
 	if a.inPod {
 		// Of this namespace only.
-		disengage = a.sources.disengage
+		disengage = a.DisengagePod
 	}
 	errs := []error{disengage()}
 	a.Forget()
@@ -93,7 +92,7 @@ func (a *Applier) removeHooks(ctx context.Context, t Tables, keep func(plan.Hook
 		if len(found) > 0 {
 			delete(a.rules, t.Family())
 			delete(a.last, t.Family())
-			errs = append(errs, a.sources.drop(t.Family()), removeTable(ctx, t, table, found))
+			errs = append(errs, a.disengageFamily(t.Family()), removeTable(ctx, t, table, found))
 			// A connection that was redirected needs the nat table to the end.
 			if !a.inPod {
 				errs = append(errs, t.DropEmpty(table))
@@ -122,11 +121,10 @@ func removeTable(ctx context.Context, t Tables, table string, found []plan.Hook)
 	if unread != nil {
 		lines = flushes
 	}
-	err := t.Restore(ctx, fmt.Sprintf("*%s\n%s\nCOMMIT\n", table, strings.Join(lines, "\n")))
+	err := t.Restore(ctx, restoreText(table, nil, lines...))
 	return errors.Join(unread, err)
 }
 
-// removeSets destroys every set of ours.
 func (a *Applier) removeSets(ctx context.Context) error {
 	names, err := a.kernel.Sets.Names()
 	if err != nil {
@@ -161,7 +159,6 @@ func (a *Applier) destroySet(ctx context.Context, set string) error {
 	return fmt.Errorf("destroy set %s: %w: by a rule that is not ours", set, ipset.ErrInUse)
 }
 
-// removeNetwork removes the policy rules, routes and addresses that are there.
 func (a *Applier) removeNetwork() error {
 	var errs []error
 	for _, f := range family.All() {

@@ -44,20 +44,16 @@ const fullCheck = 16
 // reads our own chains and sets and the chains with our jumps, nothing else.
 func (a *Applier) Drift(ctx context.Context, desired *plan.Plan) ([]Drift, error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	full := a.checks%fullCheck == 0
 	a.checks++
-	return a.drift(ctx, desired, full)
+	a.mu.Unlock()
+	return a.DriftWith(ctx, desired, full)
 }
 
 // DriftWith is Drift that lists the members of large sets, or doesn't.
 func (a *Applier) DriftWith(ctx context.Context, desired *plan.Plan, full bool) ([]Drift, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.drift(ctx, desired, full)
-}
-
-func (a *Applier) drift(ctx context.Context, desired *plan.Plan, full bool) ([]Drift, error) {
 	var found []Drift
 	var errs []error
 	for i := range desired.Families {
@@ -200,7 +196,7 @@ func (a *Applier) driftSets(f *plan.FamilyPlan, full bool) ([]Drift, error) {
 // only when their number differs, or when all are to be looked at.
 func (a *Applier) driftMembers(s plan.Set, count int, full bool) (missing, extra []netfilter.Member, err error) {
 	if s.Name == plan.PodsSet(s.Family) {
-		return a.sources.drift(s)
+		return a.driftPods(s)
 	}
 	want, known := a.members[s.Name]
 	if !known || (count == len(want) && !full) {

@@ -5,7 +5,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -44,10 +43,10 @@ type Group struct {
 }
 
 // Ticket is what Apply needs to engage. Get it before anything is looked at.
-func (s *Group) Ticket() uint64 { return s.disengagements.Load() }
+func (g *Group) Ticket() uint64 { return g.disengagements.Load() }
 
 // Disengage makes all earlier tickets void, and returns its number.
-func (s *Group) Disengage() uint64 { return s.disengagements.Add(1) }
+func (g *Group) Disengage() uint64 { return g.disengagements.Add(1) }
 
 // engage makes the pods' set hold its members, with their timeout begun anew.
 func (s *sources) engage(pods plan.Set, ticket uint64) error {
@@ -74,7 +73,7 @@ func (s *sources) engage(pods plan.Set, ticket uint64) error {
 }
 
 // withdraw takes out of the pods' set what the plan has no more.
-func (s *sources) withdraw(pods plan.Set) error {
+func (s *sources) withdrawPods(pods plan.Set) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if was, ok := s.engaged[pods.Family]; ok {
@@ -95,35 +94,49 @@ func (s *sources) withdraw(pods plan.Set) error {
 	return s.sets.Delete(pods.SetSpec, without(have, pods.Members))
 }
 
-// disengageBefore empties the sets that were engaged by a ticket from before the
-// disengagement of this number.
-func (s *sources) disengageBefore(number uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.engaged, func(_ family.Family, e engagement) bool { return e.ticket < number })
-	return s.flush(s.engaged)
+// DisengageBefore empties the sets for the disengagement of this number, as of
+// Group.Disengage; what was engaged after it stays.
+func (s *sources) DisengageBefore(number uint64) error {
+	return s.empty(func(f family.Family) bool {
+		e, engaged := s.engaged[f]
+		return !engaged || e.ticket < number
+	})
 }
 
-// disengage empties the sets, whoever filled them, and forgets who was in them.
-func (s *sources) disengage() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.engaged)
-	return s.flush(nil)
+// DisengagePod is Disengage for this network namespace alone: an Apply of others
+// that is under way goes on. It empties the sets whoever filled them.
+func (s *sources) DisengagePod() error { return s.empty(func(family.Family) bool { return true }) }
+
+// Disengage stops redirecting new connections at once, by emptying the pods'
+// sets; connections that exist go on. An Apply or Refresh under way engages
+// nothing any more: only an Apply that begins later does. It is for any
+// goroutine, at any time, and takes a few messages to the kernel.
+func (s *sources) Disengage() error { return s.DisengageBefore(s.group.Disengage()) }
+
+// disengageFamily is DisengagePod for one family.
+func (s *sources) disengageFamily(f family.Family) error {
+	return s.empty(func(of family.Family) bool { return of == f })
 }
 
-// drop is disengage for one family.
-func (s *sources) drop(f family.Family) error {
+// empty empties the sets of some families and forgets what was engaged; a set that
+// is not there is empty.
+func (s *sources) empty(which func(family.Family) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.engaged, f)
-	if s.closed {
-		return nil
+	var errs []error
+	for _, f := range family.All() {
+		if !which(f) {
+			continue
+		}
+		delete(s.engaged, f)
+		if s.closed {
+			continue
+		}
+		if err := s.sets.Flush(plan.PodsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
+			errs = append(errs, err)
+		}
 	}
-	if err := s.sets.Flush(plan.PodsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
-		return err
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // close says that there is no socket any more.
@@ -134,17 +147,14 @@ func (s *sources) close() {
 	s.closed = true
 }
 
-// engagedWith says whether any family was engaged by this ticket.
-func (s *sources) engagedWith(ticket uint64) bool {
-	return s.engagedBy(family.V4, ticket) || s.engagedBy(family.V6, ticket)
-}
-
-// refresh begins the timeouts anew; false when nothing is engaged.
-func (s *sources) refresh() (bool, error) {
+// Refresh begins the timeout of all redirected pods anew: call it at least
+// every third of the timeout, while Envoy is known to work. ErrDisengaged when
+// nothing is engaged.
+func (s *sources) Refresh(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.engaged) == 0 || s.closed {
-		return false, nil
+		return ErrDisengaged
 	}
 	var errs []error
 	for _, f := range family.All() {
@@ -152,7 +162,12 @@ func (s *sources) refresh() (bool, error) {
 			errs = append(errs, s.sets.Add(pods.SetSpec, pods.Members))
 		}
 	}
-	return true, errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// EngagedSince says whether any family was engaged with this ticket.
+func (s *sources) EngagedSince(ticket uint64) bool {
+	return s.engagedBy(family.V4, ticket) || s.engagedBy(family.V6, ticket)
 }
 
 // engagedBy says whether a family was engaged by this ticket. A Disengage that
@@ -164,33 +179,16 @@ func (s *sources) engagedBy(f family.Family, ticket uint64) bool {
 	return ok && e.ticket == ticket
 }
 
-// isEngaged says whether there is anything to refresh.
-func (s *sources) isEngaged() bool {
+// Engaged says whether an Apply has come to its end since the last Disengage, and
+// pods are redirected as long as Refresh is called.
+func (s *sources) Engaged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.engaged) > 0
 }
 
-// flush empties the sets of all families but those to keep; a set that is not
-// there is empty.
-func (s *sources) flush(keep map[family.Family]engagement) error {
-	if s.closed {
-		return nil
-	}
-	var errs []error
-	for _, f := range family.All() {
-		if _, kept := keep[f]; kept {
-			continue
-		}
-		if err := s.sets.Flush(plan.PodsSet(f)); err != nil && !errors.Is(err, ipset.ErrNotFound) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// drift compares the pods' set with what was engaged.
-func (s *sources) drift(pods plan.Set) ([]netfilter.Member, []netfilter.Member, error) {
+// driftPods compares the pods' set with what was engaged.
+func (s *sources) driftPods(pods plan.Set) (missing, extra []netfilter.Member, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was, ok := s.engaged[pods.Family]
@@ -201,40 +199,6 @@ func (s *sources) drift(pods plan.Set) ([]netfilter.Member, []netfilter.Member, 
 	if err != nil {
 		return nil, nil, err
 	}
-	missing, extra := diff(have, was.Members)
+	missing, extra = diff(have, was.Members)
 	return missing, extra, nil
 }
-
-// DisengagePod is Disengage for this network namespace alone: an Apply of others
-// that is under way goes on.
-func (a *Applier) DisengagePod() error { return a.sources.disengage() }
-
-// DisengageBefore empties the sets for the disengagement of this number, as of
-// Group.Disengage; what was engaged after it stays.
-func (a *Applier) DisengageBefore(number uint64) error { return a.sources.disengageBefore(number) }
-
-// EngagedSince says whether any family was engaged with this ticket.
-func (a *Applier) EngagedSince(ticket uint64) bool { return a.sources.engagedWith(ticket) }
-
-// Disengage stops redirecting new connections at once, by emptying the pods'
-// sets; connections that exist go on. An Apply or Refresh under way engages
-// nothing any more: only an Apply that begins later does. It is for any
-// goroutine, at any time, and takes a few messages to the kernel.
-func (a *Applier) Disengage() error {
-	return a.sources.disengageBefore(a.group.Disengage())
-}
-
-// Refresh begins the timeout of all redirected pods anew: call it at least
-// every third of the timeout, while Envoy is known to work. ErrDisengaged when
-// nothing is engaged.
-func (a *Applier) Refresh(_ context.Context) error {
-	engaged, err := a.sources.refresh()
-	if !engaged {
-		return ErrDisengaged
-	}
-	return err
-}
-
-// Engaged says whether an Apply has come to its end since the last Disengage, and
-// pods are redirected as long as Refresh is called.
-func (a *Applier) Engaged() bool { return a.sources.isEngaged() }

@@ -79,7 +79,7 @@ func OpenKernel() (Kernel, error) {
 	if err != nil {
 		return Kernel{}, errors.Join(err, sets.Close(), urgent.Close())
 	}
-	tables, err := OpenTables()
+	tables, err := openTables(func(t *iptables.Tables) *iptables.Tables { return t })
 	k := Kernel{Sets: sets, Urgent: urgent, Network: network, Tables: tables}
 	if err != nil {
 		return Kernel{}, errors.Join(err, k.Close())
@@ -87,14 +87,9 @@ func OpenKernel() (Kernel, error) {
 	return k, nil
 }
 
-// OpenTables finds the commands of every backend and family. They work in the
-// network namespace of the thread that calls them.
-func OpenTables() ([]Tables, error) {
-	return openTables(func(t *iptables.Tables) *iptables.Tables { return t })
-}
-
-// OpenPodTables is OpenTables for the network namespaces of pods, which may have any
-// number of rules.
+// OpenPodTables finds the commands of every backend and family, for the network
+// namespaces of pods, which may have any number of rules. They work in that of the
+// thread that calls them.
 func OpenPodTables() ([]Tables, error) { return openTables((*iptables.Tables).Untrusted) }
 
 func openTables(bounds func(*iptables.Tables) *iptables.Tables) ([]Tables, error) {
@@ -112,6 +107,44 @@ func openTables(bounds func(*iptables.Tables) *iptables.Tables) ([]Tables, error
 		}
 	}
 	return found, nil
+}
+
+// Around is tables of which each call that reads or writes is made by do: in another
+// network namespace, or watched.
+func Around(t Tables, do func(call func() error) error) Tables { return around{t, do} }
+
+type around struct {
+	Tables
+	do func(call func() error) error
+}
+
+func (a around) List(ctx context.Context, table, chain string) ([]string, error) {
+	return result(a.do, func() ([]string, error) { return a.Tables.List(ctx, table, chain) })
+}
+
+func (a around) Restore(ctx context.Context, text string) error {
+	return a.do(func() error { return a.Tables.Restore(ctx, text) })
+}
+
+func (a around) Test(ctx context.Context, text string) error {
+	return a.do(func() error { return a.Tables.Test(ctx, text) })
+}
+
+func (a around) Generation() (uint32, error) { return result(a.do, a.Tables.Generation) }
+
+func (a around) Outputs() ([]string, error) { return result(a.do, a.Tables.Outputs) }
+
+func (a around) DropEmpty(table string) error {
+	return a.do(func() error { return a.Tables.DropEmpty(table) })
+}
+
+// result is what a call gives that do makes.
+func result[T any](do func(call func() error) error, call func() (T, error)) (v T, err error) {
+	err = do(func() (err error) {
+		v, err = call()
+		return err
+	})
+	return v, err
 }
 
 // Close closes the sockets to the kernel. The rules stay.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/nodevoy/nodevoy/redirect/ipset"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -45,7 +46,7 @@ func (a *Applier) ensureSet(ctx context.Context, tables Tables, want netfilter.S
 // replaceSet fills a new set beside the old one and swaps the two, so that
 // rules which use it never see it without its members. Members that expire are
 // left behind: only engage may make a pod redirected.
-func (a *Applier) replaceSet(have, want netfilter.SetSpec) error {
+func (a *Applier) replaceSet(have, want netfilter.SetSpec) (err error) {
 	scratch := want
 	scratch.Name = plan.ScratchSet(want.Name)
 	if err := a.kernel.Sets.Destroy(scratch.Name); err != nil {
@@ -54,11 +55,7 @@ func (a *Applier) replaceSet(have, want netfilter.SetSpec) error {
 	if err := a.kernel.Sets.Create(scratch); err != nil {
 		return err
 	}
-	err := a.fillAndSwap(have, scratch)
-	return errors.Join(err, a.kernel.Sets.Destroy(scratch.Name))
-}
-
-func (a *Applier) fillAndSwap(have, scratch netfilter.SetSpec) error {
+	defer func() { err = errors.Join(err, a.kernel.Sets.Destroy(scratch.Name)) }()
 	if have.Type == scratch.Type && have.Family == scratch.Family && scratch.Timeout == 0 {
 		members, err := a.kernel.Sets.Members(have.Name)
 		if err != nil {
@@ -117,13 +114,11 @@ func (a *Applier) withdrawFrontends(s plan.Set) error {
 		return err
 	}
 	c := a.group.compare(have, s.Members)
-	err = a.kernel.Sets.Delete(s.SetSpec, c.extra)
-	if errors.Is(err, ipset.ErrNotFound) {
+	if err := a.kernel.Sets.Delete(s.SetSpec, c.extra); err != nil {
 		delete(a.members, s.Name)
-		return nil
-	}
-	if err != nil {
-		delete(a.members, s.Name)
+		if errors.Is(err, ipset.ErrNotFound) {
+			return nil
+		}
 		return err
 	}
 	a.members[s.Name] = c.common
@@ -141,4 +136,90 @@ func (a *Applier) currentMembers(set string) ([]netfilter.Member, error) {
 	}
 	a.members[set] = have
 	return have, nil
+}
+
+// diff compares two sorted lists: what only want has, and what only have has.
+func diff(have, want []netfilter.Member) (missing, extra []netfilter.Member) {
+	for len(have) > 0 && len(want) > 0 {
+		switch c := have[0].Compare(want[0]); {
+		case c == 0:
+			have, want = have[1:], want[1:]
+		case c < 0:
+			extra, have = append(extra, have[0]), have[1:]
+		default:
+			missing, want = append(missing, want[0]), want[1:]
+		}
+	}
+	return append(missing, want...), append(extra, have...)
+}
+
+// without is a sorted list less those of another.
+func without(list, less []netfilter.Member) []netfilter.Member {
+	_, rest := diff(list, less)
+	return rest
+}
+
+// comparison is how two lists differ: what is missing of the second in the first,
+// what the first has beyond the second, and what both have.
+type comparison struct{ missing, extra, common []netfilter.Member }
+
+// equal says that they don't.
+func (c comparison) equal() bool { return len(c.missing)+len(c.extra) == 0 }
+
+// comparisons remembers those of one round. Many pods hold one list and are to
+// hold one other, so that the two are compared but once, and what all are left
+// with is one list again.
+type comparisons struct {
+	mu   sync.Mutex
+	done map[pair]comparison
+}
+
+// pair is two lists by where they are. A list in use is never written to.
+type pair struct {
+	have, want   *netfilter.Member
+	haves, wants int
+}
+
+// compare compares two sorted lists.
+func (c *comparisons) compare(have, want []netfilter.Member) comparison {
+	p := pair{haves: len(have), wants: len(want)}
+	if len(have) > 0 {
+		p.have = &have[0]
+	}
+	if len(want) > 0 {
+		p.want = &want[0]
+	}
+	if p.have == p.want && p.haves == p.wants {
+		return comparison{common: want}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.done[p]; ok {
+		return known
+	}
+	var found comparison
+	found.missing, found.extra = diff(have, want)
+	switch {
+	case len(found.extra) == 0:
+		found.common = have
+	case len(found.missing) == 0:
+		found.common = want
+	default:
+		found.common = without(have, found.extra)
+	}
+	if c.done != nil {
+		c.done[p] = found
+	}
+	return found
+}
+
+// Remember keeps comparisons from now on, until the function it returns is called.
+func (c *comparisons) Remember() (forget func()) {
+	set := func(m map[pair]comparison) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.done = m
+	}
+	set(map[pair]comparison{})
+	return func() { set(nil) }
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -48,13 +47,20 @@ func (a *Applier) applyPodFamily(ctx context.Context, f *plan.FamilyPlan, ticket
 		a.rules[f.Family] = f.RenderRules()
 		a.log.Debug("rules applied", zap.Stringer("family", f.Family), zap.Stringer("backend", tables.Backend()))
 	}
-	if was, ok := a.last[f.Family]; !ok || !slices.Equal(was.Pods.Members, f.Pods.Members) || !a.sources.engagedBy(f.Family, ticket) {
-		if err := a.sources.engage(f.Pods, ticket); err != nil {
+	if !a.engagedWith(f, ticket) {
+		if err := a.engage(f.Pods, ticket); err != nil {
 			return err
 		}
 	}
 	a.last[f.Family] = *f
 	return nil
+}
+
+// engagedWith says whether the family was last engaged with this ticket, and with
+// the pods it has now.
+func (a *Applier) engagedWith(f *plan.FamilyPlan, ticket uint64) bool {
+	was, ok := a.last[f.Family]
+	return ok && slices.Equal(was.Pods.Members, f.Pods.Members) && a.engagedBy(f.Family, ticket)
 }
 
 // inPlace says whether the family's rules were seen in place, and nothing was
@@ -95,8 +101,7 @@ func (a *Applier) Holds(desired *plan.Plan, ticket uint64) bool {
 	}
 	for i := range desired.Families {
 		f := &desired.Families[i]
-		was, ok := a.last[f.Family]
-		if !ok || !a.sources.engagedBy(f.Family, ticket) || !a.inPlace(f) || !slices.Equal(was.Pods.Members, f.Pods.Members) {
+		if !a.engagedWith(f, ticket) || !a.inPlace(f) {
 			return false
 		}
 		for _, s := range f.Frontends {
@@ -110,33 +115,24 @@ func (a *Applier) Holds(desired *plan.Plan, ticket uint64) bool {
 
 // applyPodRules puts our chain and its jump in place, by one command or none.
 func (a *Applier) applyPodRules(ctx context.Context, tables Tables, f *plan.FamilyPlan) error {
-	rules := a.outputs[f.Family]
-	var text strings.Builder
+	var chains []plan.Chain
 	for _, c := range f.Chains {
-		have, err := tables.List(ctx, c.Table, c.Name)
-		if !errors.Is(err, iptables.ErrNotFound) && !iptables.Present(err) {
+		inPlace, err := chainInPlace(ctx, tables, c)
+		if err != nil {
 			return err
 		}
-		if err != nil || !slices.Equal(have, c.Lines()) {
-			text.WriteString(strings.TrimSuffix(restoreText(c.Table, []plan.Chain{c}), "COMMIT\n"))
+		if !inPlace {
+			chains = append(chains, c)
 		}
 	}
+	var jumps []string
 	for _, j := range f.Jumps {
-		if j.InPlace(rules) {
-			continue
-		}
-		if text.Len() == 0 {
-			fmt.Fprintf(&text, "*%s\n", j.Table)
-		}
-		for _, l := range plan.Deletions(rules) {
-			text.WriteString(l + "\n")
-		}
-		fmt.Fprintf(&text, "-I %s 1 %s\n", j.Parent, j.Spec)
+		jumps = append(jumps, jumpCommands(j, a.outputs[f.Family])...)
 	}
-	if text.Len() == 0 {
+	if len(chains)+len(jumps) == 0 {
 		return nil
 	}
-	return tables.Restore(ctx, text.String()+"COMMIT\n")
+	return tables.Restore(ctx, restoreText("nat", chains, jumps...))
 }
 
 // Drain removes everything of ours from a pod's namespace but plan.DrainChain.
@@ -144,7 +140,7 @@ func (a *Applier) Drain(ctx context.Context) error {
 	a.Forget()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	errs := []error{a.sources.disengage()}
+	errs := []error{a.DisengagePod()}
 	for _, t := range a.kernel.Tables {
 		errs = append(errs, drainTables(ctx, t))
 	}
@@ -170,11 +166,7 @@ func drainTables(ctx context.Context, t Tables) error {
 	if slices.Equal(have, c.Lines()) && len(jumps) == 0 {
 		return nil
 	}
-	text := strings.TrimSuffix(restoreText(c.Table, []plan.Chain{c}), "COMMIT\n")
-	for _, l := range jumps {
-		text += l + "\n"
-	}
-	return t.Restore(ctx, text+"COMMIT\n")
+	return t.Restore(ctx, restoreText(c.Table, []plan.Chain{c}, jumps...))
 }
 
 // listOutputs lists what is in the pod's nat OUTPUT, of families whose rules are not
@@ -244,16 +236,14 @@ func (a *Applier) driftForeign(ctx context.Context, f *plan.FamilyPlan, found []
 func (a *Applier) withdrawFamilies(desired *plan.Plan) error {
 	var errs []error
 	for _, f := range family.All() {
-		if slices.ContainsFunc(desired.Families, func(fp plan.FamilyPlan) bool { return fp.Family == f }) {
-			continue
-		}
-		if _, had := a.last[f]; !had {
+		_, had := a.last[f]
+		if !had || slices.ContainsFunc(desired.Families, func(fp plan.FamilyPlan) bool { return fp.Family == f }) {
 			continue
 		}
 		delete(a.last, f)
 		delete(a.rules, f)
 		a.swept = false
-		errs = append(errs, a.sources.drop(f))
+		errs = append(errs, a.disengageFamily(f))
 	}
 	return errors.Join(errs...)
 }

@@ -62,8 +62,11 @@ func Open() (*Sets, error) {
 		return nil, fmt.Errorf("open netfilter netlink socket: %w", err)
 	}
 	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	err = errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv))
-	return &Sets{socket: &nl.SocketHandle{Socket: s}}, err
+	sets := &Sets{socket: &nl.SocketHandle{Socket: s}}
+	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
+		return nil, errors.Join(err, sets.Close())
+	}
+	return sets, nil
 }
 
 // Close closes the socket; later calls return an error.

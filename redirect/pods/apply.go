@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -15,6 +18,10 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
+
+// applyBudget is how long one Apply may take before what is left of it waits for
+// the next: the agent's loop has to renew the switch of all pods meanwhile.
+const applyBudget = 5 * time.Second
 
 // Withdraw removes what the plan has no more: members of the sets, and from
 // redirection the pods that are not enrolled any more. It adds nothing and never
@@ -111,7 +118,6 @@ func (p *Pods) pausing(pod *podNetns) error {
 	return pod.err
 }
 
-// result is what Apply returns.
 func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,11 +148,12 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 
 // isPodFault says whether an error is about a single pod, whatever the node is like.
 func isPodFault(err error) bool {
-	return err == nil || errors.Is(err, apply.ErrForeignRules) || errors.Is(err, ErrNoListener) || errors.Is(err, netns.ErrNotFound) || errors.Is(err, netns.ErrAmbiguous) || errors.Is(err, netns.ErrGone) ||
-		errors.Is(err, iptables.ErrTooMuch)
+	faults := []error{
+		apply.ErrForeignRules, ErrNoListener, iptables.ErrTooMuch, netns.ErrNotFound, netns.ErrAmbiguous, netns.ErrGone,
+	}
+	return err == nil || slices.ContainsFunc(faults, func(f error) bool { return errors.Is(err, f) })
 }
 
-// applyPod makes one pod hold its plan.
 func (p *Pods) applyPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ticket uint64) error {
 	a := pod.applier
 	if a.Holds(desired, ticket) {
@@ -206,15 +213,48 @@ func (p *Pods) sweep(ctx context.Context) {
 	for _, pod := range p.list() {
 		ours[pod.ns.Inode()] = true
 	}
-	err := p.visit(ctx, func(ctx context.Context, ns namespace, a *apply.Applier) error {
-		if ours[ns.Inode()] {
-			return nil
-		}
-		return a.Drain(ctx)
-	})
+	err := p.visit(ctx, ours, (*apply.Applier).Drain)
 	if err != nil {
 		p.log.Warn("pods not searched for what an earlier agent left", zap.Error(err))
 		return
 	}
 	p.swept = true
+}
+
+// Drift compares the plan, which Apply has put in place, with what the kernel
+// holds of it in the pods that are redirected, and returns every difference; the
+// next Apply mends them, or, of pods that made rules of their own, stops
+// redirecting. The members of large sets are listed in one pod each time, in turn,
+// and counted in the others.
+func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error) {
+	p.long.Lock()
+	defer p.long.Unlock()
+	pods := p.list()
+	if len(pods) == 0 {
+		return nil, nil
+	}
+	p.checks++
+	full := pods[p.checks%len(pods)]
+	plans := p.podPlans(desired)
+	found := map[*podNetns][]apply.Drift{}
+	var mu sync.Mutex
+	err := p.each(ctx, pods, func(ctx context.Context, pod *podNetns) error {
+		wanted := plans[pod.UID]
+		if wanted == nil || !pod.applier.Engaged() {
+			return nil
+		}
+		drifts, err := pod.applier.DriftWith(ctx, wanted, pod == full)
+		mu.Lock()
+		defer mu.Unlock()
+		found[pod] = drifts
+		return withPodName(pod, err)
+	})
+	var all []apply.Drift
+	for _, pod := range pods {
+		for _, d := range found[pod] {
+			d.Name = pod.Namespace + "/" + pod.Pod + ": " + d.Name
+			all = append(all, d)
+		}
+	}
+	return all, err
 }

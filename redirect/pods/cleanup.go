@@ -6,11 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
@@ -23,58 +22,47 @@ import (
 // kernel track connections. Empty base chains of iptables stay; they go with the
 // pod. It goes on after a failure and returns them all; doing it twice is no error.
 func (p *Pods) Cleanup(ctx context.Context) error {
-	errs := []error{p.Disengage()}
-	p.Forget()
-	p.long.Lock()
-	defer p.long.Unlock()
-	return errors.Join(append(errs, p.visit(ctx, func(ctx context.Context, _ namespace, a *apply.Applier) error { return a.Cleanup(ctx) }))...)
+	return p.disengageAnd(ctx, (*apply.Applier).Cleanup)
 }
 
 // Drain is Cleanup that leaves in each namespace what connections need that were
 // redirected: no new one is.
-func (p *Pods) Drain(ctx context.Context) error {
-	errs := []error{p.Disengage()}
+func (p *Pods) Drain(ctx context.Context) error { return p.disengageAnd(ctx, (*apply.Applier).Drain) }
+
+func (p *Pods) disengageAnd(ctx context.Context, do func(*apply.Applier, context.Context) error) error {
+	err := p.Disengage()
 	p.Forget()
 	p.long.Lock()
 	defer p.long.Unlock()
-	return errors.Join(append(errs, p.visit(ctx, func(ctx context.Context, _ namespace, a *apply.Applier) error { return a.Drain(ctx) }))...)
+	return errors.Join(err, p.visit(ctx, nil, do))
 }
 
-// visit does something in each namespace in which anything of ours is.
-func (p *Pods) visit(ctx context.Context, do func(context.Context, namespace, *apply.Applier) error) error {
+// visit does something in each namespace in which anything of ours is, except in
+// those to skip, by inode.
+func (p *Pods) visit(ctx context.Context, skip map[uint64]bool, do func(*apply.Applier, context.Context) error) error {
 	all, err := p.finder.All()
-	var mu sync.Mutex
-	errs := []error{err}
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for _, ns := range all {
-		g.Go(func() error {
-			err := p.visitOne(ctx, ns, do)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err, ns.Close())
-			return nil
-		})
-	}
-	_ = g.Wait()
-	return errors.Join(errs...)
+	return errors.Join(err, parallel(all, func(ns namespace) error {
+		err := p.visitOne(ctx, ns, skip, do)
+		if err != nil {
+			err = fmt.Errorf("network namespace %s: %w", ns.Path(), err)
+		}
+		return errors.Join(err, ns.Close())
+	}))
 }
 
-func (p *Pods) visitOne(ctx context.Context, ns namespace, do func(context.Context, namespace, *apply.Applier) error) (err error) {
+func (p *Pods) visitOne(
+	ctx context.Context, ns namespace, skip map[uint64]bool, do func(*apply.Applier, context.Context) error,
+) (err error) {
 	k, err := p.open(ns)
 	if err != nil {
-		return fmt.Errorf("network namespace %s: %w", ns.Path(), err)
+		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 	there, err := hasOurs(ctx, k)
-	if err != nil || !there {
+	if err != nil || !there || skip[ns.Inode()] {
 		return err
 	}
-	a := apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("netns", ns.Path())))
-	if err := do(ctx, ns, a); err != nil {
-		return fmt.Errorf("network namespace %s: %w", ns.Path(), err)
-	}
-	return nil
+	return do(apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("netns", ns.Path()))), ctx)
 }
 
 // hasOurs says whether anything of ours is in a pod's namespace.
@@ -83,10 +71,8 @@ func hasOurs(ctx context.Context, k apply.Kernel) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, n := range names {
-		if strings.HasPrefix(n, plan.SetPrefix) {
-			return true, nil
-		}
+	if slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, plan.SetPrefix) }) {
+		return true, nil
 	}
 	for _, t := range k.Tables {
 		_, err := t.List(ctx, "nat", plan.ChainOutput)

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
 )
@@ -23,18 +22,7 @@ func (p *Pods) Disengage() error {
 	number := p.group.Disengage()
 	p.engaged = false
 	p.mu.Unlock()
-	pods := p.list()
-	errs := make([]error, len(pods))
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for i, pod := range pods {
-		g.Go(func() error {
-			errs[i] = withPodName(pod, pod.applier.DisengageBefore(number))
-			return nil
-		})
-	}
-	_ = g.Wait()
-	return errors.Join(errs...)
+	return parallel(p.list(), func(pod *podNetns) error { return withPodName(pod, pod.applier.DisengageBefore(number)) })
 }
 
 // Refresh begins the timeouts of all redirected pods anew: call it at least every
@@ -118,7 +106,6 @@ func (p *Pods) Ask(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// candidate is a pod to ask.
 type candidate struct {
 	*podNetns
 	listener netip.AddrPort
@@ -126,7 +113,6 @@ type candidate struct {
 	err      error
 }
 
-// candidates are the pods to ask now.
 func (p *Pods) candidates() []candidate {
 	pods := p.list()
 	p.mu.Lock()

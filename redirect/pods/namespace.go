@@ -3,8 +3,6 @@
 package pods
 
 import (
-	"context"
-	"errors"
 	"net/netip"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -32,7 +30,6 @@ type finder interface {
 // netnsFinder is a finder of real namespaces.
 type netnsFinder struct{ *netns.Finder }
 
-// Find is as netns.Finder.Find.
 func (s netnsFinder) Find(want []netns.Wanted) (map[string]namespace, map[string]error) {
 	found, missing := s.Finder.Find(want)
 	all := make(map[string]namespace, len(found))
@@ -42,7 +39,6 @@ func (s netnsFinder) Find(want []netns.Wanted) (map[string]namespace, map[string
 	return all, missing
 }
 
-// All is as netns.Finder.All.
 func (s netnsFinder) All() ([]namespace, error) {
 	found, err := s.Finder.All()
 	all := make([]namespace, 0, len(found))
@@ -52,71 +48,24 @@ func (s netnsFinder) All() ([]namespace, error) {
 	return all, err
 }
 
-// podKernels opens the kernel of network namespaces that are not the process's. Each
-// has a single socket: calls hold it for one message only, so that urgent ones
-// need none of their own.
-type podKernels struct {
-	// tables work wherever the thread that calls them is.
-	tables []apply.Tables
-}
-
-// open opens the kernel of a namespace. It has no Network.
-func (i podKernels) open(ns namespace) (apply.Kernel, error) {
-	var sets *ipset.Sets
-	err := ns.Do(func() (err error) {
-		sets, err = ipset.Open()
-		return err
-	})
-	if err != nil {
-		if sets != nil {
-			err = errors.Join(err, sets.Close())
+// kernels opens the kernel of network namespaces that are not the process's; it has
+// no Network. Each has a single socket: calls hold it for one message only, so that
+// urgent ones need none of their own. tables work wherever the thread that calls
+// them is.
+func kernels(tables []apply.Tables) func(ns namespace) (apply.Kernel, error) {
+	return func(ns namespace) (apply.Kernel, error) {
+		var sets *ipset.Sets
+		err := ns.Do(func() (err error) {
+			sets, err = ipset.Open()
+			return err
+		})
+		if err != nil {
+			return apply.Kernel{}, err
 		}
-		return apply.Kernel{}, err
+		k := apply.Kernel{Sets: sets, Urgent: sets}
+		for _, t := range tables {
+			k.Tables = append(k.Tables, apply.Around(t, ns.Do))
+		}
+		return k, nil
 	}
-	k := apply.Kernel{Sets: sets, Urgent: sets}
-	for _, t := range i.tables {
-		k.Tables = append(k.Tables, podTables{t, ns})
-	}
-	return k, nil
-}
-
-// podTables is Tables of another network namespace.
-type podTables struct {
-	apply.Tables
-	ns namespace
-}
-
-// List is as Tables.List.
-func (e podTables) List(ctx context.Context, table, chain string) ([]string, error) {
-	return doIn(e.ns, func() ([]string, error) { return e.Tables.List(ctx, table, chain) })
-}
-
-// Restore is as Tables.Restore.
-func (e podTables) Restore(ctx context.Context, text string) error {
-	return e.ns.Do(func() error { return e.Tables.Restore(ctx, text) })
-}
-
-// Test is as Tables.Test.
-func (e podTables) Test(ctx context.Context, text string) error {
-	return e.ns.Do(func() error { return e.Tables.Test(ctx, text) })
-}
-
-// Generation is as Tables.Generation.
-func (e podTables) Generation() (uint32, error) { return doIn(e.ns, e.Tables.Generation) }
-
-// Outputs is as Tables.Outputs.
-func (e podTables) Outputs() ([]string, error) { return doIn(e.ns, e.Tables.Outputs) }
-
-// DropEmpty is as Tables.DropEmpty.
-func (e podTables) DropEmpty(table string) error {
-	return e.ns.Do(func() error { return e.Tables.DropEmpty(table) })
-}
-
-// doIn is Do for what has a result.
-func doIn[T any](ns namespace, fn func() (T, error)) (v T, err error) {
-	err = ns.Do(func() (err error) {
-		v, err = fn()
-		return err
-	})
-	return v, err
 }

@@ -97,6 +97,31 @@ type podNetns struct {
 	backoff backoff
 }
 
+// The pauses between attempts at a pod.
+const (
+	// firstPause is the pause after a pod first failed to be applied, firstSearch
+	// after it was first not found; each doubles up to longestPause.
+	firstPause   = time.Second
+	firstSearch  = 200 * time.Millisecond
+	longestPause = time.Minute
+)
+
+// backoff paces the attempts at one pod, so that a pod which can't be redirected
+// costs next to nothing. The zero value is that of a pod that did not fail.
+type backoff struct {
+	pause time.Duration
+	next  time.Time
+}
+
+// due says whether an attempt is worth it at this time.
+func (b backoff) due(now time.Time) bool { return !now.Before(b.next) }
+
+// failed notes a failed attempt; first is the pause after the first of them.
+func (b *backoff) failed(now time.Time, first time.Duration) {
+	b.pause = min(max(first, 2*b.pause), longestPause)
+	b.next = now.Add(b.pause)
+}
+
 // missingPod is an enrolled pod whose network namespace is not found.
 type missingPod struct {
 	err     error
@@ -117,7 +142,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Name
 		return nil, err
 	}
 	return &Pods{
-		cfg: cfg, finder: netnsFinder{f}, open: podKernels{tables}.open, log: log, group: &apply.Group{},
+		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), log: log, group: &apply.Group{},
 		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
 		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
 			return ask(ctx, ns.(*netns.Namespace), at)
@@ -214,9 +239,6 @@ func (p *Pods) Forget() {
 	}
 }
 
-// parallel is how many pods are worked on at a time.
-const parallel = 4
-
 // each works on several pods at a time, those first that failed least, and joins
 // what went wrong.
 func (p *Pods) each(ctx context.Context, pods []*podNetns, work func(context.Context, *podNetns) error) error {
@@ -224,12 +246,17 @@ func (p *Pods) each(ctx context.Context, pods []*podNetns, work func(context.Con
 	pods = slices.Clone(pods)
 	slices.SortStableFunc(pods, func(x, y *podNetns) int { return cmp.Compare(x.backoff.pause, y.backoff.pause) })
 	p.mu.Unlock()
-	errs := make([]error, len(pods))
+	return parallel(pods, func(pod *podNetns) error { return work(ctx, pod) })
+}
+
+// parallel works on four at a time, and joins what went wrong.
+func parallel[T any](list []T, work func(T) error) error {
+	errs := make([]error, len(list))
 	var g errgroup.Group
-	g.SetLimit(parallel)
-	for i, pod := range pods {
+	g.SetLimit(4)
+	for i, v := range list {
 		g.Go(func() error {
-			errs[i] = work(ctx, pod)
+			errs[i] = work(v)
 			return nil
 		})
 	}
@@ -250,9 +277,8 @@ func (p *Pods) note(pod *podNetns, err error) {
 
 // listener is where Envoy answers in a pod, on the listener of this port.
 func (pod *podNetns) listener(port uint16) netip.AddrPort {
-	f := family.V4
-	if !pod.V4 {
-		f = family.V6
+	if pod.V4 {
+		return netip.AddrPortFrom(family.V4.Loopback(), port)
 	}
-	return netip.AddrPortFrom(f.Loopback(), port)
+	return netip.AddrPortFrom(family.V6.Loopback(), port)
 }

@@ -50,7 +50,7 @@ type lockWatch struct{ err error }
 func (l *lockWatch) watch(tables []apply.Tables) []apply.Tables {
 	watched := make([]apply.Tables, 0, len(tables))
 	for _, t := range tables {
-		watched = append(watched, watchedTables{t, l})
+		watched = append(watched, apply.Around(t, l.see))
 	}
 	return watched
 }
@@ -72,28 +72,4 @@ func (l *lockWatch) see(do func() error) error {
 		l.err = err
 	}
 	return err
-}
-
-type watchedTables struct {
-	apply.Tables
-	lock *lockWatch
-}
-
-// List is as Tables.List.
-func (w watchedTables) List(ctx context.Context, table, chain string) (rules []string, err error) {
-	err = w.lock.see(func() (err error) {
-		rules, err = w.Tables.List(ctx, table, chain)
-		return err
-	})
-	return rules, err
-}
-
-// Restore is as Tables.Restore.
-func (w watchedTables) Restore(ctx context.Context, text string) error {
-	return w.lock.see(func() error { return w.Tables.Restore(ctx, text) })
-}
-
-// Test is as Tables.Test.
-func (w watchedTables) Test(ctx context.Context, text string) error {
-	return w.lock.see(func() error { return w.Tables.Test(ctx, text) })
 }

@@ -24,34 +24,24 @@ func Of(addr netip.Addr) Family {
 	return V6
 }
 
+// Pick is the first value for V4, the second for V6.
+func Pick[T any](f Family, v4, v6 T) T {
+	if f == V6 {
+		return v6
+	}
+	return v4
+}
+
 // Loopback is the address that every loopback interface has.
 func (f Family) Loopback() netip.Addr {
-	if f == V6 {
-		return netip.IPv6Loopback()
-	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	return Pick(f, netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback())
 }
 
 // String is "ipv4" or "ipv6".
-func (f Family) String() string {
-	if f == V6 {
-		return "ipv6"
-	}
-	return "ipv4"
-}
+func (f Family) String() string { return Pick(f, "ipv4", "ipv6") }
 
 // Digit is "4" or "6", as names of sets end.
-func (f Family) Digit() string {
-	if f == V6 {
-		return "6"
-	}
-	return "4"
-}
+func (f Family) Digit() string { return Pick(f, "4", "6") }
 
 // INET is "inet" or "inet6", as ipset and nft write it.
-func (f Family) INET() string {
-	if f == V6 {
-		return "inet6"
-	}
-	return "inet"
-}
+func (f Family) INET() string { return Pick(f, "inet", "inet6") }

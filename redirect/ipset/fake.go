@@ -71,14 +71,10 @@ func (f *Fake) Destroy(set string) error {
 
 // Flush is as Sets.Flush.
 func (f *Fake) Flush(set string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.sets[set]
-	if s == nil {
-		return wrap("flush", set, ErrNotFound)
-	}
-	clear(s.members)
-	return nil
+	return f.with("flush", set, func(s *fakeSet) error {
+		clear(s.members)
+		return nil
+	})
 }
 
 // Swap is as Sets.Swap.
@@ -99,62 +95,47 @@ func (f *Fake) Swap(a, b string) error {
 
 // Add is as Sets.Add.
 func (f *Fake) Add(set netfilter.SetSpec, members []netfilter.Member) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.sets[set.Name]
-	if s == nil {
-		return wrap("add to", set.Name, ErrNotFound)
-	}
-	f.expire(s)
-	for _, m := range members {
-		if _, there := s.members[m]; !there && len(s.members) >= int(s.spec.MaxElements) {
-			return wrap("add to", set.Name, ErrFull)
+	return f.with("add to", set.Name, func(s *fakeSet) error {
+		for _, m := range members {
+			if _, there := s.members[m]; !there && len(s.members) >= int(s.spec.MaxElements) {
+				return ErrFull
+			}
+			s.members[m] = time.Time{}
+			if s.spec.Timeout > 0 {
+				s.members[m] = f.Now().Add(s.spec.Timeout)
+			}
 		}
-		s.members[m] = time.Time{}
-		if s.spec.Timeout > 0 {
-			s.members[m] = f.Now().Add(s.spec.Timeout)
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Delete is as Sets.Delete.
 func (f *Fake) Delete(set netfilter.SetSpec, members []netfilter.Member) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.sets[set.Name]
-	if s == nil {
-		return wrap("delete from", set.Name, ErrNotFound)
-	}
-	for _, m := range members {
-		delete(s.members, m)
-	}
-	return nil
+	return f.with("delete from", set.Name, func(s *fakeSet) error {
+		for _, m := range members {
+			delete(s.members, m)
+		}
+		return nil
+	})
 }
 
 // Header is as Sets.Header.
-func (f *Fake) Header(set string) (Header, error) {
+func (f *Fake) Header(set string) (h Header, err error) {
 	references := f.references(set)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.sets[set]
-	if s == nil {
-		return Header{}, wrap("list", set, ErrNotFound)
-	}
-	f.expire(s)
-	return Header{SetSpec: s.spec, Count: len(s.members), References: references}, nil
+	err = f.with("list", set, func(s *fakeSet) error {
+		h = Header{SetSpec: s.spec, Count: len(s.members), References: references}
+		return nil
+	})
+	return h, err
 }
 
 // Members is as Sets.Members.
-func (f *Fake) Members(set string) ([]netfilter.Member, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.sets[set]
-	if s == nil {
-		return nil, wrap("list", set, ErrNotFound)
-	}
-	f.expire(s)
-	return slices.SortedFunc(maps.Keys(s.members), netfilter.Member.Compare), nil
+func (f *Fake) Members(set string) (members []netfilter.Member, err error) {
+	err = f.with("list", set, func(s *fakeSet) error {
+		members = slices.SortedFunc(maps.Keys(s.members), netfilter.Member.Compare)
+		return nil
+	})
+	return members, err
 }
 
 // Names is as Sets.Names.
@@ -164,9 +145,17 @@ func (f *Fake) Names() ([]string, error) {
 	return slices.Sorted(maps.Keys(f.sets)), nil
 }
 
-func (f *Fake) expire(s *fakeSet) {
+// with does something with a set whose members that are due have expired.
+func (f *Fake) with(verb, set string, do func(*fakeSet) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.sets[set]
+	if s == nil {
+		return wrap(verb, set, ErrNotFound)
+	}
 	now := f.Now()
 	maps.DeleteFunc(s.members, func(_ netfilter.Member, at time.Time) bool { return !at.IsZero() && !now.Before(at) })
+	return wrap(verb, set, do(s))
 }
 
 func (f *Fake) references(set string) int {

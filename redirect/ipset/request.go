@@ -92,10 +92,7 @@ func uint32Attr(t int, v uint32) *nl.Uint32Attribute {
 func member(t netfilter.SetType, m netfilter.Member) *nl.RtAttr {
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	addr := m.Addr()
-	kind := nl.IPSET_ATTR_IPADDR_IPV4
-	if family.Of(addr) == family.V6 {
-		kind = nl.IPSET_ATTR_IPADDR_IPV6
-	}
+	kind := family.Pick(family.Of(addr), nl.IPSET_ATTR_IPADDR_IPV4, nl.IPSET_ATTR_IPADDR_IPV6)
 	ip := data.AddRtAttr(nl.IPSET_ATTR_IP|int(nl.NLA_F_NESTED), nil)
 	ip.AddRtAttr(kind|int(nl.NLA_F_NET_BYTEORDER), addr.AsSlice())
 	if t == netfilter.HashIPPort {

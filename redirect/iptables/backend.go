@@ -89,10 +89,7 @@ func (t *Tables) Untrusted() *Tables {
 // find names the command: the one called after the backend, or the plain one
 // when it says it is of that backend.
 func find(b netfilter.Backend, f family.Family) (string, error) {
-	plain := "iptables"
-	if f == family.V6 {
-		plain = "ip6tables"
-	}
+	plain := family.Pick(f, "iptables", "ip6tables")
 	named := plain + "-" + string(b)
 	if _, err := exec.LookPath(named); err == nil {
 		return named, nil

@@ -224,16 +224,11 @@ func (f *Fake) check(chains map[string][]string) error {
 	return nil
 }
 
-// targets are those that are not chains.
 func targets(name string) bool {
-	switch name {
-	case "ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "REDIRECT", "MARK", "CT", "TPROXY":
-		return true
-	}
-	return false
+	known := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "REDIRECT", "MARK", "CT", "TPROXY"}
+	return slices.Contains(known, name)
 }
 
-// setsOf names the ipsets a rule refers to.
 func setsOf(rule string) []string {
 	var names []string
 	words := strings.Fields(rule)
@@ -245,7 +240,6 @@ func setsOf(rule string) []string {
 	return names
 }
 
-// after is the word that follows another in a rule.
 func after(rule, word string) string {
 	words := strings.Fields(rule)
 	if i := slices.Index(words, word); i >= 0 && i+1 < len(words) {

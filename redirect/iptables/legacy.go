@@ -4,6 +4,7 @@ package iptables
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"unsafe"
@@ -33,10 +34,7 @@ type entry struct {
 
 // layout is that of struct ipt_entry or ip6t_entry.
 func layout(f family.Family) entry {
-	if f == family.V6 {
-		return entry{next: 142, comeFrom: 144, counters: 152}
-	}
-	return entry{next: 90, comeFrom: 92, counters: 96}
+	return family.Pick(f, entry{next: 90, comeFrom: 92, counters: 96}, entry{next: 142, comeFrom: 144, counters: 152})
 }
 
 // legacyGeneration is a number of what the legacy tables hold: the same while the
@@ -46,31 +44,24 @@ func (t *Tables) legacyGeneration() (uint32, error) {
 	if err != nil || names == nil {
 		return 0, err
 	}
-	level := unix.SOL_IP
-	if t.family == family.V6 {
-		level = unix.SOL_IPV6
-	}
-	fd, err := rawSocket(t.family)
+	s, err := openLegacy(t.family)
 	if err != nil {
 		// iptables-legacy will say it too, and better.
 		return 0, nil
 	}
-	defer func() { _ = unix.Close(fd) }()
+	defer s.close()
 	sum := fnv.New32a()
 	for _, table := range names {
-		size, err := tableSize(fd, level, table)
-		if err == nil && t.maxTable > 0 && size > t.maxTable {
-			return 0, fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
+		size, err := t.tableSize(s, table)
+		if errors.Is(err, ErrTooMuch) {
+			return 0, err
 		}
 		var entries []byte
 		if err == nil {
-			entries, err = legacyEntries(fd, level, table, size)
+			entries, err = s.entries(table, size)
 		}
-		if err != nil {
+		if err != nil || !constant(entries, layout(t.family)) {
 			// Changed in between, or of another shape: then nothing is known.
-			return 0, nil
-		}
-		if !constant(entries, layout(t.family)) {
 			return 0, nil
 		}
 		_, _ = sum.Write(append([]byte(table), entries...))
@@ -83,49 +74,59 @@ func (t *Tables) checkTable(table string) error {
 	if t.maxTable == 0 {
 		return nil
 	}
-	level := unix.SOL_IP
-	if t.family == family.V6 {
-		level = unix.SOL_IPV6
-	}
-	fd, err := rawSocket(t.family)
+	s, err := openLegacy(t.family)
 	if err != nil {
 		return fmt.Errorf("open raw socket: %w", err)
 	}
-	defer func() { _ = unix.Close(fd) }()
-	size, err := tableSize(fd, level, table)
-	if err != nil {
-		return fmt.Errorf("ask for the size of legacy table %s: %w", table, err)
-	}
-	if size > t.maxTable {
-		return fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
-	}
-	return nil
+	defer s.close()
+	_, err = t.tableSize(s, table)
+	return err
 }
 
-// rawSocket opens a socket whose options are the legacy tables.
-func rawSocket(f family.Family) (int, error) {
-	return unix.Socket(int(f), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-}
-
-// tableSize is the size of a table's entries, in bytes.
-func tableSize(fd, level int, table string) (int, error) {
+// tableSize is the size of a table's entries, in bytes; ErrTooMuch beyond the bound.
+func (t *Tables) tableSize(s legacySocket, table string) (int, error) {
 	info := make([]byte, infoBytes)
 	copy(info[:nameBytes-1], table)
-	if err := getsockopt(fd, level, optInfo, info); err != nil {
-		return 0, err
+	if err := s.option(optInfo, info); err != nil {
+		return 0, fmt.Errorf("ask for the size of legacy table %s: %w", table, err)
 	}
-	return int(binary.NativeEndian.Uint32(info[sizeOffset:])), nil
+	size := int(binary.NativeEndian.Uint32(info[sizeOffset:]))
+	if t.maxTable > 0 && size > t.maxTable {
+		return 0, fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
+	}
+	return size, nil
 }
 
-// legacyEntries are the rules of a table of that size, as the kernel has them.
-func legacyEntries(fd, level int, table string, size int) ([]byte, error) {
+// legacySocket is a raw socket, whose options are the legacy tables.
+type legacySocket struct{ fd, level int }
+
+func openLegacy(f family.Family) (legacySocket, error) {
+	fd, err := unix.Socket(int(f), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	return legacySocket{fd, family.Pick(f, unix.SOL_IP, unix.SOL_IPV6)}, err
+}
+
+func (s legacySocket) close() { _ = unix.Close(s.fd) }
+
+// entries are the rules of a table of that size, as the kernel has them.
+func (s legacySocket) entries(table string, size int) ([]byte, error) {
 	entries := make([]byte, entriesHead+size)
 	copy(entries[:nameBytes-1], table)
 	binary.NativeEndian.PutUint32(entries[nameBytes:], uint32(size))
-	if err := getsockopt(fd, level, optEntries, entries); err != nil {
+	if err := s.option(optEntries, entries); err != nil {
 		return nil, err
 	}
 	return entries[entriesHead:], nil
+}
+
+// option is getsockopt(2) for a value of any size.
+func (s legacySocket) option(option int, value []byte) error {
+	length := uint32(len(value))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), uintptr(s.level), uintptr(option),
+		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // constant clears what changes though no rule does; false when the entries are not
@@ -144,15 +145,4 @@ func constant(entries []byte, at entry) bool {
 		entries = entries[next:]
 	}
 	return true
-}
-
-// getsockopt is getsockopt(2) for a value of any size.
-func getsockopt(fd, level, option int, value []byte) error {
-	length := uint32(len(value))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
-		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

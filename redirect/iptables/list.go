@@ -102,10 +102,7 @@ func (t *Tables) exists(table, chain string) (bool, error) {
 
 // legacyTables names the tables that the legacy backend has set up.
 func legacyTables(f family.Family) ([]string, error) {
-	file := "ip_tables_names"
-	if f == family.V6 {
-		file = "ip6_tables_names"
-	}
+	file := family.Pick(f, "ip_tables_names", "ip6_tables_names")
 	names, err := os.ReadFile("/proc/thread-self/net/" + file)
 	if errors.Is(err, os.ErrNotExist) {
 		// The kernel has no such backend.
@@ -119,9 +116,5 @@ func legacyTables(f family.Family) ([]string, error) {
 
 // builtin says whether the kernel has the chain by itself.
 func builtin(chain string) bool {
-	switch chain {
-	case "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}, chain)
 }

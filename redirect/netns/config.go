@@ -111,7 +111,6 @@ func distinct(dirs []string) []string {
 	})
 }
 
-// countIn counts the network namespaces of a directory.
 func countIn(dir string) (int, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {

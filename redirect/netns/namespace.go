@@ -146,7 +146,6 @@ func (n *Namespace) openRoute() error {
 	})
 }
 
-// cachedAddresses is what Addresses last returned.
 func (n *Namespace) cachedAddresses() []netip.Addr {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

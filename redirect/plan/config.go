@@ -14,6 +14,31 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
+// Mode is where on the node connections are redirected.
+type Mode string
+
+// The modes.
+const (
+	// AutoMode lets the probe of the node choose.
+	AutoMode Mode = "auto"
+	// PodMode redirects in each enrolled pod's own network namespace, where
+	// Envoy listens too, and from where it dials the backends.
+	PodMode Mode = "pod"
+	// HostMode redirects in the host's network namespace.
+	HostMode Mode = "host"
+)
+
+// String is the mode as flags and logs write it.
+func (m Mode) String() string { return string(m) }
+
+// MarshalText writes the mode as flags do.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m), nil }
+
+// UnmarshalText reads a mode's name.
+func (m *Mode) UnmarshalText(text []byte) error {
+	return enum.Read(m, text, "mode of redirection", AutoMode, PodMode, HostMode)
+}
+
 // Mechanism is how connections get to Envoy.
 type Mechanism string
 
@@ -67,8 +92,8 @@ func DefaultConfig() Config {
 		Mechanism: AutoMechanism,
 		Backend:   netfilter.AutoBackend,
 		Families:  family.All(),
-		Address4:  listenerAddress(family.V4),
-		Address6:  listenerAddress(family.V6),
+		Address4:  netip.MustParseAddr(listenerAddress4),
+		Address6:  netip.MustParseAddr(listenerAddress6),
 		Ports:     model.Ports{TCP: portTCP, HTTP: portHTTP, Detect: portDetect},
 		Mark:      defaultMark,
 		Table:     defaultTable,
@@ -124,10 +149,7 @@ func (c Config) Address(f family.Family) netip.Addr {
 	if c.Mode == PodMode {
 		return f.Loopback()
 	}
-	if f == family.V6 {
-		return c.Address6
-	}
-	return c.Address4
+	return family.Pick(f, c.Address4, c.Address6)
 }
 
 // PolicyRule is the policy rule of tproxy.

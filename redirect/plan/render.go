@@ -103,9 +103,9 @@ func (s *Set) addLines() string {
 func (f *FamilyPlan) RenderNetwork() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Envoy listens here, and the node's neighbours see none of it\n")
-	fmt.Fprintf(&b, "ip address add %s/%d dev lo%s\n", f.Address, f.Address.BitLen(), map[bool]string{true: " scope host", false: " nodad preferred_lft 0"}[f.Address.Is4()])
+	fmt.Fprintf(&b, "ip address add %s/%d dev lo%s\n", f.Address, f.Address.BitLen(), family.Pick(f.Family, " scope host", " nodad preferred_lft 0"))
 	if r := f.Routing; r != nil {
-		dash := map[bool]string{true: "-4", false: "-6"}[f.Address.Is4()]
+		dash := family.Pick(f.Family, "-4", "-6")
 		fmt.Fprintf(&b, "# marked packets belong to this host, whatever their destination\n")
 		fmt.Fprintf(&b, "ip %s rule add priority %d fwmark 0x%x/0x%x lookup %d\n", dash, r.Priority, r.Mark, r.Mark, r.Table)
 		fmt.Fprintf(&b, "ip %s route add local default dev lo table %d\n", dash, r.Table)

@@ -3,7 +3,6 @@
 package plan
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -81,7 +80,6 @@ func Tables() []string {
 // PodsSet names the set of enrolled pods' addresses.
 func PodsSet(f family.Family) string { return setPods + f.Digit() }
 
-// FrontendSet names the set of the frontends of one capture class.
 func frontendSet(c model.Class, f family.Family) string { return SetPrefix + c.String() + f.Digit() }
 
 // ScratchSet names the set that is filled beside another, to be swapped for it.
@@ -101,11 +99,3 @@ func SetNames(f family.Family) []string {
 
 // ProbeSet is made and removed at once, to see whether sets can be made.
 func ProbeSet(f family.Family) string { return SetPrefix + "probe" + f.Digit() }
-
-// listenerAddress is the default address Envoy listens on.
-func listenerAddress(f family.Family) netip.Addr {
-	if f == family.V6 {
-		return netip.MustParseAddr(listenerAddress6)
-	}
-	return netip.MustParseAddr(listenerAddress4)
-}

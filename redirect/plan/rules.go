@@ -94,10 +94,8 @@ func (b ruleBook) tproxy() ([]Chain, []Jump) {
 // Conntrack does the rest of a connection, as for dnat. REDIRECT fits here, as
 // lo always has an address.
 func (b ruleBook) pod() ([]Chain, []Jump) {
-	loopback, linkLocal := "127.0.0.0/8", "169.254.0.0/16"
-	if b.family == family.V6 {
-		loopback, linkLocal = "::1/128", "fe80::/10"
-	}
+	loopback := family.Pick(b.family, "127.0.0.0/8", "::1/128")
+	linkLocal := family.Pick(b.family, "169.254.0.0/16", "fe80::/10")
 	nat := Chain{Table: "nat", Name: ChainOutput}
 	nat.rule("-p tcp "+notSyn+" -j RETURN",
 		"a connection from before these rules: without any the pod's kernel tracked none, and now takes its next packet for a first one")
@@ -139,7 +137,6 @@ func (b ruleBook) input(redirected, reason string) Chain {
 	return c
 }
 
-// listener is the listeners' address as a prefix.
 func (b ruleBook) listener() netip.Prefix {
 	a := b.cfg.Address(b.family)
 	return netip.PrefixFrom(a, a.BitLen())

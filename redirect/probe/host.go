@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -14,9 +13,6 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
-
-// errPermission is any EPERM or EACCES.
-var errPermission = os.ErrPermission
 
 // chooseMode chooses where connections are redirected: where it was told to, or in the
 // pods if that can be, else on the host.
@@ -44,7 +40,6 @@ func (p *prober) chooseMode(ctx context.Context) error {
 	return fmt.Errorf("neither mode of redirection can be used: pod: %w; host: %w", inside, host)
 }
 
-// hostMode looks for what HostMode needs.
 func (p *prober) hostMode(ctx context.Context) error {
 	p.found.Mode, p.found.Families = plan.HostMode, nil
 	if err := p.ipset(); err != nil {
@@ -63,7 +58,6 @@ func (p *prober) hostMode(ctx context.Context) error {
 	return p.extensions(ctx)
 }
 
-// mechanism chooses how connections get to Envoy.
 func (p *prober) mechanism() error {
 	nft := p.found.ProxyMode == "nftables"
 	p.found.Mechanism = p.cfg.Mechanism

@@ -41,7 +41,6 @@ type HostInfo interface {
 	Scratch(fn func(apply.Kernel) error) error
 }
 
-// nodeInfo is that of the node the process runs on.
 type nodeInfo struct {
 	namespaces netns.Config
 }
@@ -52,10 +51,8 @@ const (
 	proxyModeTimeout = time.Second
 )
 
-// NFTables is as HostInfo.NFTables.
 func (nodeInfo) NFTables(f family.Family) ([]string, error) { return iptables.NFTables(f) }
 
-// Sysctl is as HostInfo.Sysctl.
 func (nodeInfo) Sysctl(name string) string {
 	b, err := os.ReadFile(filepath.Join("/proc/sys", name))
 	if err != nil {
@@ -64,16 +61,12 @@ func (nodeInfo) Sysctl(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// PodPrograms is as HostInfo.PodPrograms.
 func (nodeInfo) PodPrograms() ([]ebpf.Program, error) { return ebpf.OnPods() }
 
-// ConnectPrograms is as HostInfo.ConnectPrograms.
 func (nodeInfo) ConnectPrograms() ([]ebpf.Program, error) { return ebpf.OnConnect() }
 
-// Namespaces is as HostInfo.Namespaces.
 func (n nodeInfo) Namespaces() (netns.Preflight, error) { return n.namespaces.Preflight() }
 
-// Scratch is as HostInfo.Scratch.
 func (nodeInfo) Scratch(fn func(apply.Kernel) error) error {
 	return netns.Scratch(func() error {
 		k, err := apply.OpenKernel()
@@ -84,7 +77,6 @@ func (nodeInfo) Scratch(fn func(apply.Kernel) error) error {
 	})
 }
 
-// ProxyMode is as HostInfo.ProxyMode.
 func (nodeInfo) ProxyMode(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, proxyModeTimeout)
 	defer cancel()

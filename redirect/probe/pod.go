@@ -125,12 +125,9 @@ func (p *prober) tryPodBackend(ctx context.Context, k apply.Kernel, b netfilter.
 	return nil
 }
 
-// errNoIPv6 says that no pod of the node can have IPv6.
-var errNoIPv6 = errors.New("the kernel was started without it")
-
 func (p *prober) tryPodFamily(ctx context.Context, k apply.Kernel, b netfilter.Backend, f *plan.FamilyPlan) error {
 	if f.Family == family.V6 && p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6") == "" {
-		return errNoIPv6
+		return errors.New("the kernel was started without it")
 	}
 	k.Tables = p.lock.watch(k.Tables)
 	tables, err := k.TablesOf(b, f.Family)

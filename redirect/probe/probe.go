@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -109,7 +110,7 @@ func (p *prober) note(format string, args ...any) {
 // ipset looks whether the kernel has sets, and lets this process use them.
 func (p *prober) ipset() error {
 	version, err := p.kernel.Sets.Protocol()
-	if errors.Is(err, errPermission) {
+	if errors.Is(err, os.ErrPermission) {
 		return notPermitted(err)
 	}
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EPROTONOSUPPORT) || errors.Is(err, syscall.EOPNOTSUPP) {
@@ -127,18 +128,12 @@ func notPermitted(err error) *MissingRequirement {
 	return &MissingRequirement{"no permission to use the kernel's tables", "run as root with the capabilities NET_ADMIN and NET_RAW, in the host's network namespace", err}
 }
 
-// hints are chains that kubelet or kube-proxy make in table mangle, so that
-// others can tell which backend is in use.
-func hints() []string {
-	return []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY"}
-}
-
 // backend follows kube-proxy, then whoever has rules already; else it is nft.
 func (p *prober) backend(ctx context.Context) error {
 	p.found.Backend = p.cfg.Backend
 	if p.cfg.Backend != netfilter.AutoBackend {
 		p.note("iptables backend %s was asked for", p.cfg.Backend)
-	} else if err := p.chooseBackend(ctx); errors.Is(err, errPermission) {
+	} else if err := p.chooseBackend(ctx); errors.Is(err, os.ErrPermission) {
 		return notPermitted(err)
 	} else if err != nil {
 		return err
@@ -150,9 +145,12 @@ func (p *prober) backend(ctx context.Context) error {
 }
 
 func (p *prober) chooseBackend(ctx context.Context) error {
+	// Chains that kubelet or kube-proxy make, so that others can tell which backend
+	// is in use.
+	hints := []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY"}
 	var inUse []netfilter.Backend
 	for _, t := range p.kernel.Tables {
-		for _, hint := range hints() {
+		for _, hint := range hints {
 			_, err := t.List(ctx, "mangle", hint)
 			if iptables.Present(err) {
 				p.found.Backend = t.Backend()

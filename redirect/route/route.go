@@ -182,11 +182,7 @@ func (n *Network) Marks(f family.Family) ([]Foreign, error) {
 // Bridged names a veth that is a port of a bridge whose frames iptables sees
 // (br_netfilter); empty when there is none.
 func (n *Network) Bridged(f family.Family) (string, error) {
-	sysctl := "/proc/sys/net/bridge/bridge-nf-call-iptables"
-	if f == family.V6 {
-		sysctl = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
-	}
-	value, err := os.ReadFile(sysctl)
+	value, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-" + family.Pick(f, "iptables", "ip6tables"))
 	if errors.Is(err, os.ErrNotExist) || (err == nil && strings.TrimSpace(string(value)) == "0") {
 		return "", nil
 	}
@@ -219,9 +215,8 @@ func kernelRule(r netfilter.PolicyRule) *netlink.Rule {
 func kernelRoute(r netfilter.PolicyRule) *netlink.Route {
 	any4 := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	any6 := &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
-	dst := map[family.Family]*net.IPNet{family.V4: any4, family.V6: any6}[r.Family]
 	return &netlink.Route{
 		Family: int(r.Family), Table: r.Table, LinkIndex: loopback,
-		Dst: dst, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST,
+		Dst: family.Pick(r.Family, any4, any6), Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST,
 	}
 }

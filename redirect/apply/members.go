@@ -125,7 +125,7 @@ func (a *Applier) withdrawFrontends(s plan.Set) error {
 	return nil
 }
 
-// currentMembers is what a set holds: as last written, or listed when that is not known.
+// currentMembers is what a set holds: as last written, or listed.
 func (a *Applier) currentMembers(set string) ([]netfilter.Member, error) {
 	if have, known := a.members[set]; known {
 		return have, nil

@@ -65,18 +65,14 @@ func explain(err error) error {
 	if !errors.As(err, &errno) {
 		return err
 	}
-	switch {
-	case errno == syscall.ENOENT:
-		return ErrNotFound
-	case errno == syscall.EEXIST:
-		return ErrExists
-	case errno == nl.IPSET_ERR_BUSY || errno == nl.IPSET_ERR_REFERENCED:
-		return ErrInUse
-	case errno == nl.IPSET_ERR_TYPE_MISMATCH:
-		return ErrMismatch
-	case errno == errHashFull:
-		return ErrFull
-	case errno >= nl.IPSET_ERR_PRIVATE:
+	known := map[syscall.Errno]error{
+		syscall.ENOENT: ErrNotFound, syscall.EEXIST: ErrExists, errHashFull: ErrFull,
+		nl.IPSET_ERR_BUSY: ErrInUse, nl.IPSET_ERR_REFERENCED: ErrInUse, nl.IPSET_ERR_TYPE_MISMATCH: ErrMismatch,
+	}
+	if is := known[errno]; is != nil {
+		return is
+	}
+	if errno >= nl.IPSET_ERR_PRIVATE {
 		return fmt.Errorf("ipset: %w", nl.IPSetError(errno))
 	}
 	return errno

@@ -247,9 +247,7 @@ func parseMember(b []byte) (netfilter.Member, error) {
 
 // Names are the names of all sets, whoever made them, sorted.
 func (s *Sets) Names() ([]string, error) {
-	req := request(nl.IPSET_CMD_LIST, 0)
-	req.AddData(uint32Attr(nl.IPSET_ATTR_FLAGS, flagListNames))
-	replies, err := s.execute(req)
+	replies, err := s.list("", flagListNames)
 	if err != nil {
 		return nil, fmt.Errorf("list sets: %w", err)
 	}
@@ -261,9 +259,12 @@ func (s *Sets) Names() ([]string, error) {
 	return names, nil
 }
 
+// list lists one set, or all for want of a name.
 func (s *Sets) list(set string, flags uint32) ([]dump.Attributes, error) {
 	req := request(nl.IPSET_CMD_LIST, 0)
-	req.AddData(name(set))
+	if set != "" {
+		req.AddData(name(set))
+	}
 	if flags != 0 {
 		req.AddData(uint32Attr(nl.IPSET_ATTR_FLAGS, flags))
 	}

@@ -59,27 +59,20 @@ func (f *Fake) Family() family.Family { return f.family }
 
 // List is as Tables.List.
 func (f *Fake) List(ctx context.Context, table, chain string) ([]string, error) {
-	rules, err := f.rules(ctx, table, chain)
-	if err != nil {
-		return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", f.family, f.backend, chain, table, err)
-	}
-	return rules, nil
-}
-
-func (f *Fake) rules(ctx context.Context, table, chain string) ([]string, error) {
-	if err := f.usable(ctx); err != nil {
-		return nil, err
-	}
+	err := f.usable(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rules, there := f.tables[table][chain]
 	switch {
+	case err != nil:
 	case !there:
-		return nil, ErrNotFound
+		err = ErrNotFound
 	case len(rules) > MaxRules:
-		return nil, ErrTooMuch
+		err = ErrTooMuch
+	default:
+		return slices.Clone(rules), nil
 	}
-	return slices.Clone(rules), nil
+	return nil, fmt.Errorf("list %s %s chain %s of table %s: %w", f.family, f.backend, chain, table, err)
 }
 
 // usable says why a command can't do anything now.

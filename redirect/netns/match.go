@@ -155,8 +155,6 @@ func newRoutes() (*routes, error) {
 	return &routes{h, map[location]int{}}, nil
 }
 
-func (r *routes) close() { r.handle.Close() }
-
 // narrow leaves of the candidates those to which the node's routes lead, if they
 // lead to a namespace at all.
 func (r *routes) narrow(c *claim) error {

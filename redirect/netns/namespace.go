@@ -10,6 +10,10 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/dump"
 )
 
 // What may be wrong with a namespace; errors of this package wrap one of these,
@@ -50,25 +54,11 @@ func OpenPath(path string) (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hold(outside, path)
-}
-
-// open opens the Namespace, unless another is there by now.
-func (l location) open() (*Namespace, error) {
-	outside, err := l.openFile()
-	if err != nil {
-		return nil, err
-	}
-	return hold(outside, l.path)
-}
-
-// hold opens a namespace from inside, and closes the file given. What was opened
-// through a mount keeps that mount busy, and the runtime might be unable to unmount
-// it. What is opened inside is of no mount.
-func hold(outside nsFile, path string) (*Namespace, error) {
 	defer outside.close()
 	n := &Namespace{path: path}
-	err := onThread(func() (bool, error) {
+	// What was opened through a mount keeps that mount busy, and the runtime might
+	// be unable to unmount it. What is opened inside is of no mount.
+	err = onThread(func() (bool, error) {
 		return visit(outside, func() error { return outside.enterFrom(path) }, func() (err error) {
 			n.file, err = openNamespace(own)
 			return err
@@ -78,6 +68,15 @@ func hold(outside nsFile, path string) (*Namespace, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// open opens the Namespace, unless another is there by now.
+func (l location) open() (*Namespace, error) {
+	n, err := OpenPath(l.path)
+	if err == nil && n.file.id != l.id {
+		return nil, errors.Join(n.gone("leads to another"), n.Close())
+	}
+	return n, err
 }
 
 // Path is where the namespace was found.
@@ -199,4 +198,52 @@ func (n *Namespace) Close() error {
 	}
 	n.file.close()
 	return nil
+}
+
+// loopback is the index of the interface lo, in every network namespace.
+const loopback = 1
+
+// maxListing bounds what is read of a namespace's addresses, in bytes. That is
+// some 2,500 addresses: pods have two to ten, but may have any number.
+const maxListing = 256 << 10
+
+// openRoute opens a socket to the routing of the calling thread's namespace.
+func openRoute() (*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	return &nl.SocketHandle{Socket: s}, nil
+}
+
+// list lists addresses as Namespace.Addresses does. It asks for all families at once:
+// a kernel without IPv6 then has no reason to complain.
+func list(route *nl.SocketHandle) ([]netip.Addr, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: route}
+	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
+	replies, err := dump.Collect(req, unix.NETLINK_ROUTE, maxListing)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, r := range replies {
+		attrs, err := dump.Parse(r, unix.SizeofIfAddrmsg)
+		if err != nil {
+			return nil, err
+		}
+		if nl.DeserializeIfAddrmsg(r).Index == loopback {
+			continue
+		}
+		local := attrs.Get(unix.IFA_LOCAL)
+		if local == nil {
+			// Where there is a local address this is the other end's.
+			local = attrs.Get(unix.IFA_ADDRESS)
+		}
+		if addr, ok := netip.AddrFromSlice(local); ok && addr.IsGlobalUnicast() {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
 }

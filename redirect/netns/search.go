@@ -96,7 +96,7 @@ func (f *Finder) weigh(s *scan, claims []*claim) error {
 	if err != nil {
 		return err
 	}
-	defer r.close()
+	defer r.handle.Close()
 	open := false
 	for _, c := range claims {
 		if len(c.candidates) > 0 && (c.contested || !c.pod.ExcludeOnly) {

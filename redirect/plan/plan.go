@@ -150,12 +150,10 @@ func (f *FamilyPlan) Sets() []Set {
 
 // HasChain says whether the plan has the chain.
 func (p *Plan) HasChain(f family.Family, h Hook) bool {
-	for i := range p.Families {
-		if p.Families[i].Family == f {
-			return slices.ContainsFunc(p.Families[i].Chains, func(c Chain) bool { return c.Table == h.Table && c.Name == h.Chain })
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Families, func(fp FamilyPlan) bool {
+		isThat := func(c Chain) bool { return c.Table == h.Table && c.Name == h.Chain }
+		return fp.Family == f && slices.ContainsFunc(fp.Chains, isThat)
+	})
 }
 
 // Lines are the chain's rules as they are read back.

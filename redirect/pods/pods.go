@@ -49,7 +49,7 @@ type State struct {
 // Pods makes the network namespaces of enrolled pods hold plans of PodMode, each
 // by an Applier of its own. Its methods are those of Applier. Disengage, Refresh,
 // Ask, Engaged, Targets and Report may be called at any time; the other methods
-// wait for each other. What goes wrong in one pod never holds up another.
+// wait for each other.
 type Pods struct {
 	cfg    plan.Config
 	finder finder

@@ -63,9 +63,7 @@ func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// AddAddress puts an address on lo: a v4 one with scope host, so that nothing
-// chooses it to speak to others; a v6 one deprecated, to the
-// same end, and without duplicate address detection.
+// AddAddress puts an address on lo, so that nothing chooses it to speak to others.
 func (n *Network) AddAddress(addr netip.Addr) error {
 	if err := n.handle.AddrReplace(loLink(), loAddress(addr)); err != nil {
 		return fmt.Errorf("add address %s to lo: %w", addr, err)

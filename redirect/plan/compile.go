@@ -27,36 +27,45 @@ func Compile(node *model.Node, cfg Config) *Plan {
 	if p.Mechanism != TPROXY {
 		p.Mechanism = DNAT
 	}
-	for _, f := range family.All() {
-		if slices.Contains(cfg.Families, f) {
-			p.Families = append(p.Families, compileFamily(node, cfg, f))
+	p.Families = compileFamilies(node, cfg)
+	for i := range p.Families {
+		fp := &p.Families[i]
+		for _, pod := range node.Pods {
+			if pod.Enrolled {
+				fp.Pods.Members = append(fp.Pods.Members, members(pod.IPs, fp.Family)...)
+			}
 		}
+		fp.Pods.Members = sorted(fp.Pods.Members)
 	}
 	return p
 }
 
-func compileFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
-	fp := FamilyPlan{
-		Family:    f,
-		Address:   cfg.Address(f),
-		Frontends: frontendSets(node, f),
-		Pods:      podSet(cfg, f, "enrolled pods"),
+// compileFamilies is all of each family but the pods' addresses.
+func compileFamilies(node *model.Node, cfg Config) []FamilyPlan {
+	what := "enrolled pods"
+	if cfg.Mode == PodMode {
+		what = "the pod's own addresses"
 	}
-	for _, pod := range node.Pods {
-		if pod.Enrolled {
-			fp.Pods.Members = append(fp.Pods.Members, members(pod.IPs, f)...)
+	var families []FamilyPlan
+	for _, f := range family.All() {
+		if !slices.Contains(cfg.Families, f) {
+			continue
 		}
+		fp := FamilyPlan{Family: f, Address: cfg.Address(f), Frontends: frontendSets(node, f), Pods: podSet(cfg, f, what)}
+		b := ruleBook{cfg: cfg, family: f}
+		switch {
+		case cfg.Mode == PodMode:
+			fp.Chains, fp.Jumps = b.pod()
+		case cfg.Mechanism == TPROXY:
+			routing := cfg.PolicyRule(f)
+			fp.Routing = &routing
+			fp.Chains, fp.Jumps = b.tproxy()
+		default:
+			fp.Chains, fp.Jumps = b.dnat()
+		}
+		families = append(families, fp)
 	}
-	fp.Pods.Members = sorted(fp.Pods.Members)
-	b := ruleBook{cfg: cfg, family: f}
-	if cfg.Mechanism == TPROXY {
-		routing := cfg.PolicyRule(f)
-		fp.Routing = &routing
-		fp.Chains, fp.Jumps = b.tproxy()
-	} else {
-		fp.Chains, fp.Jumps = b.dnat()
-	}
-	return fp
+	return families
 }
 
 // frontendSets are the sets of one family, one for each class.
@@ -120,12 +129,7 @@ func sorted(members []netip.AddrPort) []netip.AddrPort {
 // once, and shared: a hundred pods are no more work than one.
 func compilePods(node *model.Node, cfg Config) *Plan {
 	p := &Plan{Mode: PodMode}
-	var shared []FamilyPlan
-	for _, f := range family.All() {
-		if slices.Contains(cfg.Families, f) {
-			shared = append(shared, podFamily(node, cfg, f))
-		}
-	}
+	shared := compileFamilies(node, cfg)
 	for i := range node.Pods {
 		pod := &node.Pods[i]
 		p.LivePods = append(p.LivePods, LivePod{Name: pod.Namespace + "/" + pod.Name, UID: uid(pod), IPs: pod.IPs})
@@ -141,19 +145,6 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Pod, y.Pod), cmp.Compare(x.UID, y.UID))
 	})
 	return p
-}
-
-// podFamily is all of a family but the pod's own addresses.
-func podFamily(node *model.Node, cfg Config, f family.Family) FamilyPlan {
-	b := ruleBook{cfg: cfg, family: f}
-	fp := FamilyPlan{
-		Family:    f,
-		Address:   cfg.Address(f),
-		Frontends: frontendSets(node, f),
-		Pods:      podSet(cfg, f, "the pod's own addresses"),
-	}
-	fp.Chains, fp.Jumps = b.pod()
-	return fp
 }
 
 // compilePod is what one pod's namespace must hold, for the families of which

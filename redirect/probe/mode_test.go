@@ -259,7 +259,7 @@ func TestProbeRefusesModes(t *testing.T) {
 			tc.node(b, f)
 			_, err := RunWith(t.Context(), b.Cfg, b.Kernel(), f)
 			if _, ok := errors.AsType[*MissingRequirement](err); !ok {
-				t.Fatalf("error %v, want a Lack", err)
+				t.Fatalf("error %v, want a MissingRequirement", err)
 			}
 			for _, w := range tc.want {
 				if !strings.Contains(err.Error(), w) {

@@ -78,8 +78,8 @@ func Run(ctx context.Context, cfg plan.Config, namespaces netns.Config, log *zap
 }
 
 // RunWith is Run for a kernel that is open already, or a fake one, and tries once.
-func RunWith(ctx context.Context, cfg plan.Config, k apply.Kernel, facts HostInfo) (Findings, error) {
-	p := &prober{cfg: cfg, kernel: k, info: facts, lock: &lockWatch{}}
+func RunWith(ctx context.Context, cfg plan.Config, k apply.Kernel, info HostInfo) (Findings, error) {
+	p := &prober{cfg: cfg, kernel: k, info: info, lock: &lockWatch{}}
 	p.kernel.Tables = p.lock.watch(k.Tables)
 	p.proxyMode(ctx)
 	p.bridge()

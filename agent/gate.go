@@ -5,13 +5,12 @@ package agent
 import (
 	"fmt"
 
-	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // podModeEnvoy is the first Envoy that survives when a network namespace in
 // which it listens goes away (envoyproxy/envoy#39890).
-func podModeEnvoy() xds.Version { return xds.NewVersion(1, 40, 0) }
+func podModeEnvoy() server.Version { return server.Version{1, 40, 0} }
 
 // notProbed is the gate's answer while nobody has tried Envoy's data path since
 // it connected.

@@ -21,7 +21,6 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
-	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -258,7 +257,7 @@ func TestEndingPodIsNoNews(t *testing.T) {
 func TestOldEnvoyIsRefused(t *testing.T) {
 	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		p.change()
-		st := server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, Version: xds.NewVersion(1, 39, 2)}
+		st := server.Status{Connected: true, Since: time.Now(), ListenersAcked: true, Settled: true, Version: server.Version{1, 39, 2}}
 		p.set(st)
 		pass(5 * time.Second)
 		if got := p.took(); slices.Contains(got, "apply") {
@@ -267,7 +266,7 @@ func TestOldEnvoyIsRefused(t *testing.T) {
 		if s := p.state(); !strings.Contains(s.ready(time.Now(), time.Minute), "Envoy 1.39.2 is older than 1.40.0") {
 			t.Errorf("not ready because %q", s.ready(time.Now(), time.Minute))
 		}
-		st.Version = xds.NewVersion(1, 40, 0)
+		st.Version = server.Version{1, 40, 0}
 		p.set(st)
 		pass(2 * time.Second)
 		if s := p.state(); s.Phase != PhaseRedirecting {

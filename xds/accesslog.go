@@ -4,7 +4,6 @@ package xds
 
 import (
 	"cmp"
-	"net/netip"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -13,114 +12,95 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// column is one field of the access log: its name in JSON, how text quotes it,
-// and the format of what Envoy puts there for a request and for a connection,
-// which is empty for what is never known.
+// perRequest and perConnection say for what the access log has a line.
+const perRequest, perConnection = true, false
+
+// column is one field of the access log: its name in JSON, its quotes in text,
+// and Envoy's format of its value, which is empty for what is never known.
 type column struct {
-	name      string
-	open, end string
-	http, tcp string
+	name, open, end, format string
 }
 
-// columns are the access log's of a listener, in order. The client's address is
-// that of its socket, which no header can forge. The last two are namespace/pod
-// of the client, which is known in pod mode, and of the backend.
-func columns(cfg Config, spec ListenerSpec) []column {
+// columns are those of a listener's access log, in order. The client's address
+// is that of its socket, which no header can forge. The last two columns are
+// namespace/pod of the client, which is known in pod mode, and of the backend.
+func columns(cfg Config, spec ListenerSpec, requests bool) []column {
 	client := ""
 	if cfg.PodMode {
-		client = literal(spec.Target.Name())
+		client = strings.ReplaceAll(utf8(spec.Target.Name()), "%", "%%")
+	}
+	request := func(format string) string {
+		if requests {
+			return format
+		}
+		return "-"
 	}
 	return []column{
-		{"time", "[", "]", "%START_TIME%", "%START_TIME%"},
-		{"method", `"`, "", "%REQ(:METHOD)%", "-"},
-		{"path", "", "", "%REQ(:PATH)%", "-"},
-		{"protocol", "", `"`, "%PROTOCOL%", "-"},
-		{"code", "", "", "%RESPONSE_CODE%", "-"},
-		{"bytes_sent", "", "", "%BYTES_SENT%", "%BYTES_SENT%"},
-		{"duration_ms", "", "", "%DURATION%", "%DURATION%"},
-		{"request_id", "", "", "%REQ(X-REQUEST-ID)%", "-"},
-		{"user_agent", `"`, `"`, "%REQ(USER-AGENT)%", "-"},
-		{"x_forwarded_for", `"`, `"`, "%REQ(X-FORWARDED-FOR)%", "-"},
-		{"upstream_host", "", "", "%UPSTREAM_HOST%", "%UPSTREAM_HOST%"},
-		{"upstream_cluster", "", "", "%UPSTREAM_CLUSTER%", "%UPSTREAM_CLUSTER%"},
-		{"response_flags", "", "", "%RESPONSE_FLAGS%", "%RESPONSE_FLAGS%"},
-		{"source", "", "", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"},
-		{"source_pod", "", "", client, client},
-		{"backend", "", "", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%"},
+		{"time", "[", "]", "%START_TIME%"},
+		{"method", `"`, "", request("%REQ(:METHOD)%")},
+		{"path", "", "", request("%REQ(:PATH)%")},
+		{"protocol", "", `"`, request("%PROTOCOL%")},
+		{"code", "", "", request("%RESPONSE_CODE%")},
+		{"bytes_sent", "", "", "%BYTES_SENT%"},
+		{"duration_ms", "", "", "%DURATION%"},
+		{"request_id", "", "", request("%REQ(X-REQUEST-ID)%")},
+		{"user_agent", `"`, `"`, request("%REQ(USER-AGENT)%")},
+		{"x_forwarded_for", `"`, `"`, request("%REQ(X-FORWARDED-FOR)%")},
+		{"upstream_host", "", "", "%UPSTREAM_HOST%"},
+		{"upstream_cluster", "", "", "%UPSTREAM_CLUSTER%"},
+		{"response_flags", "", "", "%RESPONSE_FLAGS%"},
+		{"source", "", "", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"},
+		{"source_pod", "", "", client},
+		{"backend", "", "", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%"},
 	}
 }
 
-// literal is the format that gives this text.
-func literal(text string) string {
-	return strings.ReplaceAll(utf8(text), "%", "%%")
-}
-
-// httpAccessLog writes a line for each request to a listener, but in host mode
-// not for those whose connection was made to the listener itself.
-func httpAccessLog(cfg Config, spec ListenerSpec) []*accesslogv3.AccessLog {
-	logs := accessLog(cfg, spec, func(c column) string { return c.http })
-	for _, l := range logs {
-		if !cfg.PodMode {
-			l.Filter = redirectedOnly(cfg.listenerAddress(spec.Addr, spec.Class))
-		}
-	}
-	return logs
-}
-
-// tcpAccessLog writes a line for each connection to a listener, when it ends.
-func tcpAccessLog(cfg Config, spec ListenerSpec) []*accesslogv3.AccessLog {
-	return accessLog(cfg, spec, func(c column) string { return c.tcp })
-}
-
-func accessLog(cfg Config, spec ListenerSpec, value func(column) string) []*accesslogv3.AccessLog {
-	var format *corev3.SubstitutionFormatString
-	switch cfg.AccessLog {
-	case AccessLogOff:
+// accessLog writes a line for each request to a listener or, when it ends, for
+// each connection. In host mode, requests whose connection was made to the
+// listener itself are left out. Their destination header is still there when the
+// line is written, as they reach no upstream; for all others it is gone.
+func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.AccessLog {
+	if cfg.AccessLog == AccessLogOff {
 		return nil
-	case AccessLogJSON:
-		format = jsonLine(columns(cfg, spec), value)
-	default:
-		format = textFormat(textLine(columns(cfg, spec), value))
 	}
-	return []*accesslogv3.AccessLog{accessLogger(pack(&streamv3.StdoutAccessLog{
-		AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
-	}))}
+	format := textLine(columns(cfg, spec, requests))
+	if cfg.AccessLog == AccessLogJSON {
+		format = jsonLine(columns(cfg, spec, requests))
+	}
+	out := &accesslogv3.AccessLog{Name: "stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{
+		TypedConfig: pack(&streamv3.StdoutAccessLog{
+			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
+		}),
+	}}
+	if requests && !cfg.PodMode {
+		own := headerIs(destinationHeader, cfg.listenerAddress(spec.Addr, spec.Class).String())
+		own.InvertMatch, own.TreatMissingHeaderAsEmpty = true, true
+		out.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
+			HeaderFilter: &accesslogv3.HeaderFilter{Header: own},
+		}}
+	}
+	return []*accesslogv3.AccessLog{out}
 }
 
 // textLine is the format of a line of text, with "-" for what is never known.
-func textLine(columns []column, value func(column) string) string {
-	line := ""
-	for i, c := range columns {
-		if i > 0 {
-			line += " "
-		}
-		line += c.open + cmp.Or(value(c), "-") + c.end
+func textLine(columns []column) *corev3.SubstitutionFormatString {
+	var words []string
+	for _, c := range columns {
+		words = append(words, c.open+cmp.Or(c.format, "-")+c.end)
 	}
-	return line + "\n"
+	return textFormat(strings.Join(words, " ") + "\n")
 }
 
 // jsonLine is the format of an object, with null for what is never known.
-func jsonLine(columns []column, value func(column) string) *corev3.SubstitutionFormatString {
+func jsonLine(columns []column) *corev3.SubstitutionFormatString {
 	fields := &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	for _, c := range columns {
 		fields.Fields[c.name] = structpb.NewNullValue()
-		if v := value(c); v != "" {
-			fields.Fields[c.name] = structpb.NewStringValue(v)
+		if c.format != "" {
+			fields.Fields[c.name] = structpb.NewStringValue(c.format)
 		}
 	}
 	return &corev3.SubstitutionFormatString{
 		Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
 	}
-}
-
-// redirectedOnly leaves out requests to the listener's own address. Their
-// destination header is still there when the line is written, as they reach no
-// upstream; for all others it is gone.
-func redirectedOnly(own netip.AddrPort) *accesslogv3.AccessLogFilter {
-	header := headerIs(destinationHeader, own.String())
-	header.InvertMatch = true
-	header.TreatMissingHeaderAsEmpty = true
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-		HeaderFilter: &accesslogv3.HeaderFilter{Header: header},
-	}}
 }

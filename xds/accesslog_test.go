@@ -23,9 +23,11 @@ func TestSourcePod(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := ListenerSpec{Target: model.PodTarget{Namespace: "shop", Pod: tc.pod}}
-			for _, c := range columns(tc.cfg, spec) {
-				if c.name == "source_pod" && (c.http != tc.want || c.tcp != tc.want) {
-					t.Errorf("http %q, tcp %q, want %q", c.http, c.tcp, tc.want)
+			for _, requests := range []bool{perRequest, perConnection} {
+				for _, c := range columns(tc.cfg, spec, requests) {
+					if c.name == "source_pod" && c.format != tc.want {
+						t.Errorf("per request %v: %q, want %q", requests, c.format, tc.want)
+					}
 				}
 			}
 		})

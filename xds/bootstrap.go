@@ -3,164 +3,145 @@
 package xds
 
 import (
+	"bytes"
 	"fmt"
-	"time"
+	"text/template"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
-	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
-	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
-	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	"sigs.k8s.io/yaml"
 )
 
-const (
-	// reconnectBase and reconnectMax pace Envoy's attempts to reach the agent:
-	// both are on one node, so there is no crowd to hold back.
-	reconnectBase, reconnectMax = 100 * time.Millisecond, time.Second
-	// pingInterval and pingTimeout bound how long Envoy holds on to an agent
-	// that has the socket open and says nothing.
-	pingInterval, pingTimeout = 5 * time.Second, 5 * time.Second
-	// ownerOnly is the mode of the admin socket.
-	ownerOnly = 0o600
-	// maxConnections is how many client connections Envoy takes at a time.
-	maxConnections = 500_000
-	// shrinkAt and refuseAt are the shares of the heap's bound from where Envoy
-	// gives back memory it holds, and takes no connections any more.
-	shrinkAt, refuseAt = 0.9, 0.97
-	// heapInterval is how often Envoy looks at its heap.
-	heapInterval = 250 * time.Millisecond
-)
+// HealthListener is the name of the listener that answers health checks, in
+// Envoy's statistics too.
+const HealthListener = "health"
 
-// Bootstrap is the configuration Envoy starts with, as YAML: where the agent
-// is, from which nearly everything else comes, and where health checks are
-// answered. Only the node's name differs between nodes.
+// bootstrapTemplate is the configuration that Envoy starts with. It has two
+// unix sockets of mode 0600, for their owner only.
+const bootstrapTemplate = `
+node: {id: {{json .NodeID}}, cluster: nodevoy}
+admin: {address: {pipe: {path: {{json .AdminSocket}}, mode: 0600}}}
+header_prefix: {{.HeaderPrefix}}
+
+# Everything else comes from the agent. Both are on one node, so that frequent
+# attempts to connect do no harm.
+dynamic_resources:
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services:
+    - envoy_grpc:
+        cluster_name: xds
+        retry_policy: {retry_back_off: {base_interval: 0.100s, max_interval: 1s}}
+  lds_config: {ads: {}, resource_api_version: V3}
+
+static_resources:
+  clusters:
+  - name: xds
+    type: STATIC
+    connect_timeout: 1s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        # Ends the stream to an agent that keeps it open and doesn't answer.
+        explicit_http_config: {http2_protocol_options: {connection_keepalive: {interval: 5s, timeout: 5s}}}
+    load_assignment:
+      cluster_name: xds
+      endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: {{json .Socket}}}}}}]}]
+
+  listeners:
+  # Health checks don't need the agent, and are answered by a worker thread, as
+  # pods' connections are; also while Envoy drains, or has as many connections as
+  # it accepts: a restart would end those.
+  - name: {{.HealthListener}}
+    stat_prefix: {{.HealthListener}}
+    address: {pipe: {path: {{json .HealthSocket}}, mode: 0600}}
+    traffic_direction: INBOUND
+    ignore_global_conn_limit: true
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: {{.HealthListener}}
+          # A client that hangs doesn't keep its connection.
+          request_timeout: 10s
+          request_headers_timeout: 10s
+          route_config:
+            name: {{.HealthListener}}
+            virtual_hosts:
+            - name: {{.HealthListener}}
+              domains: ["*"]
+              routes:
+              - match: {path: /healthz}
+                direct_response: {status: 200, body: {inline_string: "ok\n"}}
+          http_filters:
+          - name: router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+
+# When a thread makes no progress, Envoy aborts, and kubelet restarts it within a
+# minute. Health checks don't show that: another worker may answer them. The
+# longest task of a thread, to load a large configuration, takes far less.
+watchdogs: {main_thread_watchdog: {kill_timeout: 20s}, worker_watchdog: {kill_timeout: 20s}}
+
+layered_runtime:
+  layers:
+  - name: nodevoy
+    static_layer:
+      # The body of a request that asks for an upgrade would wait for the response,
+      # while the server waits for the body: docker exec does this.
+      envoy.reloadable_features.http_pause_generic_upgrade_request_body: false
+
+# The counters of a cluster take memory only once it is used.
+deferred_stat_options: {enable_deferred_creation_stats: true}
+
+# Above these limits, Envoy leaves new connections in the kernel, where they wait.
+# The agent's probes are among them, so that redirection ends.
+overload_manager:
+  resource_monitors:
+  # Each connection has two sockets, and a process may usually have a million.
+  - name: envoy.resource_monitors.global_downstream_max_connections
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
+      max_active_downstream_connections: "500000"
+{{- if .MaxHeap}}
+  - name: envoy.resource_monitors.fixed_heap
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig
+      max_heap_size_bytes: "{{.MaxHeap}}"
+  refresh_interval: 0.250s
+  actions:
+  - name: envoy.overload_actions.shrink_heap
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.9}}]
+  - name: envoy.overload_actions.stop_accepting_connections
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.97}}]
+{{- end}}
+`
+
+// Bootstrap is the configuration that Envoy starts with, as YAML with sorted
+// keys. Only the node's name differs between nodes.
 func Bootstrap(cfg Config) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}
-	return toYAML(bootstrap(cfg))
-}
-
-func bootstrap(cfg Config) *bootstrapv3.Bootstrap {
-	return &bootstrapv3.Bootstrap{
-		Node:         &corev3.Node{Id: cfg.NodeID, Cluster: nodeCluster},
-		Admin:        &bootstrapv3.Admin{Address: pipe(cfg.AdminSocket, ownerOnly)},
-		HeaderPrefix: envoyPrefix,
-		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
-			AdsConfig: adsConfig(),
-			LdsConfig: ads(),
-		},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Clusters:  []*clusterv3.Cluster{agentCluster(cfg)},
-			Listeners: []*listenerv3.Listener{healthListener(cfg)},
-		},
-		Watchdogs:       watchdogs(),
-		LayeredRuntime:  runtime(),
-		OverloadManager: overload(cfg),
-		// A cluster's hundreds of counters take memory only once it is used.
-		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
+	// As protobuf writes a string: text that is not UTF-8 is an error.
+	json := func(text string) (string, error) {
+		out, err := protojson.Marshal(wrapperspb.String(text))
+		return string(out), err
 	}
-}
-
-// overload bounds the connections that Envoy takes, so that it runs out of
-// nothing first: each has two sockets, of the million a process may usually
-// have. It also bounds the heap, if so configured. Envoy then leaves new
-// connections in the kernel, where they wait; the agent's own are among them,
-// so that those after them are not redirected.
-func overload(cfg Config) *overloadv3.OverloadManager {
-	out := &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{
-		monitor("envoy.resource_monitors.global_downstream_max_connections", pack(&connectionsv3.DownstreamConnectionsConfig{
-			MaxActiveDownstreamConnections: maxConnections,
-		})),
-	}}
-	if cfg.MaxHeap == 0 {
-		return out
+	var out bytes.Buffer
+	t := template.Must(template.New("bootstrap").Funcs(template.FuncMap{"json": json}).Parse(bootstrapTemplate))
+	err := t.Execute(&out, struct {
+		Config
+		HeaderPrefix, HealthListener string
+	}{cfg, envoyPrefix, HealthListener})
+	if err != nil {
+		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}
-	out.RefreshInterval = durationpb.New(heapInterval)
-	out.ResourceMonitors = append(out.ResourceMonitors, monitor(heapMonitor, pack(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: cfg.MaxHeap})))
-	out.Actions = []*overloadv3.OverloadAction{
-		heapAction("envoy.overload_actions.shrink_heap", shrinkAt),
-		heapAction("envoy.overload_actions.stop_accepting_connections", refuseAt),
+	var sorted any
+	if err := yaml.Unmarshal(out.Bytes(), &sorted); err != nil {
+		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}
-	return out
-}
-
-// heapMonitor is the name of what watches the heap.
-const heapMonitor = "envoy.resource_monitors.fixed_heap"
-
-func monitor(name string, config *anypb.Any) *overloadv3.ResourceMonitor {
-	return &overloadv3.ResourceMonitor{Name: name, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: config}}
-}
-
-// heapAction is taken from this share of the heap's bound.
-func heapAction(name string, share float64) *overloadv3.OverloadAction {
-	return &overloadv3.OverloadAction{Name: name, Triggers: []*overloadv3.Trigger{{
-		Name:         heapMonitor,
-		TriggerOneof: &overloadv3.Trigger_Threshold{Threshold: &overloadv3.ThresholdTrigger{Value: share}},
-	}}}
-}
-
-// runtime turns off what Envoy would do to all traffic and no other setting
-// reaches.
-func runtime() *bootstrapv3.LayeredRuntime {
-	flags := &structpb.Struct{Fields: map[string]*structpb.Value{
-		// The body of a request that asks for an upgrade would wait for the
-		// answer, while the server waits for the body: docker exec does this.
-		"envoy.reloadable_features.http_pause_generic_upgrade_request_body": structpb.NewBoolValue(false),
-	}}
-	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-		Name:           "nodevoy",
-		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: flags},
-	}}}
-}
-
-func adsConfig() *corev3.ApiConfigSource {
-	return &corev3.ApiConfigSource{
-		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
-		TransportApiVersion:       corev3.ApiVersion_V3,
-		SetNodeOnFirstMessageOnly: true,
-		GrpcServices: []*corev3.GrpcService{{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: bootstrapCluster,
-				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(reconnectBase),
-					MaxInterval:  durationpb.New(reconnectMax),
-				}},
-			}},
-		}},
-	}
-}
-
-func agentCluster(cfg Config) *clusterv3.Cluster {
-	http2 := &upstreamv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-						Interval: durationpb.New(pingInterval),
-						Timeout:  durationpb.New(pingTimeout),
-					}},
-				},
-			},
-		},
-	}
-	return &clusterv3.Cluster{
-		Name:                          bootstrapCluster,
-		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:                durationpb.New(time.Second),
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(http2)},
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: bootstrapCluster,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe(cfg.Socket, 0)}},
-			}}}},
-		},
-	}
+	return yaml.Marshal(sorted)
 }

@@ -3,52 +3,63 @@
 package xds
 
 import (
+	"cmp"
 	"math"
+	"net/netip"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	selectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/local_address_selectors/filter_state_override/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-const (
-	// backOffBase and backOffMax pace the retries of what was not sent.
-	backOffBase, backOffMax = 5 * time.Millisecond, 50 * time.Millisecond
-	// endpointsTimeout bounds the wait of a cluster whose endpoints do not come,
-	// while those before stay in use. It is above the discovery timeout: a new
-	// cluster would begin without any, and answer that it has none.
-	endpointsTimeout = 5 * time.Second
-	// protocolOptions is the name Envoy knows a cluster's HTTP options by.
-	protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-)
+// endpointsTimeout bounds how long a changed cluster waits for its endpoints,
+// while those before stay in use. It is above the discovery timeout: a new
+// cluster would start without endpoints, and answer 503.
+const endpointsTimeout = 5 * time.Second
 
-// cluster is how Envoy speaks to the backends of a frontend. It does not
-// depend on which backends there are.
-func cluster(cfg Config, in clusterInputs) *clusterv3.Cluster {
+// clusterInputs are what a cluster is made of. It does not depend on which
+// backends there are.
+type clusterInputs struct {
+	name clusterName
+	port model.ServicePort
+}
+
+// Equal compares all of the inputs.
+func (in clusterInputs) Equal(other Inputs) bool { return in == other }
+
+// Message makes the cluster: how Envoy connects to the backends of a frontend.
+func (in clusterInputs) Message(cfg Config) proto.Message {
 	endpoints := ads()
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
 	return &clusterv3.Cluster{
-		Name:                 in.name.String(),
-		AltStatName:          utf8(in.port.String()),
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
-		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
-		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
-		CircuitBreakers:      noLimits(),
-		UpstreamBindConfig:   bindInPod(cfg),
-		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
-			TcpKeepalive: tcpKeepalive(),
+		Name:                      in.name.String(),
+		AltStatName:               utf8(in.port.String()),
+		ClusterDiscoveryType:      &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:          &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
+		ConnectTimeout:            durationpb.New(cfg.ConnectTimeout),
+		LbPolicy:                  clusterv3.Cluster_ROUND_ROBIN,
+		CircuitBreakers:           noLimits(),
+		UpstreamBindConfig:        bindInPod(cfg),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.absolute)),
 		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{protocolOptions: pack(upstreamHTTP(cfg, in.name.absolute))},
 	}
 }
 
-// noLimits lifts the limits of 1024 connections, and of as many requests, that
-// Envoy sets by default. An application that was never limited must not meet
-// them.
+// noLimits lifts Envoy's default limits of 1024 connections and requests, which
+// the application doesn't have without Envoy.
 func noLimits() *clusterv3.CircuitBreakers {
 	var out []*clusterv3.CircuitBreakers_Thresholds
 	for _, priority := range []corev3.RoutingPriority{corev3.RoutingPriority_DEFAULT, corev3.RoutingPriority_HIGH} {
@@ -63,8 +74,8 @@ func noLimits() *clusterv3.CircuitBreakers {
 	return &clusterv3.CircuitBreakers{Thresholds: out}
 }
 
-// upstreamHTTP speaks to the server what the client speaks to Envoy. absolute
-// says to write the whole URL in the request line.
+// upstreamHTTP uses the protocol towards the server that the client uses towards
+// Envoy. absolute has the whole URL written in the request line.
 func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 	http1 := http1Options()
 	http1.SendFullyQualifiedUrl = absolute
@@ -79,4 +90,89 @@ func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 			},
 		},
 	}
+}
+
+// bindInPod makes connections to backends in the network namespace that the
+// client connection's filter state names, from any address there, with our mark.
+// In host mode it is nil.
+func bindInPod(cfg Config) *corev3.BindConfig {
+	if !cfg.PodMode {
+		return nil
+	}
+	const solSocket, soMark = 1, 36
+	any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+	return &corev3.BindConfig{
+		SourceAddress:        address(any4).GetSocketAddress(),
+		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: address(any6).GetSocketAddress()}},
+		LocalAddressSelector: extension("netns", &selectorv3.Config{}),
+		SocketOptions: []*corev3.SocketOption{{
+			Description: "SO_MARK", Level: solSocket, Name: soMark,
+			Value: &corev3.SocketOption_IntValue{IntValue: int64(cfg.UpstreamMark)},
+			State: corev3.SocketOption_STATE_PREBIND,
+		}},
+	}
+}
+
+// endpointsInputs are what a cluster's assignment is made of.
+type endpointsInputs struct {
+	name     clusterName
+	backends []model.Backend
+	// clusterVersion is the version of the cluster: Envoy doesn't use a changed
+	// cluster until an assignment comes, and an unchanged one would not be sent.
+	clusterVersion string
+}
+
+// Equal compares all of the inputs.
+func (in endpointsInputs) Equal(other Inputs) bool {
+	o, ok := other.(endpointsInputs)
+	return ok && in.name == o.name && in.clusterVersion == o.clusterVersion && slices.Equal(in.backends, o.backends)
+}
+
+// Message makes the assignment: the backends of a frontend, grouped by zone.
+// Without any, it has one empty locality, which holds the version.
+func (in endpointsInputs) Message(Config) proto.Message {
+	backends := slices.Clone(in.backends)
+	slices.SortStableFunc(backends, func(a, b model.Backend) int { return cmp.Compare(a.Zone, b.Zone) })
+	var zones []*endpointv3.LocalityLbEndpoints
+	for i, b := range backends {
+		if i == 0 || backends[i-1].Zone != b.Zone {
+			zones = append(zones, in.locality(b.Zone))
+		}
+		last := zones[len(zones)-1]
+		last.LbEndpoints = append(last.LbEndpoints, endpoint(b))
+	}
+	if len(zones) == 0 {
+		zones = append(zones, in.locality(""))
+	}
+	return &endpointv3.ClusterLoadAssignment{ClusterName: in.name.String(), Endpoints: zones}
+}
+
+func (in endpointsInputs) locality(zone string) *endpointv3.LocalityLbEndpoints {
+	return &endpointv3.LocalityLbEndpoints{
+		Locality: &corev3.Locality{Zone: utf8(zone)},
+		Metadata: metadata("cluster", in.clusterVersion),
+	}
+}
+
+func endpoint(b model.Backend) *endpointv3.LbEndpoint {
+	pod := ""
+	if b.Pod != "" {
+		pod = b.Namespace + "/" + b.Pod
+	}
+	return &endpointv3.LbEndpoint{
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(b.Address)}},
+		Metadata:       metadata(podField, pod, "node", b.Node, "zone", b.Zone),
+	}
+}
+
+// metadata holds pairs of field and value under nodevoy's key, without those
+// whose value is empty.
+func metadata(pairs ...string) *corev3.Metadata {
+	fields := map[string]*structpb.Value{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fields[pairs[i]] = structpb.NewStringValue(utf8(pairs[i+1]))
+		}
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataKey: {Fields: fields}}}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -21,9 +22,6 @@ const (
 	AccessLogJSON AccessLog = "json"
 	AccessLogOff  AccessLog = "off"
 )
-
-// String is the form as flags write it.
-func (a AccessLog) String() string { return string(a) }
 
 // MarshalText writes the form as flags do.
 func (a AccessLog) MarshalText() ([]byte, error) { return []byte(a), nil }
@@ -105,96 +103,63 @@ func Default() Config {
 // the server needs for the temporary name it makes the socket under.
 const maxSocketPath = 107 - len("/.sock-4294967295/s")
 
-// Validate says everything that is wrong with the configuration, joined.
-func (c Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.NodeID == "" {
-		bad("node id: empty")
-	}
-	for name, path := range map[string]string{
-		"xds socket": c.Socket, "admin socket": c.AdminSocket, "health socket": c.HealthSocket,
-	} {
-		if path == "" || path[0] != '/' || len(path) > maxSocketPath {
-			bad("%s %q: want an absolute path of at most %d bytes", name, path, maxSocketPath)
-		}
-	}
-	errs = append(errs, c.validateListeners()...)
-	errs = append(errs, c.validateLimits()...)
-	switch c.AccessLog {
-	case AccessLogText, AccessLogJSON, AccessLogOff:
-	default:
-		bad("access log %q: want text, json or off", c.AccessLog)
-	}
-	for name, d := range map[string]time.Duration{
-		"discovery timeout": c.DiscoveryTimeout, "detect timeout": c.DetectTimeout,
-		"connect timeout": c.ConnectTimeout, "upstream idle": c.UpstreamIdle,
-	} {
-		if d < time.Millisecond {
-			bad("%s %v: want at least 1ms", name, d)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (c Config) validateListeners() []error {
-	var errs []error
-	if !c.Address4.IsValid() && !c.Address6.IsValid() {
-		errs = append(errs, errors.New("listener addresses: neither an IPv4 nor an IPv6 one"))
-	}
-	if c.Address4.IsValid() && !c.Address4.Is4() {
-		errs = append(errs, fmt.Errorf("IPv4 listener address %s: not IPv4", c.Address4))
-	}
-	if c.Address6.IsValid() && (!c.Address6.Is6() || c.Address6.Is4In6() || c.Address6.Zone() != "") {
-		errs = append(errs, fmt.Errorf("IPv6 listener address %s: not a plain IPv6 address", c.Address6))
-	}
-	for _, a := range c.addresses() {
-		// An unspecified address would open the listeners to the network.
-		if a.IsUnspecified() || a.IsMulticast() {
-			errs = append(errs, fmt.Errorf("listener address %s: want one address of this node", a))
-		}
-	}
-	seen := map[uint16]model.Class{}
-	for _, class := range model.Classes() {
-		port := c.Ports.Of(class)
-		if port == 0 {
-			errs = append(errs, fmt.Errorf("port of the %s listener: 0", class))
-		} else if other, ok := seen[port]; ok {
-			errs = append(errs, fmt.Errorf("port of the %s listener: %d is also that of %s", class, port, other))
-		}
-		seen[port] = class
-	}
-	return errs
-}
-
 // minHeap is what Envoy needs to do anything, in bytes. The chart's values have
 // the same bound.
 const minHeap = 64 << 20
 
-// validateLimits is about pod mode, and what bounds Envoy.
-func (c Config) validateLimits() []error {
-	var errs []error
-	if c.MaxHeap != 0 && c.MaxHeap < minHeap {
-		errs = append(errs, fmt.Errorf("heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap))
+// problems collects what is wrong with a configuration.
+type problems []error
+
+func (p *problems) addIf(wrong bool, format string, args ...any) {
+	if wrong {
+		*p = append(*p, fmt.Errorf(format, args...))
 	}
-	if !c.PodMode {
-		return errs
+}
+
+// Validate returns everything that is wrong with the configuration, joined.
+func (c Config) Validate() error {
+	var p problems
+	p.addIf(c.NodeID == "", "node id: empty")
+	for name, path := range map[string]string{
+		"xds socket": c.Socket, "admin socket": c.AdminSocket, "health socket": c.HealthSocket,
+	} {
+		p.addIf(path == "" || path[0] != '/' || len(path) > maxSocketPath,
+			"%s %q: want an absolute path of at most %d bytes", name, path, maxSocketPath)
 	}
+	c.validateListeners(&p)
+	p.addIf(c.MaxHeap != 0 && c.MaxHeap < minHeap,
+		"heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap)
+	p.addIf(c.PodMode && c.Transparent, "transparent listeners: not in pod mode")
+	p.addIf(c.PodMode && c.UpstreamMark == 0, "mark of connections to backends: 0, by which they would be redirected again")
+	p.addIf(c.PodMode && c.MaxConnectionsPerPod == 0, "maximum connections per pod: 0, want at least 1")
+	p.addIf(new(AccessLog).UnmarshalText([]byte(c.AccessLog)) != nil, "access log %q: want text, json or off", c.AccessLog)
+	for name, d := range map[string]time.Duration{
+		"discovery timeout": c.DiscoveryTimeout, "detect timeout": c.DetectTimeout,
+		"connect timeout": c.ConnectTimeout, "upstream idle": c.UpstreamIdle,
+	} {
+		p.addIf(d < time.Millisecond, "%s %v: want at least 1ms", name, d)
+	}
+	return errors.Join(p...)
+}
+
+func (c Config) validateListeners(p *problems) {
+	p.addIf(len(c.addresses()) == 0, "listener addresses: neither an IPv4 nor an IPv6 one")
+	p.addIf(c.Address4.IsValid() && !c.Address4.Is4(), "IPv4 listener address %s: not IPv4", c.Address4)
+	p.addIf(c.Address6.IsValid() && (!c.Address6.Is6() || c.Address6.Is4In6() || c.Address6.Zone() != ""),
+		"IPv6 listener address %s: not a plain IPv6 address", c.Address6)
 	for _, a := range c.addresses() {
-		if !a.IsLoopback() {
-			errs = append(errs, fmt.Errorf("listener address %s: want a loopback address in pod mode", a))
-		}
+		// An unspecified address would open the listeners to the network.
+		p.addIf(a.IsUnspecified() || a.IsMulticast(), "listener address %s: want one address of this node", a)
+		p.addIf(c.PodMode && !a.IsLoopback(), "listener address %s: want a loopback address in pod mode", a)
 	}
-	if c.Transparent {
-		errs = append(errs, errors.New("transparent listeners: not in pod mode"))
+	seen := map[uint16]model.Class{}
+	for _, class := range model.Classes() {
+		port := c.Ports.Of(class)
+		p.addIf(port == 0, "port of the %s listener: 0", class)
+		other, taken := seen[port]
+		p.addIf(port != 0 && taken, "port of the %s listener: %d is also that of %s", class, port, other)
+		seen[port] = class
 	}
-	if c.UpstreamMark == 0 {
-		errs = append(errs, errors.New("mark of connections to backends: 0, by which they would be redirected again"))
-	}
-	if c.MaxConnectionsPerPod == 0 {
-		errs = append(errs, errors.New("most connections per pod: 0"))
-	}
-	return errs
 }
 
 // listenerAddress is where the listener of this class listens, given one of
@@ -205,17 +170,11 @@ func (c Config) listenerAddress(addr netip.Addr, class model.Class) netip.AddrPo
 
 // addresses are the configured ones, v4 before v6.
 func (c Config) addresses() []netip.Addr {
-	var out []netip.Addr
-	for _, a := range []netip.Addr{c.Address4, c.Address6} {
-		if a.IsValid() {
-			out = append(out, a)
-		}
-	}
-	return out
+	return slices.DeleteFunc([]netip.Addr{c.Address4, c.Address6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 // ownAddresses are the addresses of the listeners themselves, as Envoy writes
-// them: what a connection has for its destination that was not redirected.
+// them: the destination of a connection that was not redirected.
 func (c Config) ownAddresses() []string {
 	var out []string
 	for _, addr := range c.addresses() {

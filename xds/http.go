@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Limits no application meets. The proxy must not refuse what the server would
-// have taken; the first two are the most that Envoy accepts as a setting.
+// Limits that no application reaches: Envoy must not refuse what the server would
+// accept. The first two are the highest that Envoy allows.
 const (
 	maxHeadersKiB = 8192
 	maxStreams    = 1<<31 - 1
@@ -25,36 +25,32 @@ const (
 )
 
 // anyUpgrade stands for every upgrade token while Envoy decides on a request:
-// it wants each by name, and clients and servers may agree on any.
+// Envoy wants each by name, and clients and servers may agree on any.
 const anyUpgrade = "websocket"
 
-// upgrades are those that are passed on. h2c never is: Envoy takes it for a
-// plain request, which is an answer any server may give.
-func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
-	return []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: anyUpgrade}, {UpgradeType: "CONNECT"}}
-}
-
-// connectionManager passes requests on as they came, and logs them. Each
-// setting that is not about routing turns off something that Envoy would do to
-// them by default.
+// connectionManager passes requests on as they came, and logs them. Each setting
+// that is not about routing turns off a change that Envoy makes by default.
 func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.AccessLog) *hcmv3.HttpConnectionManager {
+	http1 := http1Options()
+	http1.AllowCustomMethods = true
+	// An offer to switch to TLS in place, which some clients add to each request
+	// and servers do not accept. Passed on, it would cost the connection.
+	http1.IgnoreHttp_11Upgrade = []*matcherv3.StringMatcher{hasPrefix("TLS/", true)}
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: statPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: RouteName,
 		}},
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
-			extension("destination", pack(earlyMutation())),
-		},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{extension("destination", earlyMutation())},
 		HttpFilters: []*hcmv3.HttpFilter{
-			httpFilter("on_demand", pack(&ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
+			httpFilter("on_demand", &ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
 				Source: ads(), Timeout: durationpb.New(cfg.DiscoveryTimeout),
-			}})),
-			httpFilter("router", pack(&routerv3.Router{SuppressEnvoyHeaders: true})),
+			}}),
+			httpFilter("router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},
 		AccessLog: logs,
 
-		HttpProtocolOptions:       downstream1Options(),
+		HttpProtocolOptions:       http1,
 		Http2ProtocolOptions:      http2Options(),
 		CommonHttpProtocolOptions: commonOptions(durationpb.New(0)),
 		MaxRequestHeadersKb:       wrapperspb.UInt32(maxHeadersKiB),
@@ -62,7 +58,9 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		RequestTimeout:            durationpb.New(0),
 		RequestHeadersTimeout:     durationpb.New(0),
 		Proxy_100Continue:         true,
-		UpgradeConfigs:            upgrades(),
+		// h2c is not passed on: Envoy takes it for a plain request, which is an
+		// answer that any server may give.
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: anyUpgrade}, {UpgradeType: "CONNECT"}},
 		// A malformed HTTP/2 request ends itself, not its connection.
 		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 
@@ -72,17 +70,17 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		GenerateRequestId:          wrapperspb.Bool(false),
 		PreserveExternalRequestId:  true,
 		ForwardClientCertDetails:   hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
-		// No address is internal: nobody's headers are trusted, or marked so.
+		// No address is internal: Envoy trusts no client's headers.
 		InternalAddressConfig:        &hcmv3.HttpConnectionManager_InternalAddressConfig{},
 		NormalizePath:                wrapperspb.Bool(false),
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
 	}
 }
 
-// earlyMutation runs before anything reads the request's headers. It drops
-// whatever the client sent under our own prefix, and then writes there what
-// the routes need: where the client connected to, and what of the client's own
-// Envoy is about to lose. The routes remove it all.
+// earlyMutation runs before anything reads the request's headers. It removes
+// what the client sent under our own prefix, and then writes there what the
+// routes need: the address that the client connected to, and those headers of
+// the client that Envoy is about to overwrite. The routes remove it all.
 func earlyMutation() *earlyv3.HeaderMutation {
 	set := func(name, value string, action corev3.HeaderValueOption_HeaderAppendAction) *mutationv3.HeaderMutation {
 		return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
@@ -92,22 +90,19 @@ func earlyMutation() *earlyv3.HeaderMutation {
 	const add = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
 	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
 		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
-			KeyMatcher: &matcherv3.StringMatcher{
-				MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: privatePrefix},
-				IgnoreCase:   true,
-			},
+			KeyMatcher: hasPrefix(privatePrefix, true),
 		}}},
 		set(destinationHeader, destination, add),
 		// At this point only an absolute URL has given an HTTP/1 request a scheme.
 		set(formHeader, "%PROTOCOL% %REQ(:scheme)% "+destination, add),
-		// Absent if the client's is.
+		// Absent if the client sent none.
 		set(protoHeader, "%REQ(x-forwarded-proto)%", add),
 		set(upgradeHeader, "%REQ(upgrade)%", add),
 		set("upgrade", anyUpgrade, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS),
 	}}
 }
 
-// http1Options are the same towards client and server.
+// http1Options are those towards both client and server.
 func http1Options() *corev3.Http1ProtocolOptions {
 	return &corev3.Http1ProtocolOptions{
 		AcceptHttp_10: true,
@@ -116,28 +111,16 @@ func http1Options() *corev3.Http1ProtocolOptions {
 		EnableTrailers:        true,
 		HeaderKeyFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 			HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
-				StatefulFormatter: extension("preserve_case", pack(&preservev3.PreserveCaseFormatterConfig{
+				StatefulFormatter: extension("preserve_case", &preservev3.PreserveCaseFormatterConfig{
 					ForwardReasonPhrase:         true,
 					FormatterTypeOnEnvoyHeaders: preservev3.PreserveCaseFormatterConfig_PROPER_CASE,
-				})),
+				}),
 			},
 		},
 	}
 }
 
-// downstream1Options are those towards the client, who may call any method.
-func downstream1Options() *corev3.Http1ProtocolOptions {
-	o := http1Options()
-	o.AllowCustomMethods = true
-	// An offer to switch to TLS in place, as some clients add to each request
-	// and servers do not take up. Passed on, it would cost the connection.
-	o.IgnoreHttp_11Upgrade = []*matcherv3.StringMatcher{{
-		MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
-	}}
-	return o
-}
-
-// http2Options are the same towards client and server.
+// http2Options are those towards both client and server.
 func http2Options() *corev3.Http2ProtocolOptions {
 	return &corev3.Http2ProtocolOptions{
 		AllowConnect:                            true,

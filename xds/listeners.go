@@ -4,68 +4,101 @@ package xds
 
 import (
 	"net/netip"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	commonstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// destination is the address a connection was made to, before it was
-// redirected: the name of its cluster.
-const destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
+// maxProbes is how many connections a pod may have at a time to its own HTTP
+// listener, which only the agent has a use for.
+const maxProbes = 100
 
-// listener makes the listener of this name. In host mode there is one for each
-// capture class and address family, in pod mode one for each capture class and
-// pod. No Service ever changes one.
-func listener(cfg Config, name string, spec ListenerSpec) *listenerv3.Listener {
-	own := spec.addresses(cfg)
+// ListenerSpec is what a listener is made of: its capture class and where it
+// listens. In host mode that is one of the configured addresses, Addr; in pod mode
+// it is all of them in the pod Target.
+type ListenerSpec struct {
+	Class  model.Class
+	Addr   netip.Addr
+	Target model.PodTarget
+}
+
+// name is the listener's. A pod's contains its UID, so that no other pod's
+// listener ever has the same.
+func (s ListenerSpec) name() string {
+	switch {
+	case s.Addr.Is4():
+		return s.Class.String() + "-v4"
+	case s.Addr.Is6():
+		return s.Class.String() + "-v6"
+	}
+	return utf8(s.Class.String() + "/" + s.Target.Name() + "/" + s.Target.UID)
+}
+
+// addresses are those the listener listens on, v4 before v6; none if the pod has
+// no address of a configured family.
+func (s ListenerSpec) addresses(cfg Config) []netip.Addr {
+	if s.Addr.IsValid() {
+		return []netip.Addr{s.Addr}
+	}
+	return slices.DeleteFunc(cfg.addresses(), func(a netip.Addr) bool {
+		return a.Is4() && !s.Target.V4 || a.Is6() && !s.Target.V6
+	})
+}
+
+// Equal compares all of the inputs.
+func (s ListenerSpec) Equal(other Inputs) bool { return s == other }
+
+// Message makes the listener.
+func (s ListenerSpec) Message(cfg Config) proto.Message {
+	own := s.addresses(cfg)
 	l := &listenerv3.Listener{
-		Name:       name,
-		StatPrefix: name,
-		Address:    listenAddress(cfg, spec, own[0]),
-		// The address appears on the node when redirection is prepared, which
-		// may be after Envoy was told of it.
+		Name:       s.name(),
+		StatPrefix: s.name(),
+		Address:    s.listenAddress(cfg, own[0]),
+		// The address may be added to the node after Envoy has this listener.
 		Freebind:         wrapperspb.Bool(true),
 		TcpKeepalive:     tcpKeepalive(),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		// Finds the destination in conntrack or, if the socket is transparent,
 		// in the socket: without it, Envoy takes its own address for it.
-		ListenerFilters: []*listenerv3.ListenerFilter{
-			listenerFilter("original_dst", pack(&originaldstv3.OriginalDst{})),
-		},
+		ListenerFilters: []*listenerv3.ListenerFilter{listenerFilter("original_dst", &originaldstv3.OriginalDst{})},
 	}
 	if cfg.Transparent {
 		l.Transparent = wrapperspb.Bool(true)
 	}
 	for _, addr := range own[1:] {
-		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: listenAddress(cfg, spec, addr)})
+		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: s.listenAddress(cfg, addr)})
 	}
 	if cfg.PodMode {
-		// The figures of all pods are one: with those of each, the metrics would
-		// grow with every pod.
-		l.StatPrefix = spec.Class.String()
+		// The statistics of all pods are one: otherwise, the metrics would grow
+		// with every pod.
+		l.StatPrefix = s.Class.String()
 	}
-	switch spec.Class {
+	switch s.Class {
 	case model.ClassHTTP:
-		l.FilterChains = []*listenerv3.FilterChain{httpChain(cfg, spec)}
+		l.FilterChains = []*listenerv3.FilterChain{s.httpChain(cfg)}
 		if cfg.PodMode {
-			l.FilterChains = append(l.FilterChains, answeringChain(cfg, own))
+			l.FilterChains = append(l.FilterChains, probeChain(cfg, own))
 		}
 	case model.ClassTCP:
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), tcpChain(cfg, spec)}
+		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.tcpChain(cfg)}
 	default:
-		http := httpChain(cfg, spec)
+		http := s.httpChain(cfg)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{closingChain(own), http, tcpChain(cfg, spec)}
-		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", pack(&inspectorv3.HttpInspector{})))
+		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), http, s.tcpChain(cfg)}
+		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", &inspectorv3.HttpInspector{}))
 		// A client that waits for the server to speak first is not HTTP.
 		l.ListenerFiltersTimeout = durationpb.New(cfg.DetectTimeout)
 		l.ContinueOnListenerFiltersTimeout = true
@@ -73,16 +106,17 @@ func listener(cfg Config, name string, spec ListenerSpec) *listenerv3.Listener {
 	return l
 }
 
-// listenAddress is where the listener listens, given one of its
-// addresses: in the pod's network namespace, if it has one.
-func listenAddress(cfg Config, spec ListenerSpec, addr netip.Addr) *corev3.Address {
-	out := address(cfg.listenerAddress(addr, spec.Class))
-	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(spec.Target.Netns)
+// listenAddress is where the listener listens, given one of its addresses: in the
+// pod's network namespace, if it has one.
+func (s ListenerSpec) listenAddress(cfg Config, addr netip.Addr) *corev3.Address {
+	out := address(cfg.listenerAddress(addr, s.Class))
+	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(s.Target.Netns)
 	return out
 }
 
-// notRedirected matches the connections that were made to the listener itself.
-func notRedirected(own []netip.Addr) *listenerv3.FilterChainMatch {
+// notRedirected takes the connections that were made to the listener itself.
+// Without a filter, Envoy closes them.
+func notRedirected(own []netip.Addr, filters ...*listenerv3.Filter) *listenerv3.FilterChain {
 	match := &listenerv3.FilterChainMatch{}
 	for _, addr := range own {
 		match.PrefixRanges = append(match.PrefixRanges, &corev3.CidrRange{
@@ -90,50 +124,28 @@ func notRedirected(own []netip.Addr) *listenerv3.FilterChainMatch {
 			PrefixLen:     wrapperspb.UInt32(uint32(addr.BitLen())),
 		})
 	}
-	return match
+	return &listenerv3.FilterChain{Name: "not-redirected", FilterChainMatch: match, Filters: filters}
 }
 
-// closingChain takes the connections that were made to the listener itself.
-// With no filter in it, Envoy closes them.
-func closingChain(own []netip.Addr) *listenerv3.FilterChain {
-	return &listenerv3.FilterChain{Name: "not-redirected", FilterChainMatch: notRedirected(own)}
+// probeChain answers the agent's probes in pod mode. It is a chain of its own, so
+// that a probe doesn't fail when the pod has its maximum of connections. It
+// writes no log, and its own limit is low, as the pod might use it, too.
+func probeChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
+	return notRedirected(own, connectionLimit("not-redirected", maxProbes),
+		networkFilter("http", connectionManager(cfg, "not-redirected", nil)))
 }
 
-// answeringChain takes, in pod mode, the connections that were made to the HTTP
-// listener itself: a pod that has as many connections as it may is not to look
-// like an Envoy that doesn't serve. It has the routes and their answer, writes
-// no log, and takes few connections, as a pod might fill it.
-func answeringChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
-	return &listenerv3.FilterChain{
-		Name:             "not-redirected",
-		FilterChainMatch: notRedirected(own),
-		Filters: []*listenerv3.Filter{
-			connectionLimit("not-redirected", maxProbes),
-			networkFilter("http", pack(connectionManager(cfg, "not-redirected", nil))),
-		},
-	}
+// httpChain serves HTTP/1 and HTTP/2. In host mode, the routes answer a request
+// that was not redirected, and it is not logged.
+func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
+	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
+	return &listenerv3.FilterChain{Name: "http", Filters: append(s.podFilters(cfg), networkFilter("http", manager))}
 }
 
-// httpChain speaks HTTP/1 and HTTP/2. In host mode, a request that was not
-// redirected meets the routes' own answer to it, and is not logged.
-func httpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
-	manager := connectionManager(cfg, spec.Class.String(), httpAccessLog(cfg, spec))
-	return &listenerv3.FilterChain{
-		Name:    "http",
-		Filters: append(podFilters(cfg, spec.Class), networkFilter("http", pack(manager))),
-	}
-}
-
-// tcpChain passes bytes, to the cluster named by the connection's destination.
-func tcpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
-	setCluster := &filterstatev3.Config{
-		OnNewConnection: []*commonstatev3.FilterStateValue{{
-			Key:   &commonstatev3.FilterStateValue_ObjectKey{ObjectKey: "envoy.tcp_proxy.cluster"},
-			Value: &commonstatev3.FilterStateValue_FormatString{FormatString: textFormat(destination)},
-		}},
-	}
+// tcpChain passes bytes to the cluster that the connection's destination names.
+func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 	proxy := &tcpproxyv3.TcpProxy{
-		StatPrefix: spec.Class.String(),
+		StatPrefix: s.Class.String(),
 		// Never used: the filter state always names the cluster.
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: "none"},
 		OnDemand: &tcpproxyv3.TcpProxy_OnDemand{
@@ -142,23 +154,45 @@ func tcpChain(cfg Config, spec ListenerSpec) *listenerv3.FilterChain {
 		},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(3),
-		AccessLog:          tcpAccessLog(cfg, spec),
+		AccessLog:          accessLog(cfg, s, perConnection),
 	}
-	return &listenerv3.FilterChain{
-		Name: "tcp",
-		Filters: append(podFilters(cfg, spec.Class),
-			networkFilter("cluster", pack(setCluster)),
-			networkFilter("tcp", pack(proxy)),
-		),
+	return &listenerv3.FilterChain{Name: "tcp", Filters: append(s.podFilters(cfg),
+		setFilterState("cluster", filterState("envoy.tcp_proxy.cluster", destination)),
+		networkFilter("tcp", proxy),
+	)}
+}
+
+// podFilters begin each chain in pod mode: they limit the connections of the pod,
+// and have those to backends made in the network namespace that the client's
+// connection was accepted in.
+func (s ListenerSpec) podFilters(cfg Config) []*listenerv3.Filter {
+	if !cfg.PodMode {
+		return nil
+	}
+	namespace := filterState("envoy.network.upstream_bind_override.network_namespace",
+		"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
+	// Connections to backends are pooled by the namespace, too. With a factory
+	// whose strings are not hashable, pods would share them, and a request would
+	// leave from the pod that had the connection made.
+	namespace.FactoryKey = "envoy.hashable_string"
+	namespace.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
+	return []*listenerv3.Filter{
+		connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod),
+		setFilterState("netns", namespace),
 	}
 }
 
-// tcpKeepalive makes the kernel find peers that vanished. The client's and the
-// server's own keepalive end at Envoy, so Envoy's must do what theirs did.
-func tcpKeepalive() *corev3.TcpKeepalive {
-	return &corev3.TcpKeepalive{
-		KeepaliveTime:     wrapperspb.UInt32(60),
-		KeepaliveInterval: wrapperspb.UInt32(10),
-		KeepaliveProbes:   wrapperspb.UInt32(6),
+func connectionLimit(statPrefix string, most uint32) *listenerv3.Filter {
+	return networkFilter("limit", &limitv3.ConnectionLimit{StatPrefix: statPrefix, MaxConnections: wrapperspb.UInt64(uint64(most))})
+}
+
+func filterState(key, format string) *commonstatev3.FilterStateValue {
+	return &commonstatev3.FilterStateValue{
+		Key:   &commonstatev3.FilterStateValue_ObjectKey{ObjectKey: key},
+		Value: &commonstatev3.FilterStateValue_FormatString{FormatString: textFormat(format)},
 	}
+}
+
+func setFilterState(name string, value *commonstatev3.FilterStateValue) *listenerv3.Filter {
+	return networkFilter(name, &filterstatev3.Config{OnNewConnection: []*commonstatev3.FilterStateValue{value}})
 }

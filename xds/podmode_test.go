@@ -32,32 +32,6 @@ func TestPodModeGolden(t *testing.T) {
 	golden(t, "render-pods.yaml", text)
 }
 
-// TestPodModeBootstrap: the bootstrap is the same in both modes.
-func TestPodModeBootstrap(t *testing.T) {
-	host, err := Bootstrap(testConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pods, err := Bootstrap(podConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(host), string(pods)); diff != "" {
-		t.Errorf("bootstrap (-host +pod):\n%s", diff)
-	}
-	bounded := testConfig()
-	bounded.MaxHeap = 1 << 30
-	text, err := Bootstrap(bounded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"fixed_heap", `max_heap_size_bytes: "1073741824"`, "shrink_heap", "stop_accepting_connections"} {
-		if !strings.Contains(string(text), want) || strings.Contains(string(host), want) {
-			t.Errorf("%s: want it with a bound on the heap, and without one not", want)
-		}
-	}
-}
-
 func TestPodModeValidate(t *testing.T) {
 	if err := podConfig().Validate(); err != nil {
 		t.Fatalf("a good configuration: %v", err)
@@ -69,7 +43,7 @@ func TestPodModeValidate(t *testing.T) {
 		"an address of the node": {func(c *Config) { c.Address4 = netip.MustParseAddr("10.0.0.1") }, "want a loopback address"},
 		"transparent":            {func(c *Config) { c.Transparent = true }, "not in pod mode"},
 		"no mark":                {func(c *Config) { c.UpstreamMark = 0 }, "mark of connections"},
-		"no connections":         {func(c *Config) { c.MaxConnectionsPerPod = 0 }, "most connections per pod"},
+		"no connections":         {func(c *Config) { c.MaxConnectionsPerPod = 0 }, "maximum connections per pod: 0"},
 		"hardly any heap":        {func(c *Config) { c.MaxHeap = 1 << 20 }, "heap bound of Envoy"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +78,7 @@ func listeners(cfg Config, targets ...model.PodTarget) []*listenerv3.Listener {
 	specs := newListenerSpecs(cfg, targets)
 	var out []*listenerv3.Listener
 	for _, name := range specs.Names {
-		out = append(out, listener(cfg, name, specs.ByName[name]))
+		out = append(out, specs.ByName[name].Message(cfg).(*listenerv3.Listener))
 	}
 	return out
 }

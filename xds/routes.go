@@ -3,42 +3,43 @@
 package xds
 
 import (
+	"time"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-const (
-	// NotRedirectedBody is what the HTTP listener answers, with status 404, to
-	// a request whose connection was made to the listener itself. Nothing
-	// behind Envoy takes part in it, so the answer proves just that Envoy is
-	// up, has its listeners and routes, and serves.
-	NotRedirectedBody = "nodevoy: this connection was not redirected\n"
+// NotRedirectedBody is what the HTTP listener answers, with status 404, to a
+// request whose connection was made to the listener itself. No backend takes part
+// in it: it proves only that Envoy serves with its listeners and routes.
+const NotRedirectedBody = "nodevoy: this connection was not redirected\n"
 
-	// noHost is the Host of an HTTP/1.0 request that came without one, until
-	// the route replaces it.
-	noHost = "host.nodevoy.invalid"
-)
+// routeInputs are what the routes are made of: without policies, nothing.
+type routeInputs struct{}
 
-// routeConfiguration is the one of the HTTP listeners. A virtual host's domain
-// is a frontend's address. Without HTTP policies of Services there are two:
-// that of the listeners' own addresses, which answers by itself, and that of
-// all others, whose cluster is named by where the client connected to.
-func routeConfiguration(cfg Config) *routev3.RouteConfiguration {
+// Equal compares all of the inputs.
+func (in routeInputs) Equal(other Inputs) bool { return in == other }
+
+// Message makes the route configuration of the HTTP listeners. A virtual host's
+// domain is a frontend's address. Without HTTP policies of Services there are
+// two: one for the listeners' own addresses, which answers by itself, and one for
+// all others, whose cluster is named after the address the client connected to.
+func (routeInputs) Message(cfg Config) proto.Message {
 	return &routev3.RouteConfiguration{
 		Name:        RouteName,
 		VhostHeader: destinationHeader,
-		// Clusters come when they are first used.
+		// Clusters are loaded when they are first used.
 		ValidateClusters: wrapperspb.Bool(false),
 		VirtualHosts: []*routev3.VirtualHost{
 			{
 				Name:    "default",
 				Domains: []string{"*"},
-				// A route's own headers are done before its virtual host's, so
-				// a route can still read what is removed here.
+				// A route's own header changes come before its virtual host's, so
+				// that a route can still read what is removed here.
 				RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader},
 				Routes:                 defaultRoutes(),
 			},
@@ -54,10 +55,9 @@ func routeConfiguration(cfg Config) *routev3.RouteConfiguration {
 	}
 }
 
-// defaultRoutes all lead to the same backends. They differ in how they undo
-// what Envoy did to the request: to the Host that it did not have, the absolute
-// URL, the x-forwarded-proto. Envoy tries one after the other, so the first is
-// the one that most requests take.
+// defaultRoutes all lead to the same backends. They differ in which of Envoy's
+// changes to the request they undo: to a missing Host, an absolute URL, the
+// x-forwarded-proto. Envoy tries them in order, so the most frequent is first.
 func defaultRoutes() []*routev3.Route {
 	return []*routev3.Route{
 		withoutProto(forward(anyPath(not(ownProto()), not(absoluteURL()), not(withoutHost())))),
@@ -71,7 +71,7 @@ func defaultRoutes() []*routev3.Route {
 	}
 }
 
-// withoutProto drops the x-forwarded-proto that Envoy added.
+// withoutProto removes the x-forwarded-proto that Envoy added.
 func withoutProto(r *routev3.Route) *routev3.Route {
 	r.RequestHeadersToRemove = []string{"x-forwarded-proto"}
 	return r
@@ -102,15 +102,10 @@ func withoutHost() *routev3.HeaderMatcher { return headerIs(":authority", noHost
 
 // absoluteURL matches HTTP/1.1 requests that have an absolute URL.
 func absoluteURL() *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{
-		Name: formHeader,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: absolutePrefix},
-		}},
-	}
+	return header(formHeader, hasPrefix(absolutePrefix, false))
 }
 
-// not matches what the matcher doesn't.
+// not inverts a matcher.
 func not(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
 	m.InvertMatch = true
 	return m
@@ -127,15 +122,6 @@ func anyConnect(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
 // anyPath matches every request but CONNECT that all of the matchers match.
 func anyPath(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}, Headers: headers}
-}
-
-func headerIs(name, value string) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{
-		Name: name,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value},
-		}},
-	}
 }
 
 // forward sends matching requests to the cluster of their destination, with
@@ -155,7 +141,7 @@ func forward(match *routev3.RouteMatch) *routev3.Route {
 	}
 }
 
-// retries repeats only what is known not to have reached a server, on another
+// retries repeats only requests that can't have reached a server, on another
 // backend if there is one.
 func retries() *routev3.RetryPolicy {
 	return &routev3.RetryPolicy{
@@ -167,8 +153,8 @@ func retries() *routev3.RetryPolicy {
 		}},
 		HostSelectionRetryMaxAttempts: 5,
 		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
-			BaseInterval: durationpb.New(backOffBase),
-			MaxInterval:  durationpb.New(backOffMax),
+			BaseInterval: durationpb.New(5 * time.Millisecond),
+			MaxInterval:  durationpb.New(50 * time.Millisecond),
 		},
 	}
 }

@@ -81,7 +81,7 @@ func TestBadText(*testing.T) {
 	for _, in := range []Inputs{
 		clusterInputs{port: model.ServicePort{Namespace: bad, Service: bad, PortName: bad}},
 		endpointsInputs{backends: []model.Backend{{Namespace: bad, Pod: bad, Node: bad, Zone: bad}}},
-		listenerInputs{spec: ListenerSpec{Target: model.PodTarget{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}}},
+		ListenerSpec{Target: model.PodTarget{Namespace: bad, Pod: bad, UID: bad, Netns: bad, V4: true}},
 	} {
 		pack(in.Message(podConfig()))
 	}

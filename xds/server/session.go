@@ -33,7 +33,7 @@ type session struct {
 	since  time.Time
 	subs   [xds.KindCount]subscription
 	// version is that of the Envoy; unknown before it says so.
-	version xds.Version
+	version Version
 	// listeners is nil when what it holds must be found anew. See listening.
 	listeners *listening
 	// pending are the responses that are not answered yet, by nonce.
@@ -325,7 +325,7 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	if v := xds.VersionOf(req.GetNode()); v.Known() {
+	if v := versionOf(req.GetNode()); v.Known() {
 		s.version = v
 	}
 	r, ok := s.pending[req.GetResponseNonce()]

@@ -38,7 +38,7 @@ type Status struct {
 	Refused Refused
 	// Version is the version of Envoy, the lowest if there are several; unknown
 	// before one says which it is.
-	Version xds.Version
+	Version Version
 	// Kinds are the figures of each kind of resource.
 	Kinds [xds.KindCount]KindStatus
 	// InUse is the number of frontends that Envoy has asked for.

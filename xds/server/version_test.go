@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package xds
+package server
 
 import (
 	"testing"
@@ -10,18 +10,18 @@ import (
 )
 
 func TestVersionLess(t *testing.T) {
-	want := NewVersion(1, 40, 0)
+	want := Version{1, 40, 0}
 	for _, c := range []struct {
 		version Version
 		older   bool
 	}{
-		{NewVersion(1, 39, 9), true},
-		{NewVersion(0, 99, 99), true},
-		{NewVersion(1, 9, 0), true}, // Numbers, not text.
-		{NewVersion(1, 40, 0), false},
-		{NewVersion(1, 40, 1), false},
-		{NewVersion(1, 100, 0), false},
-		{NewVersion(2, 0, 0), false},
+		{Version{1, 39, 9}, true},
+		{Version{0, 99, 99}, true},
+		{Version{1, 9, 0}, true}, // Numbers, not text.
+		{Version{1, 40, 0}, false},
+		{Version{1, 40, 1}, false},
+		{Version{1, 100, 0}, false},
+		{Version{2, 0, 0}, false},
 		{Version{}, false},
 	} {
 		if got := c.version.Less(want); got != c.older {
@@ -38,11 +38,11 @@ func TestVersionOf(t *testing.T) {
 		"":       {UserAgentName: "envoy"},
 		"1.40.2": {UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40, Patch: 2}}}},
 	} {
-		if got := VersionOf(node); got.String() != want || got.Known() != (want != "") {
+		if got := versionOf(node); got.String() != want || got.Known() != (want != "") {
 			t.Errorf("got %q, known %v, want %q", got, got.Known(), want)
 		}
 	}
-	if got := VersionOf(nil); got.Known() {
+	if got := versionOf(nil); got.Known() {
 		t.Errorf("no node at all: %q", got)
 	}
 }

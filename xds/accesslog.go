@@ -4,6 +4,7 @@ package xds
 
 import (
 	"cmp"
+	"net/netip"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -23,12 +24,8 @@ type column struct {
 
 // columns are those of a listener's access log, in order. The client's address
 // is that of its socket, which no header can forge. The last two columns are
-// namespace/pod of the client, which is known in pod mode, and of the backend.
-func columns(cfg Config, spec ListenerSpec, requests bool) []column {
-	client := ""
-	if cfg.PodMode {
-		client = strings.ReplaceAll(utf8(spec.Target.Name()), "%", "%%")
-	}
+// namespace/pod of the client, which may be unknown, and of the backend.
+func columns(client string, requests bool) []column {
 	request := func(format string) string {
 		if requests {
 			return format
@@ -50,33 +47,34 @@ func columns(cfg Config, spec ListenerSpec, requests bool) []column {
 		{"upstream_cluster", "", "", "%UPSTREAM_CLUSTER%"},
 		{"response_flags", "", "", "%RESPONSE_FLAGS%"},
 		{"source", "", "", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"},
-		{"source_pod", "", "", client},
+		{"source_pod", "", "", strings.ReplaceAll(utf8(client), "%", "%%")},
 		{"backend", "", "", "%UPSTREAM_METADATA(" + metadataKey + ":" + podField + ")%"},
 	}
 }
 
 // accessLog writes a line for each request to a listener or, when it ends, for
-// each connection. In host mode, requests whose connection was made to the
-// listener itself are left out. Their destination header is still there when the
-// line is written, as they reach no upstream; for all others it is gone.
-func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.AccessLog {
-	if cfg.AccessLog == AccessLogOff {
+// each connection. client is the client's pod, as in the line. If own is valid,
+// requests whose connection was made to this address are left out. Their
+// destination header is still there when the line is written, as they reach no
+// upstream; for all others it is gone.
+func accessLog(form AccessLog, client string, own netip.AddrPort, requests bool) []*accesslogv3.AccessLog {
+	if form == AccessLogOff {
 		return nil
 	}
-	format := textLine(columns(cfg, spec, requests))
-	if cfg.AccessLog == AccessLogJSON {
-		format = jsonLine(columns(cfg, spec, requests))
+	format := textLine(columns(client, requests))
+	if form == AccessLogJSON {
+		format = jsonLine(columns(client, requests))
 	}
 	out := &accesslogv3.AccessLog{Name: "stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{
 		TypedConfig: pack(&streamv3.StdoutAccessLog{
 			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
 		}),
 	}}
-	if requests && !cfg.PodMode {
-		own := headerIs(destinationHeader, cfg.listenerAddress(spec.Addr, spec.Class).String())
-		own.InvertMatch, own.TreatMissingHeaderAsEmpty = true, true
+	if requests && own.IsValid() {
+		redirected := inverted(headerIs(destinationHeader, own.String()))
+		redirected.TreatMissingHeaderAsEmpty = true
 		out.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-			HeaderFilter: &accesslogv3.HeaderFilter{Header: own},
+			HeaderFilter: &accesslogv3.HeaderFilter{Header: redirected},
 		}}
 	}
 	return []*accesslogv3.AccessLog{out}

@@ -5,6 +5,9 @@ package xds
 import (
 	"testing"
 
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
@@ -14,20 +17,27 @@ func TestSourcePod(t *testing.T) {
 	for name, tc := range map[string]struct {
 		cfg  Config
 		pod  string
-		want string
+		want any
 	}{
-		"host mode":         {testConfig(), "", ""},
-		"pod mode":          {podConfig(), "web-1", "shop/web-1"},
-		"percent signs":     {podConfig(), "%PROTOCOL%", "shop/%%PROTOCOL%%"},
-		"bytes of no UTF-8": {podConfig(), "web\xff", "shop/web?"},
+		"host mode":     {testConfig(), "", nil},
+		"pod mode":      {podConfig(), "web-1", "shop/web-1"},
+		"percent signs": {podConfig(), "%PROTOCOL%", "shop/%%PROTOCOL%%"},
+		"not UTF-8":     {podConfig(), "web\xff", "shop/web?"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.cfg.AccessLog = AccessLogJSON
 			spec := ListenerSpec{Target: model.PodTarget{Namespace: "shop", Pod: tc.pod}}
 			for _, requests := range []bool{perRequest, perConnection} {
-				for _, c := range columns(tc.cfg, spec, requests) {
-					if c.name == "source_pod" && c.format != tc.want {
-						t.Errorf("per request %v: %q, want %q", requests, c.format, tc.want)
-					}
+				log := &streamv3.StdoutAccessLog{}
+				if err := spec.accessLog(tc.cfg, requests)[0].GetTypedConfig().UnmarshalTo(log); err != nil {
+					t.Fatal(err)
+				}
+				field, ok := log.GetLogFormat().GetJsonFormat().GetFields()["source_pod"]
+				if !ok || field.AsInterface() != tc.want {
+					t.Errorf("per request %v: %v, want %v", requests, field, tc.want)
+				}
+				if _, null := field.GetKind().(*structpb.Value_NullValue); null != (tc.want == nil) {
+					t.Errorf("per request %v: %v is null: %v", requests, field, null)
 				}
 			}
 		})

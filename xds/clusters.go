@@ -102,8 +102,8 @@ func bindInPod(cfg Config) *corev3.BindConfig {
 	const solSocket, soMark = 1, 36
 	any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 	return &corev3.BindConfig{
-		SourceAddress:        address(any4).GetSocketAddress(),
-		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: address(any6).GetSocketAddress()}},
+		SourceAddress:        socketAddress(any4).GetSocketAddress(),
+		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: socketAddress(any6).GetSocketAddress()}},
 		LocalAddressSelector: extension("netns", &selectorv3.Config{}),
 		SocketOptions: []*corev3.SocketOption{{
 			Description: "SO_MARK", Level: solSocket, Name: soMark,
@@ -160,7 +160,7 @@ func endpoint(b model.Backend) *endpointv3.LbEndpoint {
 		pod = b.Namespace + "/" + b.Pod
 	}
 	return &endpointv3.LbEndpoint{
-		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(b.Address)}},
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(b.Address)}},
 		Metadata:       metadata(podField, pod, "node", b.Node, "zone", b.Zone),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	commonstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
@@ -109,7 +110,7 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 // listenAddress is where the listener listens, given one of its addresses: in the
 // pod's network namespace, if it has one.
 func (s ListenerSpec) listenAddress(cfg Config, addr netip.Addr) *corev3.Address {
-	out := address(cfg.listenerAddress(addr, s.Class))
+	out := socketAddress(cfg.listenerAddress(addr, s.Class))
 	out.GetSocketAddress().NetworkNamespaceFilepath = utf8(s.Target.Netns)
 	return out
 }
@@ -135,10 +136,9 @@ func probeChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
 		networkFilter("http", connectionManager(cfg, "not-redirected", nil)))
 }
 
-// httpChain serves HTTP/1 and HTTP/2. In host mode, the routes answer a request
-// that was not redirected, and it is not logged.
+// httpChain serves HTTP/1 and HTTP/2.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
-	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
+	manager := connectionManager(cfg, s.Class.String(), s.accessLog(cfg, perRequest))
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.podFilters(cfg), networkFilter("http", manager))}
 }
 
@@ -154,12 +154,21 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 		},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(3),
-		AccessLog:          accessLog(cfg, s, perConnection),
+		AccessLog:          s.accessLog(cfg, perConnection),
 	}
 	return &listenerv3.FilterChain{Name: "tcp", Filters: append(s.podFilters(cfg),
 		setFilterState("cluster", filterState("envoy.tcp_proxy.cluster", destination)),
 		networkFilter("tcp", proxy),
 	)}
+}
+
+// accessLog names the client's pod in pod mode. In host mode, requests that were
+// made to the listener itself are not logged.
+func (s ListenerSpec) accessLog(cfg Config, requests bool) []*accesslogv3.AccessLog {
+	if cfg.PodMode {
+		return accessLog(cfg.AccessLog, s.Target.Name(), netip.AddrPort{}, requests)
+	}
+	return accessLog(cfg.AccessLog, "", cfg.listenerAddress(s.Addr, s.Class), requests)
 }
 
 // podFilters begin each chain in pod mode: they limit the connections of the pod,

@@ -39,7 +39,7 @@ func inline(text string) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: text}}
 }
 
-func address(a netip.AddrPort) *corev3.Address {
+func socketAddress(a netip.AddrPort) *corev3.Address {
 	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 		Address:       a.Addr().String(),
 		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(a.Port())},
@@ -67,6 +67,12 @@ func header(name string, text *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 // headerIs matches requests whose header of this name is exactly value.
 func headerIs(name, value string) *routev3.HeaderMatcher {
 	return header(name, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}})
+}
+
+// inverted matches what m doesn't. It changes m.
+func inverted(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
+	m.InvertMatch = true
+	return m
 }
 
 // tcpKeepalive makes the kernel find peers that vanished. The client's and the

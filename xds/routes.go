@@ -60,13 +60,13 @@ func (routeInputs) Message(cfg Config) proto.Message {
 // x-forwarded-proto. Envoy tries them in order, so the most frequent is first.
 func defaultRoutes() []*routev3.Route {
 	return []*routev3.Route{
-		withoutProto(forward(anyPath(not(ownProto()), not(absoluteURL()), not(withoutHost())))),
-		forward(anyPath(ownProto(), not(absoluteURL()), not(withoutHost()))),
-		toAbsolute(withoutProto(forward(anyPath(not(ownProto()), absoluteURL())))),
+		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost())))),
+		forward(anyPath(ownProto(), inverted(absoluteURL()), inverted(withoutHost()))),
+		toAbsolute(withoutProto(forward(anyPath(inverted(ownProto()), absoluteURL())))),
 		toAbsolute(forward(anyPath(absoluteURL()))),
-		toDestination(withoutProto(forward(anyPath(not(ownProto()))))),
+		toDestination(withoutProto(forward(anyPath(inverted(ownProto()))))),
 		toDestination(forward(anyPath())),
-		withoutProto(forward(anyConnect(not(ownProto())))),
+		withoutProto(forward(anyConnect(inverted(ownProto())))),
 		forward(anyConnect()),
 	}
 }
@@ -103,12 +103,6 @@ func withoutHost() *routev3.HeaderMatcher { return headerIs(":authority", noHost
 // absoluteURL matches HTTP/1.1 requests that have an absolute URL.
 func absoluteURL() *routev3.HeaderMatcher {
 	return header(formHeader, hasPrefix(absolutePrefix, false))
-}
-
-// not inverts a matcher.
-func not(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
-	m.InvertMatch = true
-	return m
 }
 
 // anyConnect matches every CONNECT request that all of the matchers match.

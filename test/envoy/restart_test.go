@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -43,9 +44,9 @@ func TestServerRestarts(t *testing.T) {
 			}
 			return nil
 		})
-		for _, k := range r.server.Status().Kinds {
-			if k.Responses != 0 {
-				t.Errorf("%d responses of kind %s to an Envoy that holds it all", k.Responses, k.Type)
+		for kind, n := range r.server.Status().Kinds {
+			if n.Responses != 0 {
+				t.Errorf("%d responses of kind %s to an Envoy that has everything", n.Responses, xds.Kind(kind))
 			}
 		}
 	}

@@ -12,16 +12,15 @@ import (
 
 const (
 	// retryFirst and retryMax are how long after a refusal a resource is sent
-	// again: what was in its way, such as a port that is taken, may be gone. The
-	// pause doubles with each refusal of the same version.
+	// again: the cause, such as a port in use, may be gone. The pause doubles with
+	// each refusal of the same version.
 	retryFirst, retryMax = 5 * time.Second, time.Minute
 	// maxReason bounds, in bytes, the reason of a refusal: Envoy may quote the
-	// whole resource, between what it can't do and why.
+	// whole resource in the middle of it.
 	maxReason = 400
 )
 
-// nack is a resource that the client refused: in which version, with which
-// words and when.
+// nack is the refusal of one version of a resource: the reason and the time.
 type nack struct {
 	version, detail string
 	at              time.Time
@@ -30,55 +29,48 @@ type nack struct {
 	resent bool
 }
 
-// accept notes that the client has taken over a resource, or that it is gone.
+// accept records that the client uses a resource, or no longer has it.
 func (s *session) accept(k xds.Kind, name, version string) {
 	t := &s.subs[k]
 	t.acked[name] = version
 	delete(t.refused, name)
 	if _, named := t.names[name]; !named && version == absent && t.sent[name] == absent {
-		// Nobody asked for this name, and nobody will again: pods come and go.
+		// The listener of a pod that is gone, under a name that is never used again.
 		delete(t.acked, name)
 		s.forget(k, name)
 	}
 }
 
-// refuse notes that the client refused a response. Unless it names which of
-// several resources it refused, it may have taken over some, all but one or
-// none: they are sent again in two halves, until each is accepted or refused by
-// itself.
-func (s *session) refuse(r response, detail string) {
-	named := blame(detail, r.versions)
-	if len(r.versions) == 1 {
-		for name := range r.versions {
-			named = map[string]string{name: detail}
-		}
+// nacked records that the client refused a response. If it doesn't say which of
+// several resources it refused, they are sent again in two halves, until each is
+// accepted or refused by itself.
+func (s *session) nacked(r response, detail string) {
+	t := &s.subs[r.kind]
+	named := namedErrors(detail, r.versions)
+	names := sortedKeys(r.versions)
+	if len(names) == 1 {
+		named = map[string]string{names[0]: detail}
 	}
 	if len(named) == 0 {
-		names := sortedKeys(r.versions)
 		half := len(names) / 2
-		t := &s.subs[r.kind]
 		t.apart = append(t.apart, names[:half:half], names[half:])
 		return
 	}
 	for name, version := range r.versions {
-		if why, bad := named[name]; bad {
-			s.subs[r.kind].refuse(name, version, why, s.server.now())
-		} else {
+		why, bad := named[name]
+		if !bad {
 			s.accept(r.kind, name, version)
+			continue
 		}
+		n := nack{version: version, detail: reason(why), at: s.server.now(), pause: retryFirst}
+		if before, ok := t.refused[name]; ok && before.version == version {
+			n.pause = min(2*before.pause, retryMax)
+		}
+		t.refused[name] = n
 	}
 }
 
-// refuse notes that the client refused one resource.
-func (t *subscription) refuse(name, version, why string, now time.Time) {
-	n := nack{version: version, detail: reason(why), at: now, pause: retryFirst}
-	if before, ok := t.refused[name]; ok && before.version == version {
-		n.pause = min(2*before.pause, retryMax)
-	}
-	t.refused[name] = n
-}
-
-// reason is what Envoy says in one line of bounded length.
+// reason is Envoy's error as one line of limited length.
 func reason(detail string) string {
 	line := strings.Join(strings.Fields(detail), " ")
 	if len(line) > maxReason {
@@ -87,16 +79,15 @@ func reason(detail string) string {
 	return strings.ToValidUTF8(line, "")
 }
 
-// nackHead is what Envoy begins with when it refuses listeners that it could
-// read. After it comes, for each, the name, a colon, and what is wrong; the other
-// listeners of the response are taken over.
-const nackHead = "Error adding/updating listener(s) "
+// listenerErrors is how Envoy's error starts when it refuses some listeners of a
+// response and uses the others. For each, the name, a colon and the error follow.
+const listenerErrors = "Error adding/updating listener(s) "
 
-// blame finds, in what Envoy says of a response, which names it refused and why.
-// It is empty if Envoy does not say that of each.
-func blame[V any](detail string, names map[string]V) map[string]string {
+// namedErrors finds in Envoy's error the refused names, each with its own error.
+// It is empty if Envoy doesn't name them.
+func namedErrors[V any](detail string, names map[string]V) map[string]string {
 	out := map[string]string{}
-	text, ok := strings.CutPrefix(detail, nackHead)
+	text, ok := strings.CutPrefix(detail, listenerErrors)
 	if !ok {
 		return out
 	}
@@ -116,8 +107,8 @@ func blame[V any](detail string, names map[string]V) map[string]string {
 	return out
 }
 
-// resendRefused has the client sent again, each in a response of its own, the
-// resources whose pause after the refusal is over. The caller holds the lock.
+// resendRefused queues, each in a response of its own, the resources whose pause
+// after the refusal is over. The caller holds the lock.
 func (s *session) resendRefused(now time.Time) {
 	for k := range s.subs {
 		t := &s.subs[k]
@@ -131,9 +122,8 @@ func (s *session) resendRefused(now time.Time) {
 	}
 }
 
-// settled says whether the client has been sent, and has answered, all there
-// is to say: each watch is open, and with it nothing is left to send. The caller
-// holds the lock.
+// settled says whether the client has been sent, and has answered, everything:
+// each watch is open, and nothing is left to send. The caller holds the lock.
 func (s *session) settled() bool {
 	for k := range s.subs {
 		t := &s.subs[k]
@@ -144,18 +134,18 @@ func (s *session) settled() bool {
 	return len(s.pending) == 0 && s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
 }
 
-// listening is what a client's answers about listeners and routes come to.
+// listening summarizes a client's answers about listeners and routes.
 type listening struct {
 	// answered says whether it has accepted or refused all listeners and the
 	// routes, as they are now.
 	answered bool
-	// needRoutes says whether it has a listener that asks for the routes. Without
-	// one, as with no pod in pod mode, it doesn't ask.
+	// needRoutes says whether it has a listener that needs the routes. Without
+	// one, as with no pod in pod mode, it doesn't request them.
 	needRoutes bool
 }
 
-// listening is found anew when an answer or a new snapshot may have changed it:
-// it takes as long as there are listeners. The caller holds the lock.
+// listening is computed again after an answer or a new snapshot: its cost grows
+// with the number of listeners. The caller holds the lock.
 func (s *session) listening() listening {
 	if s.listeners != nil {
 		return *s.listeners
@@ -175,17 +165,12 @@ func (s *session) listening() listening {
 	return l
 }
 
-// answered says whether the client has accepted or refused a resource as it is
-// now.
+// answered says whether the client has accepted or refused the current version of
+// a resource.
 func (s *session) answered(k xds.Kind, name string) bool {
 	t, version := &s.subs[k], s.server.current.version(k, name)
-	return t.acked[name] == version || s.refuses(k, name, version)
-}
-
-// refuses says whether the client has refused this version of a resource.
-func (s *session) refuses(k xds.Kind, name, version string) bool {
-	n, ok := s.subs[k].refused[name]
-	return ok && n.version == version
+	n, refused := t.refused[name]
+	return t.acked[name] == version || refused && n.version == version
 }
 
 // addRefused adds the resources that the client does not have as they are now,
@@ -194,8 +179,9 @@ func (s *session) addRefused(into *Refused) {
 	p := s.server.current
 	for k := range xds.KindCount {
 		for _, name := range sortedKeys(s.subs[k].refused) {
-			if version := p.version(k, name); version != absent && s.refuses(k, name, version) {
-				into.add(k, name, s.subs[k].refused[name].detail, p.Listeners().ByName[name])
+			n, version := s.subs[k].refused[name], p.version(k, name)
+			if version != absent && n.version == version {
+				into.add(k, name, n.detail, p.Listeners().ByName[name])
 			}
 		}
 	}

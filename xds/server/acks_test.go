@@ -18,7 +18,7 @@ import (
 	"github.com/nodevoy/nodevoy/xds/xdstest"
 )
 
-func TestBlame(t *testing.T) {
+func TestNamedErrors(t *testing.T) {
 	names := map[string]string{"http/a/b/1": "v", "tcp/a/b/1": "v", "tcp/a/c/2": "v"}
 	for name, c := range map[string]struct {
 		detail string
@@ -35,8 +35,8 @@ func TestBlame(t *testing.T) {
 		"other words":  {"tcp/a/b/1: listeners are out today", map[string]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, blame(c.detail, names)); diff != "" {
-				t.Errorf("blamed (-want +got):\n%s", diff)
+			if diff := cmp.Diff(c.want, namedErrors(c.detail, names)); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -162,7 +162,7 @@ func TestRefusedPod(t *testing.T) {
 	both[1].V6 = true
 	s.Publish(xdstest.Node(), both)
 	resp = c.next()
-	c.ack(resp, nackHead+bad+": port taken")
+	c.ack(resp, listenerErrors+bad+": port taken")
 	await(t, s, "refused", func(st Status) bool { return settled(st) && len(st.Refused.Pods) == 1 })
 	s.Publish(xdstest.Node(), both[:1])
 	c.expect(xds.KindListener, nil, names("two"))

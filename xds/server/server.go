@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/unixsocket"
@@ -25,18 +26,21 @@ import (
 )
 
 const (
-	// idlePing and pingPatience bound how long a stream to an Envoy that hangs
-	// is believed in. Envoy answers pings on its main thread.
-	idlePing, pingPatience = 5 * time.Second, 5 * time.Second
+	// pingInterval and pingTimeout bound how long the stream of an Envoy that
+	// hangs stays open. Envoy answers pings on its main thread.
+	pingInterval, pingTimeout = 5 * time.Second, 5 * time.Second
 	// stopGrace is how long streams may take to end when the server stops.
 	stopGrace = time.Second
 	// maxRequest is the size of a request in bytes: a reconnecting Envoy names
 	// every cluster it holds, with its version.
 	maxRequest = 64 << 20
+	// retryInterval is how often the server checks whether it is time to send a
+	// refused resource again.
+	retryInterval = time.Second
 )
 
-// Server serves this node's Envoy over delta ADS, what is published and
-// nothing before that. All methods may be called at any time from anywhere.
+// Server serves this node's Envoy, over delta ADS, what was published last. All
+// methods may be called at any time and concurrently.
 type Server struct {
 	cfg          xds.Config
 	log          *zap.Logger
@@ -52,35 +56,29 @@ type Server struct {
 	current      *snapshot
 	publications int
 	sessions     map[*session]struct{}
-	counts       [xds.KindCount]counts
-	nackCount    int
+	kinds        [xds.KindCount]KindStatus
 	// nacks are the last of them. The slice is never written to again.
 	nacks []Nack
-	// refused is what all sessions refuse, nil when that must be found anew.
+	// refused is what all sessions refuse; nil when it must be recomputed.
 	refused *Refused
 	// inUse counts, for each frontend, the clusters that the sessions hold.
 	inUse map[netip.AddrPort]int
 }
 
-type counts struct{ responses, acks, nacks int }
-
 // Option changes a Server as it is made.
 type Option func(*Server)
 
-// OnDisconnect has f called, synchronously, each time the last ADS stream ends
-// while the server goes on: there is no Envoy any more. A server that is told
-// to stop does not call it, as Envoy goes on without it.
+// OnDisconnect has f called, synchronously, each time the last ADS stream ends:
+// there is no Envoy any more. A server that stops doesn't call it, as Envoy goes
+// on without the server.
 func OnDisconnect(f func()) Option { return func(s *Server) { s.onDisconnect = f } }
 
-// Override has f called on each resource before it is versioned and sent, so
-// that a test can send what package xds would not make. Resources are
-// then made anew at each Publish.
-func Override(f func(name string, m proto.Message)) Option {
-	return func(s *Server) { s.override = f }
-}
+// Override has f called on each resource before it is versioned and sent, so that
+// a test can send what package xds would not make. Every Publish then makes all
+// resources again.
+func Override(f func(name string, m proto.Message)) Option { return func(s *Server) { s.override = f } }
 
-// New makes a server; Run starts it. The error says what is wrong with
-// the configuration.
+// New makes a server; Run starts it. The error is that of cfg.Validate.
 func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("xds configuration: %w", err)
@@ -103,33 +101,32 @@ func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-// Publish makes node what is served, and in pod mode the pods in which Envoy is
-// to listen; targets are not used in host mode. What changed of the resources in use
-// is on its way to Envoy when Publish returns; it waits for nobody.
+// Publish makes node what is served and, in pod mode, targets the pods in which
+// Envoy listens. When it returns, the changes of resources in use are queued for
+// Envoy; it doesn't wait for them to be sent.
 func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := s.current == nil
 	var listeners *xds.ListenerSpecs
-	if !first {
-		listeners = s.current.Listeners()
+	var made resources
+	if s.publications > 0 {
+		listeners, made = s.current.Listeners(), s.current.made
 	}
-	s.current = newSnapshot(s.cfg, s.translate(node, targets, listeners), s.current)
+	s.current = newSnapshot(s.cfg, s.translate(node, targets, listeners), made)
 	s.current.override = s.override
 	s.publications++
 	for sess := range s.sessions {
 		sess.answersChanged()
 		sess.push()
 	}
-	// Let go of the node before this one.
-	s.current.before = nil
-	if first {
+	s.current.before = resources{} // They refer to the node before this one.
+	if s.publications == 1 {
 		close(s.ready)
 	}
 }
 
-// Changed says "look at Status again": an Envoy connected, went, accepted or
-// refused something.
+// Changed receives when Status may have changed: an Envoy connected,
+// disconnected, accepted or refused something.
 func (s *Server) Changed() <-chan struct{} { return s.changed }
 
 func (s *Server) notify() {
@@ -140,9 +137,8 @@ func (s *Server) notify() {
 }
 
 // Run serves until ctx ends, and then returns nil once all streams are closed.
-// The socket appears with the first Publish, not before: an Envoy that
-// reconnects to a server that knows less than the last one would drop what it
-// holds. A socket that can't be made is an error.
+// The socket is made after the first Publish: an Envoy that reconnected earlier
+// would be told to drop its resources. A socket that can't be made is an error.
 func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -165,22 +161,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, listener.Close())
 }
 
-// retryInterval is how often the server looks for refused resources to send
-// again.
-const retryInterval = time.Second
-
 // retry sends refused resources again, each when it is time, until ctx ends.
 func (s *Server) retry(ctx context.Context) {
-	tick := time.NewTicker(retryInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.resendRefused()
-		}
-	}
+	wait.UntilWithContext(ctx, func(context.Context) { s.resendRefused() }, retryInterval)
 }
 
 func (s *Server) resendRefused() {
@@ -195,7 +178,7 @@ func (s *Server) resendRefused() {
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing, Timeout: pingPatience}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, &service{server: s, ctx: ctx})
@@ -206,7 +189,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("serve xds: %w", err)
 	case <-ctx.Done():
 	}
-	// The streams end by ctx; a client that does not let go is cut off.
+	// ctx ends the streams; a client that keeps its connection is disconnected.
 	force := time.AfterFunc(stopGrace, server.Stop)
 	defer force.Stop()
 	server.GracefulStop()
@@ -216,22 +199,21 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// service is what the server is to gRPC, which starts the streams: ctx ends them.
+// service is the server's gRPC service; ctx ends its streams.
 type service struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	server *Server
 	ctx    context.Context
 }
 
-// DeltaAggregatedResources serves one stream: one Envoy.
+// DeltaAggregatedResources serves one stream, which is one Envoy's.
 func (s *service) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	sess := s.server.open()
 	defer func() { s.server.close(sess, s.ctx.Err() != nil) }()
+	// Only listeners are requested without their names.
+	named := []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType}
 	handler := delta.NewServer(s.ctx, sess, sess,
-		delta.WithLogger(s.server.log.Sugar()),
-		// Only listeners are wanted without being named.
-		delta.DeactivateLegacyWildcardForTypes([]string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType}),
-	)
+		delta.WithLogger(s.server.log.Sugar()), delta.DeactivateLegacyWildcardForTypes(named))
 	return handler.DeltaStreamHandler(stream, resourcev3.AnyType)
 }
 
@@ -245,8 +227,7 @@ func (s *Server) open() *session {
 	return sess
 }
 
-// close forgets a session. stopping is set when it ended because the server is
-// told to stop.
+// close removes a session. stopping is set if it ended because the server stops.
 func (s *Server) close(sess *session, stopping bool) {
 	s.mu.Lock()
 	delete(s.sessions, sess)

@@ -17,24 +17,20 @@ import (
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-// absent is the version of a name that the client was told not to exist. No
-// resource has it, so the name is sent as soon as it comes to be.
+// absent is the version of a name that doesn't exist. No resource has it, so that
+// a name the client was told not to exist is sent as soon as it does.
 const absent = ""
 
-// everything is the name by which a client asks for all there is of a kind.
-const everything = "*"
-
-// session is one ADS stream: what its Envoy asked for, sent and answered.
-// The library's delta server speaks the protocol and calls the session, as its
-// cache and its callbacks, from one goroutine; the Server calls it when
-// something new is published. All of its state is guarded by the Server's lock.
+// session is one ADS stream: what its Envoy requested, was sent and answered. It
+// is the cache and the callbacks of the library's delta server, which calls it
+// from one goroutine. All of its state is protected by the Server's lock.
 type session struct {
 	server *Server
 	since  time.Time
 	subs   [xds.KindCount]subscription
 	// version is that of the Envoy; unknown before it says so.
 	version Version
-	// listeners is nil when what it holds must be found anew. See listening.
+	// listeners is nil when it must be computed again. See listening.
 	listeners *listening
 	// pending are the responses that are not answered yet, by nonce.
 	pending map[string]response
@@ -48,48 +44,44 @@ type subscription struct {
 	// is open, which is from a response until its answer.
 	request *cache.DeltaRequest
 	out     chan cache.DeltaResponse
-	// queued counts the responses handed over and not yet sent.
+	// queued counts the responses in out that are not sent yet.
 	queued int
 	// wildcard and names are what the client wants.
 	wildcard bool
 	names    map[string]struct{}
-	// sent is the version of each resource the client has been sent, or has
-	// said it holds. acked are those of them it has accepted.
+	// sent is the version of each resource that the client was sent, or reported
+	// to have. acked is the version that it accepted.
 	sent, acked map[string]string
-	// due are names that the client is waiting to hear about, even if
-	// nothing changed.
+	// due are names that are sent next, even if nothing changed.
 	due map[string]struct{}
 	// refused are those that the client refused last.
 	refused map[string]nack
 	// apart are groups of names, each to be sent in a response of its own: what
-	// was refused before, and the parts of a refused response.
+	// was refused before, and the halves of a refused response.
 	apart [][]string
-	// upTo is the publication that all names were last compared with. Until
-	// the next one only the due names can have anything new: what a request
-	// costs does not grow with the names in use.
+	// upTo is the publication that all names were last compared with. Until the
+	// next one, only the due names can have changes, so that the cost of a request
+	// does not grow with the names in use.
 	upTo int
 }
 
-// response is one on its way.
+// response is the kind and the versions of one that is not answered yet.
 type response struct {
 	kind     xds.Kind
 	versions map[string]string
-	at       time.Time
 }
 
-// CreateWatch refuses state-of-the-world requests: on-demand clusters exist in
+// CreateWatch rejects state-of-the-world requests: on-demand clusters exist in
 // delta only.
 func (*session) CreateWatch(*cache.Request, cache.Subscription, chan cache.Response) (func(), error) {
 	return nil, errors.New("only delta xDS is served")
 }
 
-// CreateDeltaWatch answers the request at once, as far as there is anything to
-// say, and otherwise as soon as there is.
+// CreateDeltaWatch sends what changed for the request, now or once there is any.
 func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
 	k, ok := xds.KindOf(req.GetTypeUrl())
 	if !ok {
-		// Say nothing, for ever: the client asked for a type we never serve.
-		return nil, nil
+		return nil, nil // Never answered: this type is not served.
 	}
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
@@ -97,7 +89,7 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 	s.push()
 	state := &s.subs[k]
 	if state.request != nil {
-		s.server.notify() // There was nothing left to send.
+		s.server.notify() // Nothing was left to send.
 	}
 	return func() {
 		s.server.mu.Lock()
@@ -106,9 +98,8 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 	}, nil
 }
 
-// watch takes over what the client asks for in a request. The library keeps names
-// and versions, too, but writes to the names without our lock, and wants the
-// versions copied for each response: so these are our own.
+// watch records a request. The library also keeps names and versions, but writes
+// the names without our lock, and needs a copy of all versions for each response.
 func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) {
 	t := &s.subs[k]
 	t.request, t.out = req, out
@@ -118,14 +109,14 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 		t.names = map[string]struct{}{}
 		t.sent = map[string]string{}
 		for name, version := range req.GetInitialResourceVersions() {
-			s.noteSent(k, name, version)
+			s.setSent(k, name, version)
 		}
 		t.acked = maps.Clone(t.sent)
 		t.due = map[string]struct{}{}
 		t.refused = map[string]nack{}
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
-		if name == everything {
+		if name == "*" {
 			continue
 		}
 		t.names[name] = struct{}{}
@@ -143,9 +134,9 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 	s.answersChanged()
 }
 
-// noteSent notes the version of a resource that the client has, or will have
+// setSent records the version of a resource that the client has, or will have
 // once it accepts it.
-func (s *session) noteSent(k xds.Kind, name, version string) {
+func (s *session) setSent(k xds.Kind, name, version string) {
 	t := &s.subs[k]
 	if k == xds.KindCluster {
 		s.server.countUse(name, t.sent[name], version)
@@ -153,20 +144,20 @@ func (s *session) noteSent(k xds.Kind, name, version string) {
 	t.sent[name] = version
 }
 
-// forget drops what was noted as sent.
+// forget removes what setSent recorded.
 func (s *session) forget(k xds.Kind, name string) {
-	s.noteSent(k, name, absent)
+	s.setSent(k, name, absent)
 	delete(s.subs[k].sent, name)
 }
 
-// push sends whatever is new on every kind that is ready for it. The caller
-// holds the lock.
+// push sends what is new of every kind whose watch is open. The caller holds the
+// lock.
 func (s *session) push() {
 	for k := range xds.KindCount {
 		t := &s.subs[k]
 		if t.request == nil || len(t.out) == cap(t.out) {
-			// A full channel can't be: it has room for two responses of each
-			// kind, and each has one on its way at most. Sending would block.
+			// The channel is never full: it has room for two responses of each kind,
+			// and holds one at most. Sending to a full one would block.
 			continue
 		}
 		if resp := s.compose(k); resp != nil {
@@ -178,23 +169,22 @@ func (s *session) push() {
 }
 
 // compose makes the response that brings the client up to date with one kind,
-// and notes it as sent; nil if there is nothing to send.
+// and records it as sent; nil if there is nothing to send.
 func (s *session) compose(k xds.Kind) *cache.DeltaPassthroughResponse {
-	t, p := &s.subs[k], s.server.current
-	if p == nil {
-		return nil
-	}
+	t := &s.subs[k]
 	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.TypeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
-	s.addChanges(msg, k, s.candidates(k))
-	clear(t.due)
-	first := t.upTo == 0
-	t.upTo = s.server.publications
+	s.addChanges(msg, k)
 	for empty(msg) && len(t.apart) > 0 {
-		s.addAgain(msg, k, t.apart[0])
+		for _, name := range t.apart[0] {
+			if _, known := t.sent[name]; known {
+				s.add(msg, k, name, s.server.current.resource(k, name))
+			}
+		}
 		t.apart = t.apart[1:]
 	}
-	// That there are no listeners is said, as Envoy waits for some.
-	none := first && k == xds.KindListener && len(p.Listeners().Names) == 0
+	// An empty response says that there are no listeners, as Envoy waits for some.
+	none := t.upTo == 0 && k == xds.KindListener && len(s.server.current.Listeners().Names) == 0
+	t.upTo = s.server.publications
 	if empty(msg) && !none {
 		return nil
 	}
@@ -205,10 +195,10 @@ func empty(msg *discoveryv3.DeltaDiscoveryResponse) bool {
 	return len(msg.GetResources())+len(msg.GetRemovedResources()) == 0
 }
 
-// addChanges adds to a message those of the names that changed or are due.
-func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, names []string) {
+// addChanges adds to a message the names that changed or are due.
+func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind) {
 	t := &s.subs[k]
-	for _, name := range names {
+	for _, name := range s.candidates(k) {
 		sent, known := t.sent[name]
 		_, due := t.due[name]
 		r := s.server.current.resource(k, name)
@@ -216,34 +206,31 @@ func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind
 			s.add(msg, k, name, r)
 		}
 	}
-}
-
-// addAgain adds to a message the names of a group that is sent apart, as far as
-// the client still knows them.
-func (s *session) addAgain(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, names []string) {
-	for _, name := range names {
-		if _, known := s.subs[k].sent[name]; known {
-			s.add(msg, k, name, s.server.current.resource(k, name))
-		}
-	}
+	clear(t.due)
 }
 
 // add adds a resource to a message, or its removal if r is nil.
 func (s *session) add(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, name string, r *resource) {
 	if r == nil {
 		msg.RemovedResources = append(msg.RemovedResources, name)
-		s.noteSent(k, name, absent)
+		s.setSent(k, name, absent)
 		return
 	}
 	msg.Resources = append(msg.Resources, &discoveryv3.Resource{Name: name, Version: r.Version, Resource: r.Body})
-	s.noteSent(k, name, r.Version)
-	if k == xds.KindCluster {
-		s.resendAssignment(name)
+	s.setSent(k, name, r.Version)
+	if k != xds.KindCluster {
+		return
+	}
+	// Its assignment follows, changed or not: until one comes after it, Envoy
+	// neither uses nor answers a changed cluster. The cluster's version in the
+	// assignment is for a stream that ends between the two.
+	t := &s.subs[xds.KindEndpoints]
+	if _, requested := t.names[name]; requested {
+		t.due[name] = struct{}{}
 	}
 }
 
-// candidates are the names of a kind for which there may be something to send,
-// sorted.
+// candidates are the names of a kind that may have changes, sorted.
 func (s *session) candidates(k xds.Kind) []string {
 	t := &s.subs[k]
 	switch {
@@ -259,8 +246,8 @@ func (s *session) candidates(k xds.Kind) []string {
 	return merge(names, t.sent, t.due)
 }
 
-// merge adds to sorted names the keys that are not among them. The result is
-// sorted; in the common case that there are none it is names itself.
+// merge adds the keys to sorted names. The result is sorted; in the usual case
+// that all keys are among the names, it is names itself.
 func merge(names []string, sent map[string]string, due map[string]struct{}) []string {
 	var more []string
 	add := func(name string) {
@@ -282,24 +269,13 @@ func merge(names []string, sent map[string]string, due map[string]struct{}) []st
 	return slices.Compact(all)
 }
 
-// resendAssignment has an assignment sent after its cluster, changed or not.
-// Envoy keeps a changed cluster back, and with it its answer, until an
-// assignment comes after it. That the assignment also carries the cluster's version is for the case
-// that the stream ends between the two.
-func (s *session) resendAssignment(name string) {
-	t := &s.subs[xds.KindEndpoints]
-	if _, wanted := t.names[name]; wanted {
-		t.due[name] = struct{}{}
-	}
-}
-
-// OnDeltaStreamOpen has nothing to add: the session was made for the stream.
+// OnDeltaStreamOpen does nothing: the session was made for the stream.
 func (*session) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
 
-// OnDeltaStreamClosed has nothing to add: the Server drops the session.
+// OnDeltaStreamClosed does nothing: the Server closes the session.
 func (*session) OnDeltaStreamClosed(int64, *corev3.Node) {}
 
-// OnStreamDeltaResponse notes that a response is being sent.
+// OnStreamDeltaResponse records a response that is being sent.
 func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
 	k, ok := xds.KindOf(resp.GetTypeUrl())
 	if !ok {
@@ -315,13 +291,11 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	s.subs[k].queued--
-	s.pending[resp.GetNonce()] = response{kind: k, versions: versions, at: s.server.now()}
-	s.server.counts[k].responses++
+	s.pending[resp.GetNonce()] = response{kind: k, versions: versions}
+	s.server.kinds[k].Responses++
 }
 
-// OnStreamDeltaRequest notes the answer to a response, if the request is one.
-// What was refused is not sent again at once: as far as the library is
-// concerned, the client has been sent it.
+// OnStreamDeltaRequest records the answer to a response, if the request is one.
 func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
@@ -335,9 +309,9 @@ func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryR
 	delete(s.pending, req.GetResponseNonce())
 	if detail := req.GetErrorDetail(); detail != nil {
 		s.server.countNack(r, detail.GetMessage())
-		s.refuse(r, detail.GetMessage())
+		s.nacked(r, detail.GetMessage())
 	} else {
-		s.server.counts[r.kind].acks++
+		s.server.kinds[r.kind].Acks++
 		for name, version := range r.versions {
 			s.accept(r.kind, name, version)
 		}
@@ -347,5 +321,5 @@ func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryR
 	return nil
 }
 
-// answersChanged has what follows from the client's answers found anew.
+// answersChanged drops what was computed from the client's answers.
 func (s *session) answersChanged() { s.listeners, s.server.refused = nil, nil }

@@ -126,7 +126,7 @@ func TestRefusal(t *testing.T) {
 	c.ready(s)
 	c.subscribe(xds.KindCluster, nil, webName)
 	resp := c.next()
-	if st := s.Status(); st.Settled || st.Pending != 1 || st.Oldest.IsZero() {
+	if st := s.Status(); st.Settled || st.Pending != 1 {
 		t.Errorf("with a response not answered: %+v", st)
 	}
 	c.ack(resp, "no good")
@@ -153,7 +153,7 @@ func TestRefusal(t *testing.T) {
 	c.expect(xds.KindCluster, nil, []string{webName})
 	c.expect(xds.KindEndpoints, nil, []string{webName})
 	eventually(t, func() error {
-		want := KindStatus{Type: "cluster", Responses: 2, Acks: 1, Nacks: 1}
+		want := KindStatus{Responses: 2, Acks: 1, Nacks: 1}
 		if got := s.Status().Kinds[xds.KindCluster]; got != want {
 			return fmt.Errorf("figures %+v, want %+v", got, want)
 		}
@@ -253,7 +253,7 @@ func TestEverything(t *testing.T) {
 	s, _ := startServer(t)
 	s.Publish(xdstest.Node(), nil)
 	all := []string{"detect-v4", "detect-v6", "http-v4", "http-v6", "tcp-v4", "tcp-v6"}
-	for _, names := range [][]string{nil, {everything}} {
+	for _, names := range [][]string{nil, {"*"}} {
 		c := connect(t, s)
 		c.subscribe(xds.KindListener, nil, names...)
 		c.expect(xds.KindListener, all, nil)

@@ -17,34 +17,32 @@ type resource struct {
 	inputs xds.Inputs
 }
 
+// resources are those of each kind, by name.
+type resources [xds.KindCount]map[string]*resource
+
 // translation gives the inputs of resources. See xds.Translation.
 type translation interface {
 	Inputs(k xds.Kind, name string, version func(xds.Kind, string) string) xds.Inputs
 	Listeners() *xds.ListenerSpecs
 }
 
-// snapshot is what is served since one Publish. Its resources are made when
-// first asked for, and taken over from the snapshot before when their inputs
-// are equal. It is not safe for concurrent use.
+// snapshot is what is served since one Publish. A resource is made when it is
+// first requested, or taken from the snapshot before if its inputs are equal.
+// It is not safe for concurrent use.
 type snapshot struct {
 	cfg xds.Config
 	translation
 	// override, for tests, may change a message before it is packed.
-	override func(name string, m proto.Message)
-	before   *snapshot
-	made     [xds.KindCount]map[string]*resource
+	override     func(name string, m proto.Message)
+	before, made resources
 }
 
-// newSnapshot prepares a translation for serving; before, which may be nil, is
-// the snapshot that it replaces.
-func newSnapshot(cfg xds.Config, t translation, before *snapshot) *snapshot {
+// newSnapshot prepares a translation for serving. before are the resources of the
+// snapshot that it replaces.
+func newSnapshot(cfg xds.Config, t translation, before resources) *snapshot {
 	s := &snapshot{cfg: cfg, translation: t, before: before}
 	for k := range s.made {
-		n := 0
-		if before != nil {
-			n = len(before.made[k])
-		}
-		s.made[k] = make(map[string]*resource, n)
+		s.made[k] = make(map[string]*resource, len(before[k]))
 	}
 	return s
 }
@@ -56,12 +54,12 @@ func (s *snapshot) resource(k xds.Kind, name string) *resource {
 	}
 	inputs := s.Inputs(k, name, s.version)
 	if inputs == nil {
-		// Names that do not exist are not remembered: there is no end to them.
+		// Not stored: clients may request any number of names that don't exist.
 		return nil
 	}
 	r := &resource{inputs: inputs}
-	if old := s.old(k, name); old != nil && old.inputs.Equal(inputs) {
-		// With the new inputs: the old ones hold on to the node they are from.
+	if old := s.before[k][name]; old != nil && s.override == nil && old.inputs.Equal(inputs) {
+		// With the new inputs: the old ones refer to the node that they are from.
 		r.Resource = old.Resource
 	} else {
 		m := inputs.Message(s.cfg)
@@ -74,21 +72,13 @@ func (s *snapshot) resource(k xds.Kind, name string) *resource {
 	return r
 }
 
-// old is the resource as the snapshot before had it, if it may be taken over.
-func (s *snapshot) old(k xds.Kind, name string) *resource {
-	if s.before == nil || s.override != nil {
-		return nil
-	}
-	return s.before.made[k][name]
-}
-
-// version is that of a resource, and empty if there is none.
+// version is that of a resource, and absent if there is none.
 func (s *snapshot) version(k xds.Kind, name string) string {
 	if r := s.resource(k, name); r != nil {
 		return r.Version
 	}
-	return ""
+	return absent
 }
 
-// sortedKeys are the keys of a set, in order.
+// sortedKeys are the keys of a map, in order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

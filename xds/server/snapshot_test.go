@@ -15,7 +15,10 @@ import (
 
 // take makes a snapshot; before may be nil.
 func take(cfg xds.Config, node *model.Node, targets []model.PodTarget, before *snapshot) *snapshot {
-	return newSnapshot(cfg, xds.NewTranslation(cfg, node, targets, nil), before)
+	if before == nil {
+		before = &snapshot{}
+	}
+	return newSnapshot(cfg, xds.NewTranslation(cfg, node, targets, nil), before.made)
 }
 
 // TestNothingIsMadeUnasked: publishing makes no resource of any Service.
@@ -73,7 +76,8 @@ func TestCarriedOver(t *testing.T) {
 	}
 }
 
-// TestNodeIsReleased: what is carried over keeps nothing of the node before.
+// TestNodeIsReleased: a resource that is carried over has no reference to the
+// node before.
 func TestNodeIsReleased(t *testing.T) {
 	const name = "10.96.0.10:80"
 	old := xdstest.Node(xdstest.Web("10.244.1.1"))
@@ -82,10 +86,10 @@ func TestNodeIsReleased(t *testing.T) {
 	first.resource(xds.KindEndpoints, name)
 	same := take(testConfig(), xdstest.Node(xdstest.Web("10.244.1.1")), nil, first)
 	same.resource(xds.KindEndpoints, name)
-	same.before = nil
+	same.before = resources{}
 	runtime.GC()
 	if backend.Value() != nil {
-		t.Error("the node before is held on to")
+		t.Error("the node before is still referenced")
 	}
 	runtime.KeepAlive(same)
 }

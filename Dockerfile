@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The agent and its probe: two static binaries, and iptables and ipset with the libraries they load.
-# There is no shell in it. It runs as root, as iptables must, with the capabilities
-# the chart leaves it. `make image` builds it with docker, podman or buildah.
+# There is no shell in it. It runs as root, which iptables needs, with the
+# capabilities that the chart grants. `make image` builds it with docker, podman or buildah.
 #
 # To build from a mirror, or by digest: --build-arg BUILDER=<image>.
 ARG BUILDER=docker.io/library/golang:1.26.8-bookworm

@@ -38,17 +38,17 @@ include test/cluster/cluster.mk
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
-demo: build envoy deps ## show what nodevoy does, in namespaces (KEEP=1 leaves it up; MODE=pod, host or auto)
+demo: build envoy deps ## run the demo in network namespaces (KEEP=1 keeps it running; MODE=pod, host or auto)
 	@go build -o .cache/demo ./test/demo
 	@.cache/demo
 
-demo-down: ## end a demo that was left up
+demo-down: ## stop a demo that was kept running
 	@go run ./test/demo down
 
 test: ## every suite below, one after another, with a summary
 	@MAKE='$(MAKE)' test/tools/suites.sh $(SUITES)
 
-lint: ## vet, formatting and the house style
+lint: ## vet, formatting and linters
 	test/tools/lint.sh
 
 unit: race-deps deps ## unit and scenario tests
@@ -70,10 +70,10 @@ e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
 	$(GO_TEST) ./test/e2e/...
 
 # Without the race detector: the callers of 200 pods are one program.
-churn: deps envoy build ## pods come and go, CHURN_PODS at a time for CHURN_TIME, under load
+churn: deps envoy build ## create and delete pods under load, CHURN_PODS at a time for CHURN_TIME
 	NODEVOY_CHURN='$(CHURN_PODS) $(CHURN_TIME)' go test -count=1 -timeout=2h -v -run '^TestChurn$$' ./test/e2e
 
-churn-api: envoy build $(APISERVER_BINARIES) $(CLUSTER)/bin/kube-proxy ## what changes of 10,000 Services cost the agent, and kube-proxy beside it
+churn-api: envoy build $(APISERVER_BINARIES) $(CLUSTER)/bin/kube-proxy ## processor time of changes among 10,000 Services, of the agent and of kube-proxy
 	go test -count=1 -timeout=1h -run '^$$' -bench '^BenchmarkChurn$$' -benchtime 1x ./test/apiserver
 
 fuzz: ## every fuzz target for FUZZTIME each

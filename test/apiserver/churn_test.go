@@ -84,7 +84,7 @@ func (w *fixture) startKubeProxy(t testing.TB, node *lab.Node) *lab.Process {
 	return run(t, node, "kube-proxy",
 		"--kubeconfig="+w.server.AdminKubeconfig(t), "--hostname-override="+node.Name, "--proxy-mode="+mode,
 		"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
-		// The laboratory's kernel settings are not its to change.
+		// The lab's kernel settings are not its to change.
 		"--conntrack-max-per-core=0", "--conntrack-min=0",
 		"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	)

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// newLab is a laboratory with an API server on a node of its own.
+// newLab is a lab with an API server on a node of its own.
 func newLab(t testing.TB) (*lab.Lab, *Server) {
 	t.Helper()
 	l, err := lab.New(lab.Options{Mode: lab.Host})
@@ -32,7 +32,7 @@ func newLab(t testing.TB) (*lab.Lab, *Server) {
 	}
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
-			t.Errorf("close the laboratory: %v", err)
+			t.Errorf("close the lab: %v", err)
 		}
 	})
 	control, err := l.AddNode("control")

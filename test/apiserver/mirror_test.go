@@ -17,7 +17,7 @@ import (
 	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
-// mirror keeps the objects of an API server like those of a laboratory, and so
+// mirror keeps the objects of an API server like those of a lab, and so
 // stands in for kubelets and controllers.
 type mirror struct {
 	lab     *lab.Lab
@@ -35,7 +35,7 @@ func newMirror(t testing.TB, l *lab.Lab, server *Server) *mirror {
 	}
 }
 
-// publish makes the laboratory's objects, as they are now, those of kube-proxy
+// publish makes the lab's objects, as they are now, those of kube-proxy
 // and of the API server.
 func (m *mirror) publish(t testing.TB) {
 	t.Helper()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package apiserver starts a real etcd and a real kube-apiserver on a node of a
-// laboratory, with nothing else of a cluster: no controller, no scheduler, no
+// lab, with nothing else of a cluster: no controller, no scheduler, no
 // kubelet. What those would write, pods' status and EndpointSlices, the test
 // writes itself.
 //
@@ -31,7 +31,7 @@ const (
 	adminToken, agentToken = "admin", "agent"
 	// startTimeout is long because a loaded machine of two cores needs it.
 	startTimeout = 2 * time.Minute
-	// serviceRange has room for 10,000 Services, and for the laboratory's own.
+	// serviceRange has room for 10,000 Services, and for the lab's own.
 	serviceRange = "10.96.0.0/16,fd00:10:96::/112"
 )
 
@@ -43,7 +43,7 @@ type Server struct {
 }
 
 // Start starts both on the node, which is to have nothing else on their ports,
-// and returns once the API server is ready. They end with the laboratory.
+// and returns once the API server is ready. They end with the lab.
 func Start(t testing.TB, node *lab.Node) *Server {
 	t.Helper()
 	dir := t.TempDir()

@@ -125,7 +125,7 @@ func TestRightsAreTakenAway(t *testing.T) {
 		return errors.New("nothing is said of Services")
 	}
 	// The watches that are open are not ended by that: they end after minutes. One
-	// that is opened anew before the server knows of the change stays open, too.
+	// that is opened again before the server knows of the change stays open, too.
 	var cut time.Time
 	took := until(t, time.Minute, "the problem", func(ctx context.Context) error {
 		if time.Since(cut) > 10*time.Second {

@@ -24,7 +24,7 @@ type path struct {
 	ownAddress bool
 }
 
-// fixture is the laboratory: a node in host mode, with an enrolled client and one
+// fixture is the lab: a node in host mode, with an enrolled client and one
 // that isn't, a node in pod mode, with an enrolled client and one that has a
 // sidecar, and a node with the two backends, as far from each client.
 type fixture struct {
@@ -36,7 +36,7 @@ type fixture struct {
 // paths are in the order of a row's sides.
 func (b *fixture) paths() []*path { return []*path{&b.direct, &b.host, &b.pod, &b.sidecar} }
 
-// build makes the laboratory and waits until the enrolled pods are redirected.
+// build makes the lab and waits until the enrolled pods are redirected.
 func build(ctx context.Context) (b fixture, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -19,7 +19,7 @@ type sample struct {
 	client, servers, envoy time.Duration
 }
 
-// measure builds the laboratory, makes all measurements and removes it.
+// measure builds the lab, makes all measurements and removes it.
 func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	if err := lab.Installed(); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 )
 
 // commands are the command lines of the binary that a rendered chart has, by
-// container and place, with what kubelet would put in for variables.
+// container and position, with what kubelet would put in for variables.
 func commands(o objects) map[string][]string {
 	found := map[string][]string{}
 	add := func(name string, argv ...string) {
@@ -109,7 +109,7 @@ func TestProbesExist(t *testing.T) {
 	}
 }
 
-// A hung Envoy is killed and started anew within a minute, and one that waits for
+// A hung Envoy is killed and started again within a minute, and one that waits for
 // its agent is not: it answers 16 s after its start.
 func TestEnvoyIsRestartedInTime(t *testing.T) {
 	for name, file := range cases(t) {
@@ -165,7 +165,7 @@ func words(argv []string) []string {
 // otherwise are named here.
 func TestDefaultsAreTheBinarys(t *testing.T) {
 	differs := map[string]string{
-		"cleanup-on-exit": "an agent that stops is replaced by a pod that starts anew, or by none",
+		"cleanup-on-exit": "an agent that stops is replaced by a pod that starts again, or by none",
 		"drain-timeout":   "only an agent that cleans up drains",
 		"host-dir":        "the run directory belongs to the pod",
 		"metrics-address": "it would be a port of the node",

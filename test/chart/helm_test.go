@@ -23,15 +23,15 @@ const (
 	kubeVersion = "1.36.3"
 )
 
-// program finds a program in the places given, of which empty ones count as
+// program finds a program in the paths given, of which empty ones count as
 // not set.
-func program(t *testing.T, name, remedy string, places ...string) string {
+func program(t *testing.T, name, remedy string, paths ...string) string {
 	t.Helper()
-	for _, place := range places {
-		if place == "" {
+	for _, candidate := range paths {
+		if candidate == "" {
 			continue
 		}
-		path, err := filepath.Abs(place)
+		path, err := filepath.Abs(candidate)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func program(t *testing.T, name, remedy string, places ...string) string {
 			return path
 		}
 	}
-	t.Fatalf("%s is not there, looked for %q: %s", name, places, remedy)
+	t.Fatalf("%s is not there, looked for %q: %s", name, paths, remedy)
 	return ""
 }
 

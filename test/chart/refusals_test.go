@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What is refused, and a part of what helm says about it: the value's place and
+// What is refused, and a part of what helm says about it: the value's path and
 // what is wrong with it.
 func TestRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -17,13 +17,13 @@ func TestRefusals(t *testing.T) {
 		"an unknown key":             {`redirct={}`, []string{"additional properties 'redirct' not allowed"}},
 		"an unknown key, deeper":     {`envoy.concurency=1`, []string{"/envoy", "'concurency' not allowed"}},
 		"a mode that is none":        {`redirect.mode="foo"`, []string{"/redirect/mode", "one of 'auto', 'pod', 'host'"}},
-		"a directory not absolute":   {`redirect.netnsDirs=["run/netns"]`, []string{`redirect.netnsDirs: "run/netns" is no directory of network namespaces`}},
-		"a directory too wide":       {`redirect.netnsDirs=["/run"]`, []string{`redirect.netnsDirs: "/run" is no directory of network namespaces`}},
-		"a directory by a detour":    {`redirect.netnsDirs=["/run/x/../netns"]`, []string{`redirect.netnsDirs: "/run/x/../netns" is no directory`}},
-		"a directory of our own":     {`redirect.netnsDirs=["/run/nodevoy/netns"]`, []string{"redirect.netnsDirs: /run/nodevoy/netns is used for something else"}},
+		"a directory not absolute":   {`redirect.netnsDirs=["run/netns"]`, []string{`redirect.netnsDirs: "run/netns" is not the absolute path of a directory of network namespaces`}},
+		"a directory too wide":       {`redirect.netnsDirs=["/run"]`, []string{`redirect.netnsDirs: "/run" is not the absolute path of a directory of network namespaces`}},
+		"a directory by a detour":    {`redirect.netnsDirs=["/run/x/../netns"]`, []string{`redirect.netnsDirs: "/run/x/../netns" is not the absolute path of a directory`}},
+		"a directory of our own":     {`redirect.netnsDirs=["/run/nodevoy/netns"]`, []string{"redirect.netnsDirs: /run/nodevoy/netns has another purpose"}},
 		"a directory twice":          {`redirect.netnsDirs=["/run/netns","/run/netns"]`, []string{"/redirect/netnsDirs", "equal"}},
 		"a directory as text":        {`redirect.netnsDirs="/run/netns"`, []string{"/redirect/netnsDirs", "got string, want array"}},
-		"nowhere to look":            {`redirect={"mode":"pod","netnsDirs":[]}`, []string{"redirect.netnsDirs is empty and redirect.hostProc is false", "mode pod has nowhere to look"}},
+		"no directory and no proc":   {`redirect={"mode":"pod","netnsDirs":[]}`, []string{"redirect.netnsDirs is empty and redirect.hostProc is false", "mode pod can't find"}},
 		"a path for hostProc":        {`redirect.hostProc="/proc"`, []string{"/redirect/hostProc", "got string, want boolean"}},
 		"no connections":             {`envoy.maxConnectionsPerPod=0`, []string{"/envoy/maxConnectionsPerPod", "got 0, want 1"}},
 		"too many connections":       {`envoy.maxConnectionsPerPod=1000001`, []string{"/envoy/maxConnectionsPerPod", "want 1×10⁰⁶"}},
@@ -49,9 +49,9 @@ func TestRefusals(t *testing.T) {
 		"a number for a time":        {`redirect.timeout=30`, []string{"/redirect/timeout", "got number, want string"}},
 		"a time that is none":        {`envoy.detectTimeout="soon"`, []string{`envoy.detectTimeout: "soon" is not a time such as 500ms`}},
 		"a scrape interval":          {`monitoring.podMonitor.interval="often"`, []string{`monitoring.podMonitor.interval: "often"`}},
-		"a mark of no bits":          {`redirect.mark="0x0"`, []string{`redirect.mark: "0x0" is no hexadecimal number`}},
+		"a mark of no bits":          {`redirect.mark="0x0"`, []string{`redirect.mark: "0x0" is not a hexadecimal number`}},
 		"a mark as a number":         {`redirect.mark=16`, []string{"/redirect/mark", "got number, want string"}},
-		"a route table of main":      {`redirect.routeTable=254`, []string{"redirect.routeTable: 254 is one of the kernel's own"}},
+		"a route table of main":      {`redirect.routeTable=254`, []string{"redirect.routeTable: 254 is reserved by the kernel"}},
 		"a route table out of range": {`redirect.routeTable=32766`, []string{"/redirect/routeTable", "32,765"}},
 		"a namespace's name":         {`redirect.excludedNamespaces=["Kube_System"]`, []string{"/redirect/excludedNamespaces/0", "'Kube_System' does not match"}},
 		"no workers":                 {`envoy.concurrency=0`, []string{"/envoy/concurrency", "got 0, want 1"}},

@@ -63,23 +63,23 @@ func mounts(spec corev1.PodSpec) map[string][]string {
 func TestNamespacesAreWhereTheNodeHasThem(t *testing.T) {
 	for name, file := range cases(t) {
 		spec := decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec
-		places := map[string]string{}
+		hostPaths := map[string]string{}
 		for _, v := range spec.Volumes {
 			if strings.HasPrefix(v.Name, "netns-") {
-				places[v.Name] = v.HostPath.Path
+				hostPaths[v.Name] = v.HostPath.Path
 			}
 		}
 		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 			for _, m := range c.VolumeMounts {
-				place, ok := places[m.Name]
+				hostPath, ok := hostPaths[m.Name]
 				switch {
 				case !ok && m.MountPropagation != nil:
 					t.Errorf("%s: %s: %s has propagation %s", name, c.Name, m.Name, *m.MountPropagation)
 				case !ok:
-				case m.MountPath != place || !m.ReadOnly || m.SubPath != "":
-					t.Errorf("%s: %s has %s as %+v", name, c.Name, place, m)
+				case m.MountPath != hostPath || !m.ReadOnly || m.SubPath != "":
+					t.Errorf("%s: %s has %s as %+v", name, c.Name, hostPath, m)
 				case m.MountPropagation == nil || *m.MountPropagation != corev1.MountPropagationHostToContainer:
-					t.Errorf("%s: %s does not see what comes to %s later", name, c.Name, place)
+					t.Errorf("%s: %s does not see what comes to %s later", name, c.Name, hostPath)
 				}
 			}
 		}

@@ -21,7 +21,7 @@ const (
 	backends  = 3
 )
 
-// fixture is the laboratory of the demo.
+// fixture is the lab of the demo.
 type fixture struct {
 	*lab.Lab
 	node             *lab.Node

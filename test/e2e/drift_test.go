@@ -16,7 +16,7 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// repairLimit is within what time damage is to be mended.
+// repairLimit is within what time damage is to be repaired.
 const repairLimit = 5 * time.Second
 
 // TestDrift damages what nodevoy put into the kernel in every way seen on
@@ -95,15 +95,15 @@ func (w *fixture) damages() []damage {
 // window is a time in which requests may fail.
 type window struct{ from, to time.Time }
 
-// damage runs the script, has kube-proxy mend its own part, as it does, and
-// waits until nodevoy has mended its own. It returns the time in which requests
+// damage runs the script, has kube-proxy repair its own part, as it does, and
+// waits until nodevoy has repaired its own. It returns the time in which requests
 // may be lost, none when there is to be no loss.
 func (w *fixture) damage(t *testing.T, d damage, want []string) window {
 	t.Helper()
 	backend := cmp.Or(w.variant.IPTables, "nft")
 	script := fmt.Sprintf("ipt4=iptables-%s ipt6=ip6tables-%s\n%s", backend, backend, d.script)
 	lost := window{from: time.Now()}
-	_, err := w.place().Run(limit(t), "bash", "-c", script)
+	_, err := w.netns().Run(limit(t), "bash", "-c", script)
 	check(t, err)
 	if d.script == flushAll {
 		// Without kube-proxy's rules a first packet goes to nowhere, and so do
@@ -147,7 +147,7 @@ func (w *fixture) kernel(t *testing.T) []string {
 	lines := must(w.node.Own(limit(t)))(t)
 	backend := cmp.Or(w.variant.IPTables, "nft")
 	for _, at := range [][2]string{{"nat", "PREROUTING"}, {"mangle", "PREROUTING"}, {"nat", "OUTPUT"}} {
-		out := must(w.place().Run(limit(t), "iptables-"+backend, "-w", "-t", at[0], "-S", at[1]))(t)
+		out := must(w.netns().Run(limit(t), "iptables-"+backend, "-w", "-t", at[0], "-S", at[1]))(t)
 		// The first line has the chain's policy.
 		if rules := strings.Split(out, "\n"); len(rules) > 1 && strings.Contains(out, "NODEVOY") {
 			lines = append(lines, "first in "+at[0]+" "+at[1]+": "+rules[1])
@@ -212,12 +212,12 @@ func TestCleanupOnExit(t *testing.T) {
 func (w *fixture) everything(t *testing.T) map[string]string {
 	t.Helper()
 	shown := map[string]string{}
-	for _, place := range w.node.Places() {
+	for _, ns := range w.node.AllNetns() {
 		for _, command := range []string{
 			"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save",
 			"ipset save", "ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip addr show dev lo",
 		} {
-			out := must(place.Run(limit(t), strings.Fields(command)...))(t)
+			out := must(ns.Run(limit(t), strings.Fields(command)...))(t)
 			var kept []string
 			for line := range strings.Lines(out) {
 				// Comments have the time, policies of built-in chains have counters,
@@ -226,7 +226,7 @@ func (w *fixture) everything(t *testing.T) map[string]string {
 					kept = append(kept, line)
 				}
 			}
-			shown[place.Name+": "+command] = strings.Join(kept, "")
+			shown[ns.Name+": "+command] = strings.Join(kept, "")
 		}
 	}
 	return shown

@@ -20,7 +20,7 @@ const (
 	web6 = "[fd00:10:96::10]"
 )
 
-// fixture is a laboratory: on node-a an enrolled client, a pod that is not
+// fixture is a lab: on node-a an enrolled client, a pod that is not
 // enrolled and one backend; two backends on node-b; all behind shop/web.
 type fixture struct {
 	*lab.Lab
@@ -32,7 +32,7 @@ type fixture struct {
 	envoy            *lab.Envoy
 }
 
-// newFixture makes the laboratory, without agent and Envoy.
+// newFixture makes the lab, without agent and Envoy.
 func newFixture(t *testing.T, v variant) *fixture {
 	t.Helper()
 	l := must(lab.New(v.Options))(t)
@@ -101,12 +101,12 @@ func (w *fixture) start(t *testing.T, flags ...string) {
 	}
 }
 
-// place is where the rules for the client's connections are.
-func (w *fixture) place() lab.Place {
+// netns is where the rules for the client's connections are.
+func (w *fixture) netns() lab.Netns {
 	if w.variant.Mode == lab.Pods {
-		return w.client.Place()
+		return w.client.Netns()
 	}
-	return w.node.Place()
+	return w.node.Netns()
 }
 
 func (w *fixture) startAgent(t *testing.T, flags ...string) {

@@ -48,7 +48,7 @@ func (w *fixture) callForced(t *testing.T, set string, spec echo.Spec) echo.Resu
 	t.Helper()
 	member := strings.TrimSuffix(spec.Target, ":80") + ",tcp:80"
 	for range 5 {
-		_, err := w.place().Run(limit(t), "ipset", "-exist", "add", set, member)
+		_, err := w.netns().Run(limit(t), "ipset", "-exist", "add", set, member)
 		check(t, err)
 		r := call(t, w.client, spec)
 		if r.First < spec.Timeout {
@@ -99,7 +99,7 @@ func (w *fixture) untilFrontend(t *testing.T, ip string, want bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	check(t, lab.Until(ctx, "the frontend "+ip, func() error {
-		_, err := w.place().Run(ctx, "ipset", "test", "nodevoy-http4", ip+",tcp:80")
+		_, err := w.netns().Run(ctx, "ipset", "test", "nodevoy-http4", ip+",tcp:80")
 		if (err == nil) != want {
 			return fmt.Errorf("in the set: %v, want %v", err == nil, want)
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package e2e proves what nodevoy promises with everything real: agent, Envoy,
-// kernel and pods, in a laboratory of network namespaces (test/lab). It needs
+// kernel and pods, in a lab of network namespaces (test/lab). It needs
 // root, and the two binaries that the Makefile builds and fetches.
 package e2e
 

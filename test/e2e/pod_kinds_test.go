@@ -68,15 +68,15 @@ func (w *fixture) checkAppears(t *testing.T, pod *lab.Pod) {
 	w.checkCaller(t, pod)
 }
 
-// testFlushingPod wants rules that a pod flushed mended, counted, and counted as
+// testFlushingPod wants rules that a pod flushed repaired, counted, and counted as
 // what they are: other pods' are untouched.
 func testFlushingPod(t *testing.T, w *fixture, pod *lab.Pod) {
 	w.checkAppears(t, pod)
-	want := must(pod.Place().Own(limit(t)))(t)
+	want := must(pod.Netns().Own(limit(t)))(t)
 	before := must(w.node.Status(limit(t)))(t).Redirect.DriftRepaired
 	must(pod.Run(limit(t), "sh", "-ec", "iptables -w -t nat -F; ip6tables -w -t nat -F; ipset flush nodevoy-pods4"))(t)
 	check(t, waitFor(t, repairLimit, func() error {
-		got := must(pod.Place().Own(limit(t)))(t)
+		got := must(pod.Netns().Own(limit(t)))(t)
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			return fmt.Errorf("the pod's kernel has %q, want %q", got, want)
 		}
@@ -120,7 +120,7 @@ func (w *fixture) checkLeftAlone(t *testing.T, pod *lab.Pod, why string) {
 	t.Helper()
 	line := w.untilPodLine(t, pod, why)
 	t.Logf("the status says: %s", line)
-	if own := must(pod.Place().Own(limit(t)))(t); len(own) > 0 {
+	if own := must(pod.Netns().Own(limit(t)))(t); len(own) > 0 {
 		t.Errorf("in pod %s there is %q", pod.Name, own)
 	}
 	r := call(t, pod, echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 5, Fresh: true})

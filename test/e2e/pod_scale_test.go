@@ -50,9 +50,9 @@ func TestManyPods(t *testing.T) {
 		}
 		w.checkCaller(t, pods[len(pods)-1])
 		w.checkServiceChange(t, pods)
-		rules := len(must(w.client.Place().OwnRules(limit(t)))(t))
+		rules := len(must(w.client.Netns().OwnRules(limit(t)))(t))
 		for _, pod := range pods[len(pods)-3:] {
-			if n := len(must(pod.Place().OwnRules(limit(t)))(t)); n != rules {
+			if n := len(must(pod.Netns().OwnRules(limit(t)))(t)); n != rules {
 				t.Errorf("pod %s has %d rules, the first has %d", pod.Name, n, rules)
 			}
 		}
@@ -71,7 +71,7 @@ func (w *fixture) checkServiceChange(t *testing.T, pods []*lab.Pod) {
 		check(t, waitFor(t, 30*time.Second, func() error {
 			for _, pod := range pods {
 				for i, set := range []string{"nodevoy-http4", "nodevoy-http6"} {
-					if pod.Place().Has(set, extra[i], 80) != want {
+					if pod.Netns().Has(set, extra[i], 80) != want {
 						return fmt.Errorf("%s of pod %s has %s: %v, want %v", set, pod.Name, extra[i], !want, want)
 					}
 				}

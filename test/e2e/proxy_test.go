@@ -13,7 +13,7 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// bare is a laboratory with a client and two backends, one of them on another
+// bare is a lab with a client and two backends, one of them on another
 // node, behind a Service of both families.
 type bare struct {
 	*lab.Lab

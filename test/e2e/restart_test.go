@@ -108,7 +108,7 @@ func (w *fixture) untilSettled(t *testing.T) {
 	check(t, w.client.Redirected(limit(t)))
 }
 
-// switchTimeout is the dead man's switch's timeout in these tests.
+// switchTimeout is the timeout of the set of pod addresses in these tests.
 const switchTimeout = 6 * time.Second
 
 // TestAgentKilled kills the agent for good: calls go on through Envoy for as

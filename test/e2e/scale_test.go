@@ -70,7 +70,7 @@ func measure(t *testing.T, v variant, services int) footprint {
 		t.Errorf("redirecting %s after the objects were read, want within %s", f.applied, startLimit)
 	}
 	// shop/web has two HTTP ports, every other Service one.
-	members := must(w.place().Run(limit(t), "sh", "-c", "ipset list nodevoy-http4 | grep -c ,tcp:"))(t)
+	members := must(w.netns().Run(limit(t), "sh", "-c", "ipset list nodevoy-http4 | grep -c ,tcp:"))(t)
 	if want := fmt.Sprint(services + 1); strings.TrimSpace(members) != want {
 		t.Errorf("%s frontends are redirected as HTTP, want %s", strings.TrimSpace(members), want)
 	}
@@ -79,7 +79,7 @@ func measure(t *testing.T, v variant, services int) footprint {
 		t.Errorf("%d of 300 requests failed: %v", r.Failed, r.Errors)
 	}
 	w.allThroughEnvoy(t, r)
-	f.rules = len(must(w.place().OwnRules(limit(t)))(t))
+	f.rules = len(must(w.netns().OwnRules(limit(t)))(t))
 	f.envoyRSS = must(w.envoy.RSS())(t)
 	agentRSS := must(w.agent.RSS())(t)
 	t.Logf("%d Services: redirecting after %s, %s after all was read, %d rules, Envoy %d MiB, agent %d MiB, first request %s",

@@ -111,11 +111,11 @@ func TestModeChange(t *testing.T) {
 // onlyHere wants nothing of nodevoy's in the kernel but where the mode has it.
 func (w *fixture) onlyHere(t *testing.T) error {
 	t.Helper()
-	for _, place := range w.node.Places() {
-		want := w.variant.Mode == lab.Host && place.Name == w.node.Name ||
-			w.variant.Mode == lab.Pods && (place.Name == w.client.Name || place.Name == w.web[0].Name)
-		if own := must(place.Own(limit(t)))(t); (len(own) > 0) != want {
-			return fmt.Errorf("in mode %s there is in %s: %q", w.variant.Mode, place.Name, own)
+	for _, ns := range w.node.AllNetns() {
+		want := w.variant.Mode == lab.Host && ns.Name == w.node.Name ||
+			w.variant.Mode == lab.Pods && (ns.Name == w.client.Name || ns.Name == w.web[0].Name)
+		if own := must(ns.Own(limit(t)))(t); (len(own) > 0) != want {
+			return fmt.Errorf("in mode %s there is in %s: %q", w.variant.Mode, ns.Name, own)
 		}
 	}
 	return w.client.Redirected(t.Context())

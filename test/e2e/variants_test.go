@@ -69,7 +69,7 @@ func hosts() []variant {
 // modes is each mode once, for what doesn't depend on the kind of node.
 func modes() []variant { return []variant{hostBridged(), podBridged()} }
 
-// each runs a test on each variant, in a laboratory without agent and Envoy.
+// each runs a test on each variant, in a lab without agent and Envoy.
 func each(t *testing.T, variants []variant, test func(t *testing.T, w *fixture)) {
 	t.Helper()
 	for _, v := range variants {

@@ -81,7 +81,7 @@ func TestHungEnvoy(t *testing.T) {
 	}
 	took := eventually(t, 15*time.Second, func() error {
 		if st := r.server.Status(); st.Connected {
-			return fmt.Errorf("still believed in: %+v", st)
+			return fmt.Errorf("still connected: %+v", st)
 		}
 		return nil
 	})

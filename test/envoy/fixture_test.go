@@ -146,7 +146,7 @@ func (r *fixture) serve(node *model.Node, opts ...server.Option) {
 		}
 	}
 	r.t.Cleanup(r.stop)
-	s.Publish(node, places(r.pods...))
+	s.Publish(node, targets(r.pods...))
 }
 
 func (r *fixture) path(name string) string { return filepath.Join(r.dir, name) }

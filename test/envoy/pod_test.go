@@ -39,7 +39,7 @@ type pod struct {
 	t      *testing.T
 	ns     netns.NsHandle
 	v4, v6 string
-	place  model.PodTarget
+	target model.PodTarget
 }
 
 // newPod makes a pod in namespace shop; number, from 2 on, is the end of its
@@ -88,16 +88,16 @@ func newPod(t *testing.T, name string, number int) *pod {
 // newNamespace makes a pod that has nothing but a loopback interface.
 func newNamespace(t *testing.T, name string) *pod {
 	t.Helper()
-	p := &pod{t: t, place: model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/" + name, V4: true, V6: true}}
+	p := &pod{t: t, target: model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/" + name, V4: true, V6: true}}
 	for _, c := range []string{"ip netns add " + name, "ip -n " + name + " link set lo up"} {
 		p.ok(run(c))
 	}
 	var err error
-	p.ns, err = netns.GetFromPath(p.place.Netns)
+	p.ns, err = netns.GetFromPath(p.target.Netns)
 	p.ok(err)
 	t.Cleanup(func() {
 		_ = p.ns.Close()
-		if _, err := os.Stat(p.place.Netns); err == nil {
+		if _, err := os.Stat(p.target.Netns); err == nil {
 			p.ok(run("ip netns del " + name))
 		}
 	})
@@ -118,7 +118,7 @@ func (p *pod) do(f func() error) error {
 		// Never unlocked: the thread ends with the goroutine.
 		runtime.LockOSThread()
 		if err := netns.Set(p.ns); err != nil {
-			result <- fmt.Errorf("enter %s: %w", p.place.Pod, err)
+			result <- fmt.Errorf("enter %s: %w", p.target.Pod, err)
 			return
 		}
 		result <- f()
@@ -150,10 +150,10 @@ func (p *pod) listen(address string) net.Listener {
 // probe asks the pod's HTTP listener itself, on each of its addresses.
 func (p *pod) probe() error {
 	var errs []error
-	if p.place.V4 {
+	if p.target.V4 {
 		errs = append(errs, probe(p, "127.0.0.1"))
 	}
-	if p.place.V6 {
+	if p.target.V6 {
 		errs = append(errs, probe(p, "::1"))
 	}
 	return errors.Join(errs...)
@@ -211,10 +211,10 @@ func inPods(cfg *xds.Config) {
 	cfg.Address4, cfg.Address6 = netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
 }
 
-func places(pods ...*pod) []model.PodTarget {
+func targets(pods ...*pod) []model.PodTarget {
 	var out []model.PodTarget
 	for _, p := range pods {
-		out = append(out, p.place)
+		out = append(out, p.target)
 	}
 	return out
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
-// publish publishes anew, for these pods, and waits until Envoy has answered.
+// publish publishes again, for these pods, and waits until Envoy has answered.
 func (r *fixture) publish(services []service, pods ...*pod) server.Status {
 	r.t.Helper()
 	r.pods = pods
-	r.server.Publish(nodeOf(r.t, services...), places(pods...))
+	r.server.Publish(nodeOf(r.t, services...), targets(pods...))
 	var st server.Status
 	eventually(r.t, 5*time.Second, func() error {
 		if st = r.server.Status(); !st.Settled || !st.ListenersAcked {
@@ -35,7 +35,7 @@ func (p *pod) serves() {
 	p.t.Helper()
 	for name, way := range p.ways(false) {
 		if got, err := way.ask(); err != nil || got != p.v4 {
-			p.t.Errorf("%s from %s: %q, %v; want %s", name, p.place.Pod, got, err, p.v4)
+			p.t.Errorf("%s from %s: %q, %v; want %s", name, p.target.Pod, got, err, p.v4)
 		}
 		way.end()
 	}
@@ -50,12 +50,12 @@ func TestPodWithoutNamespace(t *testing.T) {
 	sourceServers(t)
 	services := sourceServices()
 	for what, spoil := range map[string]func(*pod) error{
-		"no file":      func(p *pod) error { return run("ip netns del " + p.place.Pod) },
-		"another file": func(p *pod) error { return run("umount -l " + p.place.Netns) },
+		"no file":      func(p *pod) error { return run("ip netns del " + p.target.Pod) },
+		"another file": func(p *pod) error { return run("umount -l " + p.target.Netns) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-			t.Cleanup(func() { _ = os.Remove(b.place.Netns) }) // It may be gone.
+			t.Cleanup(func() { _ = os.Remove(b.target.Netns) }) // It may be gone.
 			r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
 			open := b.dial("10.96.2.10:5000")
 			b.ok(speak(open, b.v4))
@@ -75,12 +75,12 @@ func TestPodWithoutNamespace(t *testing.T) {
 			a.serves()
 			b.ok(speak(open, b.v4)) // What is connected already needs no path.
 
-			other := &pod{t: t, place: b.place}
-			other.place.Pod, other.place.UID = "late", "uid-late"
-			other.place.Netns += "-late"
+			other := &pod{t: t, target: b.target}
+			other.target.Pod, other.target.UID = "late", "uid-late"
+			other.target.Netns += "-late"
 			if what == "another file" {
-				b.ok(os.WriteFile(other.place.Netns, nil, 0o600))
-				t.Cleanup(func() { _ = os.Remove(other.place.Netns) })
+				b.ok(os.WriteFile(other.target.Netns, nil, 0o600))
+				t.Cleanup(func() { _ = os.Remove(other.target.Netns) })
 			}
 			st := r.publish(services, a, b, other)
 			late := st.Refused.Pods["uid-late"]
@@ -173,14 +173,14 @@ func TestPodsComeAndGo(t *testing.T) {
 	sourceServers(t)
 	services := sourceServices()
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	b.place.V6 = false
+	b.target.V6 = false
 	r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{}})
 	if st := r.server.Status(); len(st.Kinds) == 0 || !st.ListenersAcked {
 		t.Errorf("without a pod: %+v", st)
 	}
 	r.publish(services, a, b)
-	kept, open, theirs := a.ways(false), a.dial("10.96.2.10:5000"), b.dial("10.96.2.10:5000")
-	b.ok(speak(theirs, b.v4))
+	kept, open, openB := a.ways(false), a.dial("10.96.2.10:5000"), b.dial("10.96.2.10:5000")
+	b.ok(speak(openB, b.v4))
 	load := startLoadFrom(t, a, "10.96.1.10:80", "10.96.3.10:80")
 	same := func(when string) {
 		t.Helper()
@@ -189,7 +189,7 @@ func TestPodsComeAndGo(t *testing.T) {
 				t.Errorf("%s: %s from the pod that stays: %q, %v", when, name, got, err)
 			}
 		}
-		for c, own := range map[net.Conn]string{open: a.v4, theirs: b.v4} {
+		for c, own := range map[net.Conn]string{open: a.v4, openB: b.v4} {
 			if err := speak(c, own); err != nil {
 				t.Errorf("%s: %v", when, err)
 			}
@@ -207,13 +207,13 @@ func TestPodsComeAndGo(t *testing.T) {
 		b.serves()
 		same("with it again")
 	}
-	b.place.V6 = true
+	b.target.V6 = true
 	r.publish(services, a, b)
 	b.serves()
 	same("with IPv6")
 	// The same pod in a new sandbox, as after its first one failed.
 	moved := newPod(t, "pod-c", 4)
-	moved.place.Pod, moved.place.UID = b.place.Pod, b.place.UID
+	moved.target.Pod, moved.target.UID = b.target.Pod, b.target.UID
 	r.publish(services, a, moved)
 	moved.serves()
 	same("moved")

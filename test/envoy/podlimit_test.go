@@ -169,7 +169,7 @@ func TestPodAccessLog(t *testing.T) {
 
 // TestHeapBound: an Envoy close to the bound of its heap takes no connections,
 // so that the agent's probe fails, and takes them again, with those that
-// waited, once there is room. It stays healthy all the while: a restart would
+// waited, once there are fewer. It stays healthy all the while: a restart would
 // cut the connections it has.
 func TestHeapBound(t *testing.T) {
 	// Nor does the kernel take much for a server that reads nothing.

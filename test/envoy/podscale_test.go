@@ -28,7 +28,7 @@ func TestManyPods(t *testing.T) {
 	settled := func(pods []*pod) time.Duration {
 		t.Helper()
 		start := time.Now()
-		r.server.Publish(node, places(pods...))
+		r.server.Publish(node, targets(pods...))
 		published := time.Since(start)
 		took := eventually(t, 20*time.Second, func() error {
 			if st := r.server.Status(); !st.Settled || !st.ListenersAcked || st.Refused.Any() || st.NackCount != 0 {

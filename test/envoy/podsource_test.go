@@ -161,10 +161,10 @@ func checkSources(v6 bool, pods ...*pod) error {
 			for i, p := range pods {
 				got, err := ways[i][name].ask()
 				if err != nil {
-					return fmt.Errorf("round %d, %s from %s: %w", round, name, p.place.Pod, err)
+					return fmt.Errorf("round %d, %s from %s: %w", round, name, p.target.Pod, err)
 				}
 				if got != own(p) {
-					return fmt.Errorf("round %d, %s from %s: the server sees %q, want %s", round, name, p.place.Pod, got, own(p))
+					return fmt.Errorf("round %d, %s from %s: the server sees %q, want %s", round, name, p.target.Pod, got, own(p))
 				}
 			}
 		}
@@ -179,7 +179,7 @@ func TestPodSources(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 	six := newPod(t, "pod-six", 4)
-	six.place.V4 = false
+	six.target.V4 = false
 	r := newFixtureWith(t, nodeOf(t, sourceServices()...), setup{pods: []*pod{a, b, six}})
 	if err := checkSources(false, a, b); err != nil {
 		t.Error(err)

@@ -23,7 +23,7 @@ func rewrittenRequests() []wireCase {
 		},
 		{
 			name:     "transfer-encoding comes last",
-			why:      "Envoy chunks anew",
+			why:      "Envoy re-chunks",
 			request:  "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n3;ext=1\r\nabc\r\n0\r\n\r\n",
 			seen:     "POST / HTTP/1.1\r\nHost: web\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 			response: answer,
@@ -169,7 +169,7 @@ func rewrittenResponses() []wireCase {
 		},
 		{
 			name:     "transfer-encoding of a response comes last",
-			why:      "Envoy chunks anew",
+			why:      "Envoy re-chunks",
 			request:  q,
 			response: "HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n2\r\nhi\r\n0\r\nX-U: v\r\n\r\n",
 			got:      "HTTP/1.1 200 OK\r\nDate: x\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-u: v\r\n\r\n",

@@ -26,7 +26,7 @@ func nodevoy(subcommand string, flags ...string) ([]string, error) {
 	return append([]string{path, subcommand}, flags...), nil
 }
 
-// StartAgent starts an agent on the laboratory's objects, with these flags
+// StartAgent starts an agent on the lab's objects, with these flags
 // besides. It does not wait: see Redirecting.
 func (n *Node) StartAgent(flags ...string) (*Agent, error) {
 	return n.StartAgentOn(n.lab.ObjectsDir(), flags...)

@@ -13,40 +13,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Place is a network namespace that nodevoy may put something into: a node's
+// Netns is a network namespace that nodevoy may put something into: a node's
 // own or that of a pod.
-type Place struct {
+type Netns struct {
 	// Name is the node's or the pod's.
 	Name string
 	ns   *namespace
 }
 
-// Place is the node's own network namespace.
-func (n *Node) Place() Place { return Place{Name: n.Name, ns: n.ns} }
+// Netns is the node's own network namespace.
+func (n *Node) Netns() Netns { return Netns{Name: n.Name, ns: n.ns} }
 
-// Place is the pod's network namespace.
-func (p *Pod) Place() Place { return Place{Name: p.Name, ns: p.ns} }
+// Netns is the pod's network namespace.
+func (p *Pod) Netns() Netns { return Netns{Name: p.Name, ns: p.ns} }
 
-// Places are the node's own network namespace and those of its pods.
-func (n *Node) Places() []Place {
-	all := []Place{n.Place()}
+// AllNetns are the node's own network namespace and those of its pods.
+func (n *Node) AllNetns() []Netns {
+	all := []Netns{n.Netns()}
 	for _, pod := range n.lab.pods {
 		if pod.Node == n {
-			all = append(all, pod.Place())
+			all = append(all, pod.Netns())
 		}
 	}
 	return all
 }
 
-// Run runs a command in the place and returns its standard output.
-func (p Place) Run(ctx context.Context, argv ...string) (string, error) {
+// Run runs a command in the network namespace and returns its standard output.
+func (p Netns) Run(ctx context.Context, argv ...string) (string, error) {
 	return p.ns.run(ctx, "", argv...)
 }
 
 // OwnRules are the lines of iptables-save, of both backends and families, that
 // bear our name, those of `ip rule`, and our addresses; empty when nothing of
 // ours is there.
-func (p Place) OwnRules(ctx context.Context) ([]string, error) {
+func (p Netns) OwnRules(ctx context.Context) ([]string, error) {
 	var lines []string
 	commands := [][]string{
 		{"iptables-nft-save"},
@@ -71,8 +71,8 @@ func (p Place) OwnRules(ctx context.Context) ([]string, error) {
 	return lines, nil
 }
 
-// OwnRules are those of the node's own network namespace: see Place.OwnRules.
-func (n *Node) OwnRules(ctx context.Context) ([]string, error) { return n.Place().OwnRules(ctx) }
+// OwnRules are those of the node's own network namespace: see Netns.OwnRules.
+func (n *Node) OwnRules(ctx context.Context) ([]string, error) { return n.Netns().OwnRules(ctx) }
 
 // ours says whether a line of the kernel's state is nodevoy's: by name, or by
 // the numbers of its policy route and its addresses.
@@ -85,8 +85,8 @@ func ours(line string) bool {
 	return false
 }
 
-// OwnSets are the names of our ipsets in the place.
-func (p Place) OwnSets(ctx context.Context) ([]string, error) {
+// OwnSets are the names of our ipsets in the network namespace.
+func (p Netns) OwnSets(ctx context.Context) ([]string, error) {
 	out, err := p.Run(ctx, "ipset", "list", "-n")
 	if err != nil {
 		return nil, err
@@ -100,10 +100,10 @@ func (p Place) OwnSets(ctx context.Context) ([]string, error) {
 	return sets, nil
 }
 
-// Own is all there is of nodevoy in the place, a line each: rules, routes,
+// Own is all there is of nodevoy in the network namespace, a line each: rules, routes,
 // addresses, and sets with their members, without what changes by itself.
 // The lines are sorted.
-func (p Place) Own(ctx context.Context) ([]string, error) {
+func (p Netns) Own(ctx context.Context) ([]string, error) {
 	lines, err := p.OwnRules(ctx)
 	if err != nil {
 		return nil, err
@@ -134,16 +134,16 @@ func stable(line string) string {
 	return strings.TrimSpace(line)
 }
 
-// Own is what is there of nodevoy on the node and in its pods: see Place.Own.
+// Own is what is there of nodevoy on the node and in its pods: see Netns.Own.
 func (n *Node) Own(ctx context.Context) ([]string, error) {
 	var all []string
-	for _, place := range n.Places() {
-		lines, err := place.Own(ctx)
+	for _, ns := range n.AllNetns() {
+		lines, err := ns.Own(ctx)
 		if err != nil {
 			return nil, err
 		}
 		for _, line := range lines {
-			all = append(all, place.Name+": "+line)
+			all = append(all, ns.Name+": "+line)
 		}
 	}
 	return all, nil
@@ -157,9 +157,9 @@ func podSet(ip netip.Addr) string {
 	return "nodevoy-pods6"
 }
 
-// Has says whether an ipset of the place has an address, or an address and TCP
+// Has says whether an ipset of the network namespace has an address, or an address and TCP
 // port unless the port is 0; a set that isn't there has nothing.
-func (p Place) Has(set string, addr netip.Addr, port uint16) bool {
+func (p Netns) Has(set string, addr netip.Addr, port uint16) bool {
 	entry := &netlink.IPSetEntry{IP: addr.AsSlice()}
 	if port != 0 {
 		tcp := uint8(unix.IPPROTO_TCP)
@@ -170,32 +170,32 @@ func (p Place) Has(set string, addr netip.Addr, port uint16) bool {
 	return err == nil && found
 }
 
-// redirects are the places whose kernel redirects connections from the address:
+// redirects are the network namespaces whose kernel redirects connections from the address:
 // it asks the ipsets, not the agent.
 func (p *Pod) redirects(ip netip.Addr) []string {
-	var places []string
-	for _, place := range []Place{p.Node.Place(), p.Place()} {
-		if place.Has(podSet(ip), ip, 0) {
-			places = append(places, place.Name)
+	var names []string
+	for _, ns := range []Netns{p.Node.Netns(), p.Netns()} {
+		if ns.Has(podSet(ip), ip, 0) {
+			names = append(names, ns.Name)
 		}
 	}
-	return places
+	return names
 }
 
 // Redirected returns an error unless a kernel redirects the pod's connections,
-// and only there where the laboratory's mode has it.
+// and only there where the lab's mode has it.
 func (p *Pod) Redirected(context.Context) error {
 	for _, ip := range p.IPs {
-		places := p.redirects(ip)
-		want := places
+		names := p.redirects(ip)
+		want := names
 		switch p.Node.lab.options.Mode {
 		case Host:
 			want = []string{p.Node.Name}
 		case Pods:
 			want = []string{p.Name}
 		}
-		if len(places) == 0 || !slices.Equal(places, want) {
-			return fmt.Errorf("%s of pod %s is redirected in %q, want %q", ip, p.Name, places, want)
+		if len(names) == 0 || !slices.Equal(names, want) {
+			return fmt.Errorf("%s of pod %s is redirected in %q, want %q", ip, p.Name, names, want)
 		}
 	}
 	return nil
@@ -204,8 +204,8 @@ func (p *Pod) Redirected(context.Context) error {
 // NotRedirected returns an error when a kernel redirects the pod's connections.
 func (p *Pod) NotRedirected(context.Context) error {
 	for _, ip := range p.IPs {
-		if places := p.redirects(ip); len(places) > 0 {
-			return fmt.Errorf("%s of pod %s is still redirected in %q", ip, p.Name, places)
+		if names := p.redirects(ip); len(names) > 0 {
+			return fmt.Errorf("%s of pod %s is still redirected in %q", ip, p.Name, names)
 		}
 	}
 	return nil

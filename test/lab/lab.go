@@ -40,7 +40,7 @@ const (
 	Routed
 )
 
-// Proxy says which kube-proxy a laboratory's stand-in takes after.
+// Proxy says which kube-proxy a lab's stand-in takes after.
 type Proxy string
 
 // The kinds of kube-proxy.
@@ -76,7 +76,7 @@ type Options struct {
 	Mode Mode
 }
 
-// Lab is one laboratory. Its methods are not safe for concurrent use; those of
+// Lab is one lab. Its methods are not safe for concurrent use; those of
 // the processes it starts are.
 type Lab struct {
 	options Options
@@ -89,7 +89,7 @@ type Lab struct {
 	made int
 }
 
-// New makes an empty laboratory: a LAN and no node. There is one at a time.
+// New makes an empty lab: a LAN and no node. There is one at a time.
 func New(options Options) (*Lab, error) {
 	if options.Proxy == "" {
 		options.Proxy = IPTables
@@ -122,7 +122,7 @@ func New(options Options) (*Lab, error) {
 	return l, errors.Join(l.nl.LinkSetUp(l.lan), address(l.nl, l.lan, lanPrefixes(router)...))
 }
 
-// Objects are the Kubernetes objects of the laboratory; changes to them count
+// Objects are the Kubernetes objects of the lab; changes to them count
 // from the next Publish on.
 func (l *Lab) Objects() *Objects { return l.objects }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/nodevoy/nodevoy/test/contain"
 )
 
-// TestResidue wants whatever a laboratory could leave behind to be an error
+// TestResidue wants whatever a lab could leave behind to be an error
 // that names it. The rest of the package is proven by test/e2e, inside one.
 func TestResidue(t *testing.T) {
 	before := machine{"ipset: create nodevoy-old": true}

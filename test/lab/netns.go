@@ -150,7 +150,7 @@ func onThread(fn func() error) error {
 
 // Stranger is a network namespace among those of a node's pods that is no pod.
 type Stranger struct {
-	Place
+	Netns
 }
 
 // AddStranger mounts a network namespace with these addresses, on a device that
@@ -174,9 +174,9 @@ func (n *Node) AddStranger(name string, ips ...netip.Addr) (*Stranger, error) {
 			return nil, err
 		}
 	}
-	return &Stranger{Place{Name: name, ns: ns}}, nil
+	return &Stranger{Netns{Name: name, ns: ns}}, nil
 }
 
-// Remove removes the namespace. It is the caller's to do: a laboratory's Close
+// Remove removes the namespace. It is the caller's to do: a lab's Close
 // doesn't.
 func (s *Stranger) Remove() error { return s.ns.close() }

@@ -92,7 +92,7 @@ func (n *Node) joinLAN() error {
 }
 
 // configure makes the namespace a router that treats bridged packets as the
-// laboratory's options say.
+// lab's options say.
 func (n *Node) configure() error {
 	settings := []string{
 		"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Objects are the Kubernetes objects of a laboratory, kept as a directory of
+// Objects are the Kubernetes objects of a lab, kept as a directory of
 // YAML with one file for each object, replaced whole.
 type Objects struct {
 	dir     string

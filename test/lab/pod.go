@@ -40,7 +40,7 @@ type Pod struct {
 
 // PodSpec is a pod to be.
 type PodSpec struct {
-	// Namespace and Name are the pod's; names are unique in the laboratory.
+	// Namespace and Name are the pod's; names are unique in the lab.
 	Namespace, Name     string
 	Labels, Annotations map[string]string
 	// Containers are the names of its containers; none means one, echo.

@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// grace is how long a process may take to end, and a command of the laboratory.
+// grace is how long a process may take to end, and a command of the lab.
 const grace = 5 * time.Second
 
-// Process is a running program in one of the laboratory's namespaces, with its
+// Process is a running program in one of the lab's namespaces, with its
 // output in a file.
 type Process struct {
 	name   string
@@ -72,7 +72,7 @@ func (n *namespace) finish(cmd *exec.Cmd) (string, error) {
 	return out.String(), nil
 }
 
-// PID is the process's id inside the laboratory.
+// PID is the process's id inside the lab.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Ended is closed when the process has ended, by itself or not.

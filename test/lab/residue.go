@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// machine is what a laboratory could leave behind on the machine, were it not
+// machine is what a lab could leave behind on the machine, were it not
 // contained: lines of the packet filter and of ipsets that bear our name, and
 // network devices.
 type machine map[string]bool
 
-// look reads the machine's state; a tool that is missing has nothing to show.
-func look() machine {
+// readMachine reads the machine's state; a tool that is missing has nothing to show.
+func readMachine() machine {
 	m := machine{}
 	commands := [][]string{{"nft", "-s", "list", "ruleset"}, {"ipset", "save"}, {"ip", "rule"}}
 	// Listing a legacy table would load it into the kernel.
@@ -49,7 +49,7 @@ func look() machine {
 }
 
 // since returns an error that names everything that is there now and was not
-// before, and every process of the laboratory, which has this mark.
+// before, and every process of the lab, which has this mark.
 func (m machine) since(before machine, mark string) error {
 	var errs []error
 	for what := range m {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lab is a laboratory of network namespaces: nodes on a LAN, pods on
+// Package lab is a lab of network namespaces: nodes on a LAN, pods on
 // the nodes, a stand-in for kube-proxy, Envoy and the agent, all real. It runs
 // in namespaces of its own from the first step, so it never touches the
 // machine's network and ends, whole, with the program that uses it.
@@ -19,14 +19,14 @@ import (
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
-// netfilterEnv tells a laboratory of the machine's bridge-nf-call-iptables.
+// netfilterEnv tells a lab of the machine's bridge-nf-call-iptables.
 const netfilterEnv = "NODEVOY_LAB_BRIDGE_NETFILTER"
 
 // Main runs body as process 1 of namespaces of its own and returns its exit code;
 // of setup, Keep and Started are the caller's. Afterwards it makes sure that
 // nothing is left on the machine.
 //
-// It is to be the first thing a program does: the laboratory's echo servers
+// It is to be the first thing a program does: the lab's echo servers
 // and clients are the same program too, which Main runs instead of body.
 func Main(setup contain.Setup, body func() int) int {
 	if len(os.Args) > 1 && os.Args[1] == echo.Command {
@@ -35,16 +35,16 @@ func Main(setup contain.Setup, body func() int) int {
 	setup.Processes = true
 	setup.Env = append(setup.Env, netfilterEnv+"="+machineBridgeNetfilter(),
 		// A program built with the race detector else takes a second to end, and
-		// the clients of a laboratory are many.
+		// the clients of a lab are many.
 		"GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	if !contain.Inside() {
-		before := look()
-		setup.Ended = func(mark string) error { return look().since(before, mark) }
+		before := readMachine()
+		setup.Ended = func(mark string) error { return readMachine().since(before, mark) }
 	}
 	return contain.Main(setup, func() int {
 		for _, dir := range []string{"/run/netns", "/run/lock"} {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
-				fmt.Fprintln(os.Stderr, "laboratory:", err)
+				fmt.Fprintln(os.Stderr, "lab:", err)
 				return 1
 			}
 		}

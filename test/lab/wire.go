@@ -16,7 +16,7 @@ import (
 
 // end is one end of a veth pair.
 type end struct {
-	ns   *namespace // nil is the laboratory's own namespace
+	ns   *namespace // nil is the lab's own namespace
 	name string
 }
 

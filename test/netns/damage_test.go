@@ -47,7 +47,7 @@ func damages() []damage {
 	}
 }
 
-// TestRepair: every damage is seen, and mended by the next Apply so that
+// TestRepair: every damage is seen, and repaired by the next Apply so that
 // connections take their way again.
 func TestRepair(t *testing.T) {
 	each(t, func(t *testing.T, s setting) {

@@ -39,11 +39,11 @@ const (
 	backend = "backend-pod"
 )
 
-// at is the address of a place of the fixture, in one family. Pods have the
+// at is the address of a destination of the fixture, in one family. Pods have the
 // numbers that space gives them: enrolled 2, stranger 3, backend 4.
-func at(f family.Family, place string) netip.AddrPort {
+func at(f family.Family, destination string) netip.AddrPort {
 	four, six := "", ""
-	switch place {
+	switch destination {
 	case httpService:
 		four, six = "10.96.0.10:80", "[fd96::10]:80"
 	case tcpService:
@@ -59,7 +59,7 @@ func at(f family.Family, place string) netip.AddrPort {
 	case backend:
 		four, six = "10.1.0.4:8080", "[fd01::4]:8080"
 	default:
-		four, six = listener(plan.DefaultConfig(), family.V4, place).String(), listener(plan.DefaultConfig(), family.V6, place).String()
+		four, six = listener(plan.DefaultConfig(), family.V4, destination).String(), listener(plan.DefaultConfig(), family.V6, destination).String()
 	}
 	if f == family.V6 {
 		return netip.MustParseAddrPort(six)
@@ -67,17 +67,17 @@ func at(f family.Family, place string) netip.AddrPort {
 	return netip.MustParseAddrPort(four)
 }
 
-// listener is where Envoy takes connections of a class; place is "class-listener".
-func listener(cfg plan.Config, f family.Family, place string) netip.AddrPort {
+// listener is where Envoy takes connections of a class; destination is "class-listener".
+func listener(cfg plan.Config, f family.Family, destination string) netip.AddrPort {
 	for _, c := range model.Classes() {
-		if place == c.String()+"-listener" {
+		if destination == c.String()+"-listener" {
 			if f == family.V6 {
 				return netip.AddrPortFrom(cfg.Address6, cfg.Ports.Of(c))
 			}
 			return netip.AddrPortFrom(cfg.Address4, cfg.Ports.Of(c))
 		}
 	}
-	panic("no such place: " + place)
+	panic("no such destination: " + destination)
 }
 
 // services are all Services of the fixture.
@@ -287,13 +287,13 @@ func nftProxy(f family.Family) string {
 `, ip, translate.String(), at(f, idle).Addr(), podRange(f))
 }
 
-// reached is what a pod, or the node for nil, reaches at a place, in a few words.
-func (w *fixture) reached(from *space.Pod, f family.Family, place string) string {
+// reached is what a pod, or the node for nil, reaches at a destination, in a few words.
+func (w *fixture) reached(from *space.Pod, f family.Family, destination string) string {
 	dial := w.Dial
 	if from != nil {
 		dial = from.Dial
 	}
-	return space.Reached(dial, at(f, place))
+	return space.Reached(dial, at(f, destination))
 }
 
 // meant is the destination that who takes a connection sees: pods see their own

@@ -74,7 +74,7 @@ func TestFinderAll(t *testing.T) {
 	f.expect(map[string]string{"a": a}, pod("a", "10.1.0.2"))
 }
 
-// An agent that starts anew finds what is there at its first look; a pod that
+// An agent that starts again finds what is there at its first look; a pod that
 // comes is found at most a second later, as long as the runtime's mount is there.
 func TestFinderFindsNewPodsSoon(t *testing.T) {
 	d := newRuntimeDir(t)
@@ -118,7 +118,7 @@ func TestFinderTellsDeletedPods(t *testing.T) {
 	if err := found["a"].Check(nil); !errors.Is(err, netns.ErrGone) {
 		t.Errorf("Check of a deleted pod's Namespace says %v", err)
 	}
-	// Another pod's that has come at once, or a sandbox that was made anew for the
+	// Another pod's that has come at once, or a sandbox that was made again for the
 	// same pod: only time tells.
 	again := d.add("a2", "10.1.0.2")
 	f.now = f.now.Add(time.Second)

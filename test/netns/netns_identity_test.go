@@ -20,7 +20,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
-// Each test begins with a new Finder, as an agent does that was started anew: it
+// Each test begins with a new Finder, as an agent does that was started again: it
 // doesn't know what was there first.
 
 // other is a pod that is not asked for.

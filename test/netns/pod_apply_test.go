@@ -135,7 +135,7 @@ func podDamages() []damage {
 	}
 }
 
-// TestPodRepair: it is seen, and mended.
+// TestPodRepair: it is seen, and repaired.
 func TestPodRepair(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
 		w := newPodFixtureApplied(t, b)

@@ -84,7 +84,7 @@ func TestPodConnectionsLive(t *testing.T) {
 			t.Errorf("sets left in the pod: %s", left)
 		}
 		if len(w.pods.Targets()) != 1 {
-			t.Errorf("places %v, want the pod's as long as it lives", w.pods.Targets())
+			t.Errorf("targets %v, want the pod's as long as it lives", w.pods.Targets())
 		}
 		w.checkPods("pod")
 		all(redirected, "http")
@@ -154,8 +154,8 @@ func TestPodAddressMoves(t *testing.T) {
 		w.pods.Relocate(t.Context(), w.plan)
 		return w.pods.Apply(t.Context(), w.plan)
 	})
-	if places := w.pods.Targets(); len(places) != 1 || places[0].Netns != w.path(1) {
-		t.Errorf("places %v", places)
+	if targets := w.pods.Targets(); len(targets) != 1 || targets[0].Netns != w.path(1) {
+		t.Errorf("targets %v", targets)
 	}
 	// It has kept its own addresses, from which nothing is redirected.
 	for i, f := range family.All() {
@@ -230,14 +230,14 @@ func TestPodFamilies(t *testing.T) {
 	w.node.Pods[0].IPs = enrolledIPs()
 	w.must(w.apply())
 	if p := w.pods.Targets()[0]; p.V6 || !strings.Contains(w.pods.Report()["shop/enrolled"].Reason, "fd01::2") {
-		t.Errorf("place %v, report %v", p, w.pods.Report())
+		t.Errorf("target %v, report %v", p, w.pods.Report())
 	}
 	w.enrolled.Run(w.Node, "sysctl -qw net.ipv6.conf.all.disable_ipv6=0")
 	w.enrolled.Address(w.Node, "fd01::2/64", true)
 	w.enrolled.Run(w.Node, "ip -6 route add default via fd01::1")
 	w.envoyIn(w.enrolled, family.V6)
 	if !w.pods.Relocate(t.Context(), w.plan) || !w.pods.Targets()[0].V6 {
-		t.Errorf("places %v, want IPv6 noticed", w.pods.Targets())
+		t.Errorf("targets %v, want IPv6 noticed", w.pods.Targets())
 	}
 	w.must(w.pods.Apply(t.Context(), w.plan))
 	checkClass(family.V4, "http")

@@ -198,7 +198,7 @@ func TestManyPodsLeaks(t *testing.T) {
 		t.Errorf("%d threads, before %d", got, threads)
 	}
 	if len(f.pods.Report())+len(f.pods.Targets()) > 0 {
-		t.Errorf("report %v, places %v", f.pods.Report(), f.pods.Targets())
+		t.Errorf("report %v, targets %v", f.pods.Report(), f.pods.Targets())
 	}
 }
 

@@ -63,10 +63,10 @@ func podTruths() []podTruth {
 	}
 }
 
-// podAt is at, with the places that only pods know.
-func podAt(f family.Family, place string) netip.AddrPort {
+// podAt is at, with the destinations that only pods know.
+func podAt(f family.Family, destination string) netip.AddrPort {
 	four, six := "", ""
-	switch place {
+	switch destination {
 	case ownAddress:
 		four, six = "10.1.0.2:8080", "[fd01::2]:8080"
 	case loopback:
@@ -78,7 +78,7 @@ func podAt(f family.Family, place string) netip.AddrPort {
 	case "http-listener":
 		four, six = "127.0.0.1:15002", "[::1]:15002"
 	default:
-		return at(f, place)
+		return at(f, destination)
 	}
 	if f == family.V6 {
 		return netip.MustParseAddrPort(six)
@@ -95,9 +95,9 @@ func TestPodTruthByTracing(t *testing.T) {
 	expired := plan.Compile(view(), podConfig("nft"))
 	for i := range desired.Pods[0].Families {
 		fp := &desired.Pods[0].Families[i]
-		for _, place := range inSet() {
+		for _, destination := range inSet() {
 			set := &fp.Frontends[0]
-			set.Members = insert(set.Members, podAt(fp.Family, place))
+			set.Members = insert(set.Members, podAt(fp.Family, destination))
 		}
 		expired.Pods[0].Families[i].Pods.Members = nil
 	}
@@ -164,8 +164,8 @@ func (w *podFixture) furnish(f family.Family) {
 	w.enrolled.Run(w.Node, "ip address add "+podAt(f, foreign).Addr().String()+bits+" dev eth0 nodad preferred_lft 0")
 	w.enrolled.Listen(w.Node, "self", podAt(f, ownAddress))
 	w.enrolled.Listen(w.Node, "self", podAt(f, loopback))
-	for _, place := range inSet() {
-		to := podAt(f, place)
+	for _, destination := range inSet() {
+		to := podAt(f, destination)
 		w.enrolled.Run(w.Node, fmt.Sprintf("ipset add nodevoy-http%s %s,tcp:%d", f.Digit(), to.Addr(), to.Port()))
 	}
 	w.backend.Echo(w.Node, "datagram", at(f, backend))

@@ -35,8 +35,8 @@ const (
 	XDSSection      = "xds.yaml"
 	RulesSection    = "iptables.rules"
 	SetsSection     = "ipset.save"
-	// PlacesSection has rules and sets of pod mode.
-	PlacesSection = "places.txt"
+	// TargetsSection has rules and sets of pod mode.
+	TargetsSection = "targets.txt"
 )
 
 // nodeName is the node that every scenario is about.
@@ -45,7 +45,7 @@ const nodeName = "node1"
 // goldens are the sections that are written, in the order of the file.
 func (s *Scenario) goldens() []string {
 	if s.chosen.Mode == plan.PodMode {
-		return []string{ModelSection, XDSSection, PlacesSection}
+		return []string{ModelSection, XDSSection, TargetsSection}
 	}
 	return []string{ModelSection, XDSSection, RulesSection, SetsSection}
 }
@@ -151,18 +151,18 @@ func (s *Scenario) configure() {
 	s.Redirect, s.XDS = r, x
 }
 
-// places are where Envoy listens in pod mode, had the container runtime named
+// targets are the pods in which Envoy listens in pod mode, had the container runtime named
 // network namespaces after their pods.
-func (s *Scenario) places() []model.PodTarget {
+func (s *Scenario) targets() []model.PodTarget {
 	var out []model.PodTarget
 	for i := range s.Plan.Pods {
 		p := &s.Plan.Pods[i]
-		place := model.PodTarget{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
+		target := model.PodTarget{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID, Netns: "/run/netns/" + p.Pod}
 		for _, f := range p.Families {
-			place.V4 = place.V4 || f.Family == family.V4
-			place.V6 = place.V6 || f.Family == family.V6
+			target.V4 = target.V4 || f.Family == family.V4
+			target.V6 = target.V6 || f.Family == family.V6
 		}
-		out = append(out, place)
+		out = append(out, target)
 	}
 	return out
 }
@@ -180,13 +180,13 @@ func (s *Scenario) section(name string) string {
 // Golden is what the file says a section is.
 func (s *Scenario) Golden(name string) string { return s.section(name) }
 
-// Compute makes every golden section anew.
+// Compute makes every golden section again.
 func (s *Scenario) Compute() (map[string]string, error) {
 	view, err := s.view()
 	if err != nil {
 		return nil, err
 	}
-	resources, err := xds.Render(s.XDS, s.Node, s.places())
+	resources, err := xds.Render(s.XDS, s.Node, s.targets())
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (s *Scenario) Compute() (map[string]string, error) {
 		documents = withoutConstant(documents)
 	}
 	if s.chosen.Mode == plan.PodMode {
-		return map[string]string{ModelSection: view, XDSSection: documents, PlacesSection: s.Plan.Render()}, nil
+		return map[string]string{ModelSection: view, XDSSection: documents, TargetsSection: s.Plan.Render()}, nil
 	}
 	var rules, sets strings.Builder
 	for i := range s.Plan.Families {

@@ -32,7 +32,7 @@ func TestNamedErrors(t *testing.T) {
 			"http/a/b/1": "bad: no: good", "tcp/a/c/2": "worse",
 		}},
 		"none of ours": {"Error adding/updating listener(s) tcp/a/d/3: bad", map[string]string{}},
-		"other words":  {"tcp/a/b/1: listeners are out today", map[string]string{}},
+		"other words":  {"tcp/a/b/1: listeners are not available", map[string]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, namedErrors(c.detail, names)); diff != "" {
@@ -59,7 +59,7 @@ func startPods(t *testing.T) (s *Server, forward func(time.Duration)) {
 	}
 }
 
-// names are those of a place's listeners.
+// names are those of the pods' listeners.
 func names(pods ...string) []string {
 	var out []string
 	for _, class := range []string{"detect", "http", "tcp"} {

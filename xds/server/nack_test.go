@@ -118,9 +118,9 @@ func sameRefused(want Refused, st Status) string {
 	return cmp.Diff(want, st.Refused, cmpopts.EquateComparable(netip.AddrPort{}))
 }
 
-// TestGuiltyAreFound: of a refused response, everything but the guilty is
-// accepted, and the guilty are named, whatever their kind.
-func TestGuiltyAreFound(t *testing.T) {
+// TestRefusedAreFound: of a refused response, everything but the resources that
+// Envoy refuses is accepted, and these are named, whatever their kind.
+func TestRefusedAreFound(t *testing.T) {
 	services, names := webs(16)
 	two := names[0]
 	address := netip.MustParseAddrPort
@@ -266,7 +266,7 @@ func TestRefusedIsSentAgain(t *testing.T) {
 }
 
 // TestChangedIsSentAtOnce: a refused resource that changes doesn't wait, and the
-// pause starts anew.
+// pause starts again.
 func TestChangedIsSentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		services, names := webs(1)

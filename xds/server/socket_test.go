@@ -29,7 +29,7 @@ func TestSocketOpensWithTheFirstNode(t *testing.T) {
 		t.Errorf("the socket is %v, %v", info.Mode(), err)
 	}
 	if entries, err := os.ReadDir(filepath.Dir(s.cfg.Socket)); err != nil || len(entries) != 1 {
-		t.Errorf("beside the socket there is %v, %v", entries, err)
+		t.Errorf("in the socket's directory there is %v, %v", entries, err)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -87,7 +87,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 
 	// What is no socket is left alone.
-	if err := os.WriteFile(s.cfg.Socket, []byte("precious"), 0o600); err != nil {
+	if err := os.WriteFile(s.cfg.Socket, []byte("other data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fourth, err := New(s.cfg, zap.NewNop())
@@ -96,15 +96,15 @@ func TestStaleSocket(t *testing.T) {
 	}
 	fourth.Publish(xdstest.Node(), nil)
 	if err := fourth.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "something else") {
-		t.Errorf("in the place of a file: %v", err)
+		t.Errorf("instead of a file: %v", err)
 	}
-	if text, err := os.ReadFile(s.cfg.Socket); err != nil || string(text) != "precious" {
+	if text, err := os.ReadFile(s.cfg.Socket); err != nil || string(text) != "other data" {
 		t.Errorf("the file is %q, %v", text, err)
 	}
 }
 
 // TestSocketIsMadeAnew: a socket whose file is gone, or is another's dead one by
-// now, is made anew while the open streams go on.
+// now, is made again while the open streams go on.
 func TestSocketIsMadeAnew(t *testing.T) {
 	s, _ := startServer(t)
 	s.Publish(xdstest.Node(), nil)

@@ -18,7 +18,7 @@ compares them.
 {{- end }}
 {{- with .Values.redirect }}
 - --redirect-mode={{ .mode }}
-{{- if include "nodevoy.inside" $ }}
+{{- if include "nodevoy.podNetns" $ }}
 - --netns-dir={{ join "," .netnsDirs }}
 {{- if .hostProc }}
 - --proc=/proc

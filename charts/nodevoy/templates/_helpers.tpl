@@ -38,7 +38,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* An image's reference, of a map with repository, tag and digest, and a tag for want of one. */}}
+{{/* An image's reference, of a map with repository, tag and digest, and a default tag. */}}
 {{- define "nodevoy.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
@@ -94,12 +94,12 @@ default
 {{- end }}
 
 {{/* "true" when agents may redirect in pods' network namespaces. */}}
-{{- define "nodevoy.inside" -}}
+{{- define "nodevoy.podNetns" -}}
 {{- if ne .Values.redirect.mode "host" }}true{{ end }}
 {{- end }}
 
-{{- define "nodevoy.modeInWords" -}}
-{{- $status := "each agent's log, and nodevoy status, say what its node got, and why" }}
+{{- define "nodevoy.modeDescription" -}}
+{{- $status := "each agent's log and nodevoy status show the result and the reasons" }}
 {{- with .Values.redirect }}
 {{- if eq .mode "pod" -}}
 pod mode: in pods' network namespaces; backends see the pods' own addresses
@@ -107,21 +107,21 @@ pod mode: in pods' network namespaces; backends see the pods' own addresses
 host mode, mechanism {{ .mechanism }}: in the node's network namespace; backends see the node's address{{ if eq .mechanism "auto" }}
                 ({{ $status }}){{ end }}
 {{- else -}}
-auto mode: pod mode on nodes that have what it takes, else host mode, mechanism {{ .mechanism }}
+auto mode: pod mode on nodes that support it, else host mode, mechanism {{ .mechanism }}
                 ({{ $status }})
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* "true" when they look for these in the node's processes too. */}}
+{{/* "true" when agents find pods' network namespaces by the node's processes, too. */}}
 {{- define "nodevoy.hostProc" -}}
-{{- if and (include "nodevoy.inside" .) .Values.redirect.hostProc }}true{{ end }}
+{{- if and (include "nodevoy.podNetns" .) .Values.redirect.hostProc }}true{{ end }}
 {{- end }}
 
 {{/* Mounts of the node's directories of network namespaces, each where the node
 has it: the paths that the agent finds are those that Envoy opens. */}}
 {{- define "nodevoy.netnsMounts" -}}
-{{- if include "nodevoy.inside" . }}
+{{- if include "nodevoy.podNetns" . }}
 {{- range $i, $dir := .Values.redirect.netnsDirs }}
 - name: netns-{{ $i }}
   mountPath: {{ $dir }}
@@ -134,14 +134,14 @@ has it: the paths that the agent finds are those that Envoy opens. */}}
 {{/* The capabilities that the agent and Envoy have, as lists in JSON. */}}
 {{- define "nodevoy.agentCapabilities" -}}
 {{- $all := list "NET_ADMIN" "NET_RAW" }}
-{{- if include "nodevoy.inside" . }}{{ $all = append $all "SYS_ADMIN" }}{{ end }}
+{{- if include "nodevoy.podNetns" . }}{{ $all = append $all "SYS_ADMIN" }}{{ end }}
 {{- if include "nodevoy.hostProc" . }}{{ $all = append $all "SYS_PTRACE" }}{{ end }}
 {{- toJson $all }}
 {{- end }}
 
 {{- define "nodevoy.envoyCapabilities" -}}
 {{- $all := list }}
-{{- if include "nodevoy.inside" . }}{{ $all = list "NET_ADMIN" "SYS_ADMIN" }}
+{{- if include "nodevoy.podNetns" . }}{{ $all = list "NET_ADMIN" "SYS_ADMIN" }}
 {{- else if ne .Values.redirect.mechanism "dnat" }}{{ $all = list "NET_RAW" }}
 {{- end }}
 {{- if include "nodevoy.hostProc" . }}{{ $all = append $all "SYS_PTRACE" }}{{ end }}

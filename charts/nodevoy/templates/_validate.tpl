@@ -1,6 +1,6 @@
 {{/*
 SPDX-License-Identifier: Apache-2.0
-What a schema can't say at all, or not so that people understand its refusal.
+What a schema can't check, or not with an error that people understand.
 */}}
 {{- define "nodevoy.validate" -}}
 {{- $r := .Values.redirect }}
@@ -13,14 +13,14 @@ What a schema can't say at all, or not so that people understand its refusal.
 {{- end }}
 {{- range $r.netnsDirs }}
 {{- if or (not (regexMatch "^(/[A-Za-z0-9._-]+){2,}$" .)) (regexMatch "/\\.\\.?(/|$)" .) (eq . "/var/run") }}
-{{- fail (printf "redirect.netnsDirs: %q is no directory of network namespaces, by its absolute path, such as /run/netns" .) }}
+{{- fail (printf "redirect.netnsDirs: %q is not the absolute path of a directory of network namespaces, such as /run/netns" .) }}
 {{- end }}
 {{- if regexMatch "^(/proc|/run/nodevoy|/run/nodevoy-host|/var/run/secrets)(/|$)" . }}
-{{- fail (printf "redirect.netnsDirs: %s is used for something else" .) }}
+{{- fail (printf "redirect.netnsDirs: %s has another purpose" .) }}
 {{- end }}
 {{- end }}
 {{- if and (ne $r.mode "host") (not $r.netnsDirs) (not $r.hostProc) }}
-{{- fail (printf "redirect.netnsDirs is empty and redirect.hostProc is false: mode %s has nowhere to look for pods' network namespaces" $r.mode) }}
+{{- fail (printf "redirect.netnsDirs is empty and redirect.hostProc is false: mode %s can't find pods' network namespaces" $r.mode) }}
 {{- end }}
 {{- $limit := include "nodevoy.envoyLimit" . | int64 }}
 {{- $heap := include "nodevoy.maxHeap" . | int64 }}
@@ -34,16 +34,16 @@ What a schema can't say at all, or not so that people understand its refusal.
 {{- fail (printf "envoy.resources.limits.memory: 80 %% of %v is too small for Envoy to accept connections: set 80Mi or more, or set envoy.maxHeap" .Values.envoy.resources.limits.memory) }}
 {{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
-{{- fail (printf "redirect.mark: %q is no hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}
+{{- fail (printf "redirect.mark: %q is not a hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}
 {{- end }}
 {{- if has (int $r.routeTable) (list 253 254 255) }}
-{{- fail (printf "redirect.routeTable: %d is one of the kernel's own: choose 1 to 252 or 256 to 32765" (int $r.routeTable)) }}
+{{- fail (printf "redirect.routeTable: %d is reserved by the kernel: choose 1 to 252 or 256 to 32765" (int $r.routeTable)) }}
 {{- end }}
 {{- if not (regexMatch "^169\\.254\\.[0-9]{1,3}\\.[0-9]{1,3}$" $r.listener.address4) }}
 {{- fail (printf "redirect.listener.address4: %q is not in 169.254.0.0/16, the link-local addresses" $r.listener.address4) }}
 {{- end }}
 {{- if not (regexMatch "^[fF][cCdD][0-9a-fA-F]{2}:[0-9a-fA-F:]+$" $r.listener.address6) }}
-{{- fail (printf "redirect.listener.address6: %q is not in fc00::/7, the addresses for private use" $r.listener.address6) }}
+{{- fail (printf "redirect.listener.address6: %q is not in fc00::/7, the unique local addresses" $r.listener.address6) }}
 {{- end }}
 {{- $ports := $r.listener.ports }}
 {{- if ne 3 (list (int $ports.tcp) (int $ports.http) (int $ports.detect) | uniq | len) }}

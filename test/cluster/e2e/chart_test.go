@@ -13,7 +13,7 @@ import (
 // release is the name of the Helm release and of its namespace.
 const release = "nodevoy"
 
-// The chart's place, and how long helm may take on a busy machine.
+// The chart's directory, and how long helm may take on a busy machine.
 const (
 	chart       = "charts/nodevoy"
 	helmTimeout = "--timeout=240s"

@@ -26,7 +26,7 @@ func (c *cluster) reboot(t *testing.T) {
 	c.everyNode(t)
 }
 
-// restarted waits until every container of the rebooted node was started anew
+// restarted waits until every container of the rebooted node was started again
 // and is ready: until then the API server has the state from before.
 func (c *cluster) restarted(t *testing.T) {
 	t.Helper()
@@ -47,7 +47,7 @@ func (c *cluster) restarted(t *testing.T) {
 	})
 }
 
-// switchTimeout is the dead man's switch of the last test.
+// switchTimeout is the switch, the timeout of the set of pod addresses, of the last test.
 const switchTimeout = 6 * time.Second
 
 // agentsKilled leaves the nodes to the switch in the kernel: the agents are

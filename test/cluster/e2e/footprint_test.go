@@ -59,7 +59,7 @@ func unfilled(listing string) string {
 
 // steady leaves out of a listing what changes by itself: comments, which
 // have the time; counters; and the order of kube-proxy's own chains and rules,
-// which it writes anew in another one whenever a Service changes.
+// which it writes again in another one whenever a Service changes.
 func steady(listing string) string {
 	counters := regexp.MustCompile(`\[\d+:\d+\]`)
 	expires := regexp.MustCompile(` expires \d+sec`)

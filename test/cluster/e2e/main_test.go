@@ -21,7 +21,7 @@ const root = "../../.."
 const interruptedCode = 130
 
 func TestMain(m *testing.M) {
-	code, err := guarded(m.Run)
+	code, err := runAndClean(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		code = max(code, 1)
@@ -29,22 +29,22 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// guarded runs the tests and takes down whatever cluster they leave, also when
+// runAndClean runs the tests and takes down whatever cluster they leave, also when
 // they are interrupted, or killed: what does it is another process, which waits
 // for this one's end.
-func guarded(run func() int) (int, error) {
+func runAndClean(run func() int) (int, error) {
 	if err := ready(); err != nil {
 		return 1, err
 	}
-	warden := exec.Command("bash", "-c", "cat; exec test/cluster/down.sh")
-	warden.Dir, warden.Stderr = root, os.Stderr
+	cleaner := exec.Command("bash", "-c", "cat; exec test/cluster/down.sh")
+	cleaner.Dir, cleaner.Stderr = root, os.Stderr
 	// A session of its own: what interrupts the tests doesn't interrupt it.
-	warden.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	leash, err := warden.StdinPipe()
+	cleaner.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	alive, err := cleaner.StdinPipe()
 	if err != nil {
 		return 1, fmt.Errorf("make a pipe: %w", err)
 	}
-	if err := warden.Start(); err != nil {
+	if err := cleaner.Start(); err != nil {
 		return 1, fmt.Errorf("start what takes the cluster down: %w", err)
 	}
 	interrupted := make(chan os.Signal, 1)
@@ -57,12 +57,12 @@ func guarded(run func() int) (int, error) {
 	case s := <-interrupted:
 		fmt.Fprintln(os.Stderr, "e2e:", s, "- taking the cluster down")
 	}
-	return code, unleash(leash, warden)
+	return code, unalive(alive, cleaner)
 }
 
-// unleash lets the warden do its work and waits for its end.
-func unleash(leash io.Closer, warden *exec.Cmd) error {
-	if err := errors.Join(leash.Close(), warden.Wait()); err != nil {
+// unalive lets the cleaner do its work and waits for its end.
+func unalive(alive io.Closer, cleaner *exec.Cmd) error {
+	if err := errors.Join(alive.Close(), cleaner.Wait()); err != nil {
 		return fmt.Errorf("take the cluster down: %w", err)
 	}
 	return nil

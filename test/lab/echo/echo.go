@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package echo is both ends of the laboratory's traffic. The server is what
+// Package echo is both ends of the lab's traffic. The server is what
 // runs in a backend pod: HTTP/1, h2c, gRPC and raw TCP, each answering which
 // pod it is and from which address it was called. The client makes calls of
 // one kind to one address and reports every one that failed: it never retries,
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Command is the first argument that makes a program of the laboratory act as
+// Command is the first argument that makes a program of the lab act as
 // an echo server or client; see Main.
 const Command = "lab-echo"
 

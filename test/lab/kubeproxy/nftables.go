@@ -31,7 +31,7 @@ func (p *nftables) Sync(ctx context.Context, ports []Port) error {
 	return nil
 }
 
-// tableText is a transaction that makes the table anew. Family is ip or ip6.
+// tableText is a transaction that replaces the table. Family is ip or ip6.
 func tableText(family string, ports []Port, podRange string) string {
 	var chains, services, rejected, addresses []string
 	seen := map[string]bool{}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command echo is the laboratory's server and client as a program of its own:
+// Command echo is the lab's server and client as a program of its own:
 // see package echo for its arguments.
 package main
 

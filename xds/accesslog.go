@@ -4,7 +4,6 @@ package xds
 
 import (
 	"cmp"
-	"net/netip"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -53,16 +52,19 @@ func columns(client string, requests bool) []column {
 }
 
 // accessLog writes a line for each request to a listener or, when it ends, for
-// each connection. client is the client's pod, as in the line. If own is valid,
-// requests whose connection was made to this address are left out. Their
-// destination header is still there when the line is written, as they reach no
-// upstream; for all others it is gone.
-func accessLog(form AccessLog, client string, own netip.AddrPort, requests bool) []*accesslogv3.AccessLog {
-	if form == AccessLogOff {
+// each connection. In host mode, requests whose connection was made to the
+// listener itself are left out. Their destination header is still there when the
+// line is written, as they reach no upstream; for all others it is gone.
+func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.AccessLog {
+	client := ""
+	if cfg.PodMode {
+		client = spec.Target.Name()
+	}
+	if cfg.AccessLog == AccessLogOff {
 		return nil
 	}
 	format := textLine(columns(client, requests))
-	if form == AccessLogJSON {
+	if cfg.AccessLog == AccessLogJSON {
 		format = jsonLine(columns(client, requests))
 	}
 	out := &accesslogv3.AccessLog{Name: "stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{
@@ -70,7 +72,8 @@ func accessLog(form AccessLog, client string, own netip.AddrPort, requests bool)
 			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
 		}),
 	}}
-	if requests && own.IsValid() {
+	if requests && !cfg.PodMode {
+		own := cfg.listenerAddress(spec.Addr, spec.Class)
 		redirected := inverted(headerIs(destinationHeader, own.String()))
 		redirected.TreatMissingHeaderAsEmpty = true
 		out.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{

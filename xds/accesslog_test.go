@@ -29,7 +29,7 @@ func TestSourcePod(t *testing.T) {
 			spec := ListenerSpec{Target: model.PodTarget{Namespace: "shop", Pod: tc.pod}}
 			for _, requests := range []bool{perRequest, perConnection} {
 				log := &streamv3.StdoutAccessLog{}
-				if err := spec.accessLog(tc.cfg, requests)[0].GetTypedConfig().UnmarshalTo(log); err != nil {
+				if err := accessLog(tc.cfg, spec, requests)[0].GetTypedConfig().UnmarshalTo(log); err != nil {
 					t.Fatal(err)
 				}
 				field, ok := log.GetLogFormat().GetJsonFormat().GetFields()["source_pod"]

@@ -35,7 +35,6 @@ type clusterInputs struct {
 	port model.ServicePort
 }
 
-// Equal compares all of the inputs.
 func (in clusterInputs) Equal(other Inputs) bool { return in == other }
 
 // Message makes the cluster: how Envoy connects to the backends of a frontend.
@@ -122,7 +121,6 @@ type endpointsInputs struct {
 	clusterVersion string
 }
 
-// Equal compares all of the inputs.
 func (in endpointsInputs) Equal(other Inputs) bool {
 	o, ok := other.(endpointsInputs)
 	return ok && in.name == o.name && in.clusterVersion == o.clusterVersion && slices.Equal(in.backends, o.backends)

@@ -13,7 +13,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model/enum"
 )
 
-// AccessLog says how Envoy writes its access log.
+// AccessLog is the form in which Envoy writes its access log.
 type AccessLog string
 
 // The forms of the access log.
@@ -31,54 +31,51 @@ func (a *AccessLog) UnmarshalText(text []byte) error {
 	return enum.Read(a, text, "access log", AccessLogText, AccessLogJSON, AccessLogOff)
 }
 
-// Config is everything about the Envoy configuration that doesn't come from
-// Kubernetes. Default gives it all but the listeners' addresses and ports,
-// which belong to the redirection and are set from its configuration.
+// Config is the part of the Envoy configuration that doesn't come from Kubernetes.
+// Default sets all but NodeID and the listeners' addresses and ports, which are
+// those of the redirection.
 type Config struct {
 	// NodeID is the id Envoy gives itself: the node's name.
 	NodeID string
-	// Socket is the path of the unix socket of the ADS server, AdminSocket that
-	// of Envoy's admin interface, and HealthSocket that where Envoy's worker
+	// Socket is the path of the unix socket of the ADS server, AdminSocket that of
+	// Envoy's admin interface, and HealthSocket that on which Envoy's worker
 	// threads answer health checks. All are for their owner only (0600).
 	Socket, AdminSocket, HealthSocket string
-	// Address4 and Address6 are where the listeners listen, and nowhere else.
-	// The zero address means: none of that family.
+	// Address4 and Address6 are where the listeners listen; the zero address is
+	// for a family without listeners.
 	Address4, Address6 netip.Addr
 	// Ports are the listeners' ports, on each address.
 	Ports model.Ports
-	// Transparent is set when connections come by TPROXY, and so carry their
-	// destination as the socket's own address; else they come by DNAT, and
-	// Envoy asks conntrack for it.
+	// Transparent is set if connections come by TPROXY, with their destination as
+	// the socket's own address. Else they come by DNAT, and it is in conntrack.
 	Transparent bool
-	// PodMode is set when Envoy listens inside the pods' network namespaces, at
-	// the loopback addresses, and connects to backends from there. Listeners
-	// then come from the published pod targets, and Transparent is not for it.
+	// PodMode is set if Envoy listens in the network namespaces of the published
+	// pod targets, at the loopback addresses, and connects to backends from there.
 	PodMode bool
-	// UpstreamMark is the mark of Envoy's own connections to backends in pod
-	// mode, by which the pod's rules let them out.
+	// UpstreamMark is the mark of Envoy's own connections to backends in pod mode,
+	// which the pod's rules don't redirect.
 	UpstreamMark uint32
-	// MaxConnectionsPerPod bounds, in pod mode, the connections that Envoy
-	// takes at a time from one pod: for each capture class by itself and, where
-	// the protocol is detected, for HTTP and for the rest. One too many is
-	// closed at once.
+	// MaxConnectionsPerPod is, in pod mode, how many connections Envoy accepts at
+	// a time from one pod: for each capture class by itself and, where the
+	// protocol is detected, for HTTP and for the rest. Further ones are closed.
 	MaxConnectionsPerPod uint32
-	// MaxHeap is the most memory Envoy is to use, in bytes; zero sets no bound.
-	// Close to it, Envoy gives back what it can, and then takes no connections.
+	// MaxHeap is the maximum of Envoy's heap in bytes; 0 for none. Close to it,
+	// Envoy first releases memory, and then accepts no connections.
 	MaxHeap uint64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
-	// DiscoveryTimeout bounds how long a connection waits for the cluster of
-	// a frontend that Envoy has not been told of. Envoy asks for a name once,
-	// so later connections to an unknown one wait this long.
+	// DiscoveryTimeout is how long a connection waits for a cluster that Envoy
+	// doesn't have. Envoy requests a name once, so that each later connection to
+	// an unknown one waits as long.
 	DiscoveryTimeout time.Duration
-	// DetectTimeout is how long the detect listener waits for the client's
-	// first bytes, before it takes the connection for one that is not HTTP.
+	// DetectTimeout is how long the detect listener waits for the client's first
+	// bytes; without any, the connection is not HTTP.
 	DetectTimeout time.Duration
-	// ConnectTimeout bounds one attempt to connect to a backend.
+	// ConnectTimeout is the maximum of one attempt to connect to a backend.
 	ConnectTimeout time.Duration
-	// UpstreamIdle is how long an unused HTTP connection to a backend is kept.
-	// It is below what servers commonly allow, so that it is Envoy that closes
-	// it and never a server just as a request is on its way.
+	// UpstreamIdle is how long an unused HTTP connection to a backend is kept. It
+	// is below what servers commonly allow, so that Envoy closes it first: a
+	// server might close it when a request is on its way.
 	UpstreamIdle time.Duration
 }
 
@@ -99,12 +96,12 @@ func Default() Config {
 	}
 }
 
-// maxSocketPath is the longest path Linux takes for a unix socket, less what
-// the server needs for the temporary name it makes the socket under.
+// maxSocketPath is the longest path of a unix socket in Linux, minus the temporary
+// name under which the server makes it.
 const maxSocketPath = 107 - len("/.sock-4294967295/s")
 
-// minHeap is what Envoy needs to do anything, in bytes. The chart's values have
-// the same bound.
+// minHeap is the smallest MaxHeap, in bytes, with which Envoy accepts connections.
+// The chart's values have the same bound.
 const minHeap = 64 << 20
 
 // problems collects what is wrong with a configuration.

@@ -4,9 +4,7 @@ package xds
 
 import (
 	"net/netip"
-	"slices"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	commonstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
@@ -25,38 +23,6 @@ import (
 // maxProbes is how many connections a pod may have at a time to its own HTTP
 // listener, which only the agent has a use for.
 const maxProbes = 100
-
-// ListenerSpec is what a listener is made of: its capture class and where it
-// listens. In host mode that is one of the configured addresses, Addr; in pod mode
-// it is all of them in the pod Target.
-type ListenerSpec struct {
-	Class  model.Class
-	Addr   netip.Addr
-	Target model.PodTarget
-}
-
-// name is the listener's. A pod's contains its UID, so that no other pod's
-// listener ever has the same.
-func (s ListenerSpec) name() string {
-	switch {
-	case s.Addr.Is4():
-		return s.Class.String() + "-v4"
-	case s.Addr.Is6():
-		return s.Class.String() + "-v6"
-	}
-	return utf8(s.Class.String() + "/" + s.Target.Name() + "/" + s.Target.UID)
-}
-
-// addresses are those the listener listens on, v4 before v6; none if the pod has
-// no address of a configured family.
-func (s ListenerSpec) addresses(cfg Config) []netip.Addr {
-	if s.Addr.IsValid() {
-		return []netip.Addr{s.Addr}
-	}
-	return slices.DeleteFunc(cfg.addresses(), func(a netip.Addr) bool {
-		return a.Is4() && !s.Target.V4 || a.Is6() && !s.Target.V6
-	})
-}
 
 // Equal compares all of the inputs.
 func (s ListenerSpec) Equal(other Inputs) bool { return s == other }
@@ -136,9 +102,10 @@ func probeChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
 		networkFilter("http", connectionManager(cfg, "not-redirected", nil)))
 }
 
-// httpChain serves HTTP/1 and HTTP/2.
+// httpChain serves HTTP/1 and HTTP/2. In host mode, the routes answer a request
+// that was not redirected.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
-	manager := connectionManager(cfg, s.Class.String(), s.accessLog(cfg, perRequest))
+	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.podFilters(cfg), networkFilter("http", manager))}
 }
 
@@ -154,21 +121,12 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 		},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(3),
-		AccessLog:          s.accessLog(cfg, perConnection),
+		AccessLog:          accessLog(cfg, s, perConnection),
 	}
 	return &listenerv3.FilterChain{Name: "tcp", Filters: append(s.podFilters(cfg),
 		setFilterState("cluster", filterState("envoy.tcp_proxy.cluster", destination)),
 		networkFilter("tcp", proxy),
 	)}
-}
-
-// accessLog names the client's pod in pod mode. In host mode, requests that were
-// made to the listener itself are not logged.
-func (s ListenerSpec) accessLog(cfg Config, requests bool) []*accesslogv3.AccessLog {
-	if cfg.PodMode {
-		return accessLog(cfg.AccessLog, s.Target.Name(), netip.AddrPort{}, requests)
-	}
-	return accessLog(cfg.AccessLog, "", cfg.listenerAddress(s.Addr, s.Class), requests)
 }
 
 // podFilters begin each chain in pod mode: they limit the connections of the pod,

@@ -4,7 +4,10 @@ package xds
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 const (
@@ -77,4 +80,36 @@ func parseClusterName(name string) (clusterName, bool) {
 	addr, err := netip.ParseAddrPort(text)
 	n := clusterName{frontend: addr, absolute: absolute}
 	return n, err == nil && n.String() == name
+}
+
+// ListenerSpec is what a listener is made of: its capture class and where it
+// listens. In host mode that is one of the configured addresses, Addr; in pod mode
+// it is all of them in the pod Target.
+type ListenerSpec struct {
+	Class  model.Class
+	Addr   netip.Addr
+	Target model.PodTarget
+}
+
+// name is the listener's. A pod's contains its UID, so that no other pod's
+// listener ever has the same.
+func (s ListenerSpec) name() string {
+	switch {
+	case s.Addr.Is4():
+		return s.Class.String() + "-v4"
+	case s.Addr.Is6():
+		return s.Class.String() + "-v6"
+	}
+	return utf8(s.Class.String() + "/" + s.Target.Name() + "/" + s.Target.UID)
+}
+
+// addresses are those the listener listens on, v4 before v6; none if the pod has
+// no address of a configured family.
+func (s ListenerSpec) addresses(cfg Config) []netip.Addr {
+	if s.Addr.IsValid() {
+		return []netip.Addr{s.Addr}
+	}
+	return slices.DeleteFunc(cfg.addresses(), func(a netip.Addr) bool {
+		return a.Is4() && !s.Target.V4 || a.Is6() && !s.Target.V6
+	})
 }

@@ -31,10 +31,10 @@ func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, er
 		m := inputs.Message(cfg)
 		version = NewResource(m).Version
 		json, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-		if err != nil {
-			return fmt.Errorf("render %s %s: %w", k, name, err)
+		var text []byte
+		if err == nil {
+			text, err = yaml.JSONToYAML(json)
 		}
-		text, err := yaml.JSONToYAML(json)
 		if err != nil {
 			return fmt.Errorf("render %s %s: %w", k, name, err)
 		}

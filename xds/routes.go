@@ -21,7 +21,6 @@ const NotRedirectedBody = "nodevoy: this connection was not redirected\n"
 // routeInputs are what the routes are made of: without policies, nothing.
 type routeInputs struct{}
 
-// Equal compares all of the inputs.
 func (in routeInputs) Equal(other Inputs) bool { return in == other }
 
 // Message makes the route configuration of the HTTP listeners. A virtual host's

@@ -182,18 +182,12 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, &service{server: s, ctx: ctx})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve xds: %w", err)
-	case <-ctx.Done():
-	}
 	// ctx ends the streams; a client that keeps its connection is disconnected.
-	force := time.AfterFunc(stopGrace, server.Stop)
-	defer force.Stop()
-	server.GracefulStop()
-	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	defer context.AfterFunc(ctx, func() {
+		defer time.AfterFunc(stopGrace, server.Stop).Stop()
+		server.GracefulStop()
+	})()
+	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve xds: %w", err)
 	}
 	return nil

@@ -239,34 +239,22 @@ func (s *session) candidates(k xds.Kind) []string {
 	case !t.wildcard:
 		return sortedKeys(t.names)
 	}
-	var names []string
+	var all []string
 	if k == xds.KindListener {
-		names = s.server.current.Listeners().Names
+		all = s.server.current.Listeners().Names
 	}
-	return merge(names, t.sent, t.due)
-}
-
-// merge adds the keys to sorted names. The result is sorted; in the usual case
-// that all keys are among the names, it is names itself.
-func merge(names []string, sent map[string]string, due map[string]struct{}) []string {
-	var more []string
-	add := func(name string) {
-		if _, found := slices.BinarySearch(names, name); !found {
-			more = append(more, name)
-		}
-	}
-	for name := range sent {
-		add(name)
-	}
-	for name := range due {
-		add(name)
-	}
+	// Usually all names that were sent or are due exist: nothing is to be sorted.
+	more := slices.AppendSeq(slices.Collect(maps.Keys(t.sent)), maps.Keys(t.due))
+	more = slices.DeleteFunc(more, func(name string) bool {
+		_, found := slices.BinarySearch(all, name)
+		return found
+	})
 	if len(more) == 0 {
-		return names
+		return all
 	}
-	all := slices.Concat(names, more)
-	slices.Sort(all)
-	return slices.Compact(all)
+	more = append(more, all...)
+	slices.Sort(more)
+	return slices.Compact(more)
 }
 
 // OnDeltaStreamOpen does nothing: the session was made for the stream.

@@ -89,9 +89,7 @@ type ListenerKey struct {
 }
 
 // Any says whether anything is refused.
-func (r Refused) Any() bool {
-	return len(r.Frontends)+len(r.Pods)+len(r.Listeners) > 0 || r.Routes != ""
-}
+func (r Refused) Any() bool { return !r.Equal(Refused{}) }
 
 // Equal says whether the same is refused, for the same reasons.
 func (r Refused) Equal(o Refused) bool {

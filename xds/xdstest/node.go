@@ -34,21 +34,20 @@ func Node(services ...Service) *model.Node {
 		if s.Unnamed {
 			name = ""
 		}
-		family, kind := corev1.IPv4Protocol, discoveryv1.AddressTypeIPv4
+		family := corev1.IPv4Protocol
 		if strings.Contains(s.ClusterIP, ":") {
-			family, kind = corev1.IPv6Protocol, discoveryv1.AddressTypeIPv6
+			family = corev1.IPv6Protocol
 		}
 		in.Services = append(in.Services, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: s.Name, Labels: s.Labels},
 			Spec: corev1.ServiceSpec{
 				Type: corev1.ServiceTypeClusterIP, ClusterIP: s.ClusterIP, ClusterIPs: []string{s.ClusterIP},
-				IPFamilies: []corev1.IPFamily{family},
-				Ports:      []corev1.ServicePort{{Name: name, Protocol: tcp, Port: s.Port}},
+				IPFamilies: []corev1.IPFamily{family}, Ports: []corev1.ServicePort{{Name: name, Protocol: tcp, Port: s.Port}},
 			},
 		})
 		slice := &discoveryv1.EndpointSlice{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: s.Name + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: s.Name}},
-			AddressType: kind,
+			AddressType: discoveryv1.AddressType(family),
 			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &target, Protocol: &tcp}},
 		}
 		for i, ip := range s.Pods {

@@ -111,7 +111,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume, cpu: processorTime,
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
-	l.proof.prober = newProber(askHost(a.cfg.Redirect))
+	l.proof.prober = newProber(askHost(a.cfg.Redirect, func() server.Status { return l.envoy.Status() }))
 	if a.pods != nil {
 		l.pods, l.proof.prober = a.pods, newProber(askPods(a.pods.Ask))
 	}

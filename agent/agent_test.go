@@ -30,6 +30,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/route"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // machine is a node's kernel and the directory its agents share.
@@ -306,14 +307,35 @@ func TestOlderTakesAddressAlong(t *testing.T) {
 	}
 }
 
+// TestProberAddress: what Envoy refused is not asked for proof that it serves the
+// rest.
 func TestProberAddress(t *testing.T) {
-	cfg := plan.DefaultConfig()
-	if got := httpListener(cfg).String(); got != "169.254.64.15:15002" {
-		t.Errorf("with both families: %s", got)
-	}
-	cfg.Families = []family.Family{family.V6}
-	if got := httpListener(cfg).String(); got != "[fd6e:6f64:6576:6f79::15]:15002" {
-		t.Errorf("with IPv6 alone: %s", got)
+	key := func(class model.Class, v6 bool) server.ListenerKey { return server.ListenerKey{Class: class, V6: v6} }
+	http4, http6 := key(model.ClassHTTP, false), key(model.ClassHTTP, true)
+	all := []server.ListenerKey{http4, http6, key(model.ClassTCP, false), key(model.ClassTCP, true), key(model.ClassDetect, false), key(model.ClassDetect, true)}
+	both, v6 := []family.Family{family.V4, family.V6}, []family.Family{family.V6}
+	for _, tt := range []struct {
+		families []family.Family
+		refused  []server.ListenerKey
+		want     string
+	}{
+		{both, nil, "169.254.64.15:15002"},
+		{v6, nil, "[fd6e:6f64:6576:6f79::15]:15002"},
+		{both, all[:1], "[fd6e:6f64:6576:6f79::15]:15002"},
+		{both, all[:2], "169.254.64.15:15001"},
+		{both, all[:5], "[fd6e:6f64:6576:6f79::15]:15003"},
+		{both, all, "invalid AddrPort"},
+	} {
+		cfg := plan.DefaultConfig()
+		cfg.Families = tt.families
+		refused := map[server.ListenerKey]string{}
+		for _, k := range tt.refused {
+			refused[k] = "spoilt"
+		}
+		got, err := hostListener(cfg, refused)
+		if got.String() != tt.want || (err != nil) == got.IsValid() {
+			t.Errorf("%v without %v: %s, %v; want %s", tt.families, tt.refused, got, err, tt.want)
+		}
 	}
 }
 

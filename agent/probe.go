@@ -8,15 +8,15 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
-	"slices"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 // The prober's clocks. A healthy Envoy answers in under a millisecond; the
@@ -34,10 +34,9 @@ type probeResult struct {
 	err error
 }
 
-// prober asks Envoy's HTTP listener for an answer, through the loopback
-// interface and Envoy's own workers: proof that a redirected connection would
-// be served. The listener answers such a request, which was not redirected, by
-// itself, and it reaches no backend.
+// prober connects to one of Envoy's listeners, through the loopback interface and
+// Envoy's own workers: proof that a redirected connection would be served. The
+// listener answers a connection that was not redirected by itself.
 type prober struct {
 	// try asks once; it is a field so that the loop can be tested in a time of
 	// its own, where no socket works.
@@ -78,20 +77,30 @@ func (p *prober) kick() {
 	}
 }
 
-// askHost asks in the node's own network namespace.
-func askHost(cfg plan.Config) func(context.Context) error {
-	address := httpListener(cfg)
-	client := askClient((&net.Dialer{Timeout: probeTimeout}).DialContext)
-	return func(ctx context.Context) error { return ask(ctx, client, address) }
+// askHost asks in the node's own network namespace, a listener that Envoy has not
+// refused.
+func askHost(cfg plan.Config, status func() server.Status) func(context.Context) error {
+	return func(ctx context.Context) error {
+		at, err := hostListener(cfg, status().Refused.Listeners)
+		if err != nil {
+			return err
+		}
+		return ask(ctx, (&net.Dialer{}).DialContext, at)
+	}
 }
 
-// httpListener is where Envoy listens for HTTP in host mode, by IPv6 only where there
-// is no other family.
-func httpListener(cfg plan.Config) netip.AddrPort {
-	if !slices.Contains(cfg.Families, family.V4) {
-		return netip.AddrPortFrom(cfg.Address6, cfg.Ports.HTTP)
+// hostListener is where Envoy listens in host mode, of several listeners the first
+// that is not refused.
+func hostListener(cfg plan.Config, refused map[server.ListenerKey]string) (netip.AddrPort, error) {
+	// A listener that detects the protocol waits for a client's first bytes.
+	for _, class := range []model.Class{model.ClassHTTP, model.ClassTCP, model.ClassDetect} {
+		for _, f := range cfg.Families {
+			if _, is := refused[server.ListenerKey{Class: class, V6: f == family.V6}]; !is {
+				return netip.AddrPortFrom(family.Pick(f, cfg.Address4, cfg.Address6), cfg.Ports.Of(class)), nil
+			}
+		}
 	}
-	return netip.AddrPortFrom(cfg.Address4, cfg.Ports.HTTP)
+	return netip.AddrPort{}, errors.New("Envoy refused all listeners")
 }
 
 // askPods asks by ask, which is for one of the pods and says what is wrong with
@@ -106,42 +115,32 @@ func askPods(ask func(context.Context) error) func(context.Context) error {
 
 // askInPod asks Envoy's listener at an address inside a pod.
 func askInPod(ctx context.Context, namespace *netns.Namespace, at netip.AddrPort) error {
-	dialer := &net.Dialer{Timeout: probeTimeout}
-	client := askClient(func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	return ask(ctx, func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		err = namespace.Do(func() error {
-			conn, err = dialer.DialContext(ctx, network, address)
+			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 			return err
 		})
 		return conn, err
-	})
-	return ask(ctx, client, at)
+	}, at)
 }
 
-// askClient is an HTTP client for ask that connects by dial. Each try is a new
-// connection: the accepting side is what is tried.
-func askClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
-	return &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
-}
-
-// ask tries the listener at an address and says what is wrong with it, nil when
-// nothing is.
-func ask(ctx context.Context, client *http.Client, address netip.AddrPort) (err error) {
-	url := "http://" + address.String() + "/"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+// ask tries the listener at an address, connecting by dial, and says what is wrong
+// with it, nil when nothing is.
+func ask(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), at netip.AddrPort) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := dial(ctx, "tcp", at.String())
 	if err != nil {
 		return fmt.Errorf("probe envoy: %w", err)
 	}
-	resp, err := client.Do(req)
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // Ends the read.
+	answer, err := io.ReadAll(io.LimitReader(conn, 1<<10))
 	if err != nil {
-		return fmt.Errorf("probe envoy: %w", err)
+		return fmt.Errorf("probe envoy: %s: %w", at, err)
 	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if err != nil {
-		return fmt.Errorf("probe envoy: %w", err)
-	}
-	if resp.StatusCode != http.StatusNotFound || string(body) != xds.NotRedirectedBody {
-		return fmt.Errorf("probe envoy: %s at %s is not nodevoy's listener", resp.Status, url)
+	if string(answer) != xds.NotRedirected {
+		return fmt.Errorf("probe envoy: %s is not nodevoy's listener", at)
 	}
 	return nil
 }

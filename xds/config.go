@@ -169,15 +169,3 @@ func (c Config) listenerAddress(addr netip.Addr, class model.Class) netip.AddrPo
 func (c Config) addresses() []netip.Addr {
 	return slices.DeleteFunc([]netip.Addr{c.Address4, c.Address6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
-
-// ownAddresses are the addresses of the listeners themselves, as Envoy writes
-// them: the destination of a connection that was not redirected.
-func (c Config) ownAddresses() []string {
-	var out []string
-	for _, addr := range c.addresses() {
-		for _, class := range model.Classes() {
-			out = append(out, c.listenerAddress(addr, class).String())
-		}
-	}
-	return out
-}

@@ -10,6 +10,7 @@ import (
 	commonstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -20,9 +21,11 @@ import (
 	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// maxProbes is how many connections a pod may have at a time to its own HTTP
-// listener, which only the agent has a use for.
-const maxProbes = 100
+// NotRedirected is what every listener writes to a connection that was made to the
+// listener itself, which it then closes. Neither routes nor clusters take part, so
+// the answer proves that Envoy's workers serve the listener, whatever else is
+// refused.
+const NotRedirected = "nodevoy: this connection was not redirected\n"
 
 // Equal compares all of the inputs.
 func (s ListenerSpec) Equal(other Inputs) bool { return s == other }
@@ -55,10 +58,7 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 	}
 	switch s.Class {
 	case model.ClassHTTP:
-		l.FilterChains = []*listenerv3.FilterChain{s.httpChain(cfg)}
-		if cfg.PodMode {
-			l.FilterChains = append(l.FilterChains, probeChain(cfg, own))
-		}
+		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.httpChain(cfg)}
 	case model.ClassTCP:
 		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.tcpChain(cfg)}
 	default:
@@ -81,9 +81,10 @@ func (s ListenerSpec) listenAddress(cfg Config, addr netip.Addr) *corev3.Address
 	return out
 }
 
-// notRedirected takes the connections that were made to the listener itself.
-// Without a filter, Envoy closes them.
-func notRedirected(own []netip.Addr, filters ...*listenerv3.Filter) *listenerv3.FilterChain {
+// notRedirected answers the connections that were made to the listener itself, such
+// as the agent's probes. It is a chain of its own, so that a probe doesn't fail when
+// the pod has its maximum of connections.
+func notRedirected(own []netip.Addr) *listenerv3.FilterChain {
 	match := &listenerv3.FilterChainMatch{}
 	for _, addr := range own {
 		match.PrefixRanges = append(match.PrefixRanges, &corev3.CidrRange{
@@ -91,19 +92,14 @@ func notRedirected(own []netip.Addr, filters ...*listenerv3.Filter) *listenerv3.
 			PrefixLen:     wrapperspb.UInt32(uint32(addr.BitLen())),
 		})
 	}
-	return &listenerv3.FilterChain{Name: "not-redirected", FilterChainMatch: match, Filters: filters}
+	answer := &directv3.Config{Response: inline(NotRedirected)}
+	return &listenerv3.FilterChain{
+		Name: "not-redirected", FilterChainMatch: match,
+		Filters: []*listenerv3.Filter{networkFilter("answer", answer)},
+	}
 }
 
-// probeChain answers the agent's probes in pod mode. It is a chain of its own, so
-// that a probe doesn't fail when the pod has its maximum of connections. It
-// writes no log, and its own limit is low, as the pod might use it, too.
-func probeChain(cfg Config, own []netip.Addr) *listenerv3.FilterChain {
-	return notRedirected(own, connectionLimit("not-redirected", maxProbes),
-		networkFilter("http", connectionManager(cfg, "not-redirected", nil)))
-}
-
-// httpChain serves HTTP/1 and HTTP/2. In host mode, the routes answer a request
-// that was not redirected.
+// httpChain serves HTTP/1 and HTTP/2.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
 	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.podFilters(cfg), networkFilter("http", manager))}

@@ -13,44 +13,28 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// NotRedirectedBody is what the HTTP listener answers, with status 404, to a
-// request whose connection was made to the listener itself. No backend takes part
-// in it: it proves only that Envoy serves with its listeners and routes.
-const NotRedirectedBody = "nodevoy: this connection was not redirected\n"
-
 // routeInputs are what the routes are made of: without policies, nothing.
 type routeInputs struct{}
 
 func (in routeInputs) Equal(other Inputs) bool { return in == other }
 
 // Message makes the route configuration of the HTTP listeners. A virtual host's
-// domain is a frontend's address. Without HTTP policies of Services there are
-// two: one for the listeners' own addresses, which answers by itself, and one for
-// all others, whose cluster is named after the address the client connected to.
-func (routeInputs) Message(cfg Config) proto.Message {
+// domain is a frontend's address. Without HTTP policies of Services there is one
+// for all, whose cluster is named after the address the client connected to.
+func (routeInputs) Message(Config) proto.Message {
 	return &routev3.RouteConfiguration{
 		Name:        RouteName,
 		VhostHeader: destinationHeader,
 		// Clusters are loaded when they are first used.
 		ValidateClusters: wrapperspb.Bool(false),
-		VirtualHosts: []*routev3.VirtualHost{
-			{
-				Name:    "default",
-				Domains: []string{"*"},
-				// A route's own header changes come before its virtual host's, so
-				// that a route can still read what is removed here.
-				RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader},
-				Routes:                 defaultRoutes(),
-			},
-			{
-				Name:    "not-redirected",
-				Domains: cfg.ownAddresses(),
-				Routes: []*routev3.Route{{
-					Match:  anyPath(),
-					Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 404, Body: inline(NotRedirectedBody)}},
-				}},
-			},
-		},
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name:    "default",
+			Domains: []string{"*"},
+			// A route's own header changes come before its virtual host's, so
+			// that a route can still read what is removed here.
+			RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader},
+			Routes:                 defaultRoutes(),
+		}},
 	}
 }
 

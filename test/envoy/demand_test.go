@@ -178,19 +178,19 @@ func TestNoBackends(t *testing.T) {
 	})
 }
 
-// TestNotRedirected: a connection to the listeners' own addresses reaches
-// nothing, and no lookup is made for it.
+// TestNotRedirected: a connection to the listeners' own addresses is answered by
+// the listener, reaches nothing, and no lookup is made for it.
 func TestNotRedirected(t *testing.T) {
 	r := newFixture(t, nodeOf(t))
 	for _, host := range []string{listen4, listen6} {
-		code, body, err := get(net.JoinHostPort(host, "15002"))
-		if err != nil || code != http.StatusNotFound || body != xds.NotRedirectedBody {
-			t.Errorf("HTTP listener at %s: %d %q, %v; want 404 of its own", host, code, body, err)
-		}
-		for _, port := range []string{"15001", "15003"} {
+		for _, port := range []string{"15001", "15002", "15003"} {
+			if err := probePort(&net.Dialer{}, host, port); err != nil {
+				t.Errorf("listener %s at %s, nothing said: %v", port, host, err)
+			}
 			start := time.Now()
 			got, err := say(net.JoinHostPort(host, port), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			if got != "" || time.Since(start) > time.Second {
+			// Closed with a request that nobody read, the answer may be lost.
+			if got != "" && got != xds.NotRedirected || time.Since(start) > time.Second {
 				t.Errorf("listener %s at %s: %q, %v after %v; want it closed", port, host, got, err, time.Since(start))
 			}
 		}

@@ -85,6 +85,8 @@ type setup struct {
 	pods []*pod
 	// workers is how many threads Envoy has for connections, 1 if not set.
 	workers int
+	// unready says that Envoy won't get to be ready.
+	unready bool
 }
 
 // newFixture starts both and waits until Envoy listens.
@@ -115,7 +117,9 @@ func newFixtureWith(t *testing.T, node *model.Node, with setup) *fixture {
 	}}
 	r.serve(node, with.options...)
 	r.startEnvoy()
-	r.awaitReady()
+	if !with.unready {
+		r.awaitReady()
+	}
 	return r
 }
 
@@ -236,20 +240,25 @@ type dialer interface {
 }
 
 // probe asks the HTTP listener at this address.
-func probe(from dialer, at string) error {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: from.DialContext}}
-	resp, err := client.Get("http://" + net.JoinHostPort(at, "15002") + "/")
+func probe(from dialer, at string) error { return probePort(from, at, "15002") }
+
+// probePort asks the listener of this port.
+func probePort(from dialer, at, port string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := from.DialContext(ctx, "tcp", net.JoinHostPort(at, port))
 	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusNotFound || string(body) != xds.NotRedirectedBody {
-		return fmt.Errorf("probe: %s: %q", resp.Status, body)
+	answer, err := io.ReadAll(conn)
+	if string(answer) != xds.NotRedirected {
+		return fmt.Errorf("probe: %q, %w", answer, err)
 	}
-	return nil
+	return err
 }
 
 // eventually waits until f returns nil, and fails the test if that takes

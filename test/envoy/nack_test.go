@@ -4,6 +4,7 @@ package envoy
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -69,11 +70,7 @@ func TestOnlyTheGuiltyAreRefused(t *testing.T) {
 			},
 		},
 		"the routes": {
-			spoil: func(_ string, m proto.Message) {
-				if routes, ok := m.(*routev3.RouteConfiguration); ok {
-					routes.VirtualHosts = append(routes.VirtualHosts, routes.VirtualHosts[0])
-				}
-			},
+			spoil:  badRoutes,
 			others: func(r server.Refused) bool { return strings.HasPrefix(r.Routes, "route http: ") },
 		},
 	} {
@@ -137,6 +134,13 @@ func TestOnlyTheGuiltyAreRefused(t *testing.T) {
 	}
 }
 
+// badRoutes spoils the routes.
+func badRoutes(_ string, m proto.Message) {
+	if routes, ok := m.(*routev3.RouteConfiguration); ok {
+		routes.VirtualHosts = append(routes.VirtualHosts, routes.VirtualHosts[0])
+	}
+}
+
 // tcp4 is why the listener of class tcp is refused.
 func tcp4(r server.Refused) string {
 	for key, why := range r.Listeners {
@@ -162,5 +166,38 @@ func assignments(these func(string) bool, spoil func(*endpointv3.ClusterLoadAssi
 		if a, ok := m.(*endpointv3.ClusterLoadAssignment); ok && these(name) {
 			spoil(a)
 		}
+	}
+}
+
+// TestRefusedFromTheStart: an Envoy that has no earlier version of what it refuses
+// serves what doesn't need it, and its other listeners answer the agent's probes.
+func TestRefusedFromTheStart(t *testing.T) {
+	const address = "10.96.2.10:5000"
+	node := nodeOf(t, service{"db", address, []string{tcpServer(t, "10.244.0.2:5000", "db")}})
+	ports := map[string]string{"tcp-v4": "15001", "http-v4": "15002", "detect-v4": "15003"}
+	for refused, spoil := range map[string]func(string, proto.Message){
+		"routes": badRoutes,
+		"http-v4": func(name string, m proto.Message) {
+			if l, ok := m.(*listenerv3.Listener); ok && name == "http-v4" {
+				l.MaxConnectionsToAcceptPerSocketEvent = wrapperspb.UInt32(0)
+			}
+		},
+	} {
+		t.Run(refused, func(t *testing.T) {
+			r := newFixtureWith(t, node, setup{unready: true, options: []server.Option{server.Override(spoil)}})
+			eventually(t, 20*time.Second, func() error {
+				st := r.server.Status()
+				if !st.Settled || !st.ListenersAcked || !st.Refused.Any() {
+					return fmt.Errorf("not settled: %+v", st)
+				}
+				return nil
+			})
+			for name, port := range ports {
+				if err := probePort(&net.Dialer{}, listen4, port); (err != nil) != (name == refused) {
+					t.Errorf("listener %s: %v", name, err)
+				}
+			}
+			mustGreet(t, address, "db")
+		})
 	}
 }

@@ -370,3 +370,30 @@ func TestReason(t *testing.T) {
 		t.Errorf("got %d bytes: %q", len(got), got)
 	}
 }
+
+// TestStatusIsCheap: the status is asked for at every tick of the agent, so what
+// takes as long as there are names is found once after each change.
+func TestStatusIsCheap(t *testing.T) {
+	_, two, names := cluster()
+	s, err := New(testConfig(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(two, nil)
+	var bad []string
+	for _, name := range names[:100] {
+		bad = append(bad, "cluster "+name)
+	}
+	e := newEnvoy(t, s, bad...)
+	e.ask(xds.KindListener)
+	e.ask(xds.KindRoute, xds.RouteName)
+	e.ask(xds.KindCluster, names...)
+	refused, listening := func() int { return len(s.Status().Refused.Frontends) }, func() *listening { return e.listeners }
+	if n := refused(); n != len(bad) {
+		t.Fatalf("%d frontends refused, want %d", n, len(bad))
+	}
+	first := listening()
+	if allocs := testing.AllocsPerRun(100, func() { refused() }); allocs > 0 || listening() != first || first == nil {
+		t.Errorf("asking again, with nothing changed, allocates %v times and finds the listeners' state anew: %v", allocs, listening() != first)
+	}
+}

@@ -100,7 +100,7 @@ func hostListener(cfg plan.Config, refused map[server.ListenerKey]string) (netip
 			}
 		}
 	}
-	return netip.AddrPort{}, errors.New("Envoy refused all listeners")
+	return netip.AddrPort{}, errors.New("all listeners are refused by Envoy")
 }
 
 // askPods asks by ask, which is for one of the pods and says what is wrong with

@@ -178,22 +178,34 @@ func TestNoBackends(t *testing.T) {
 	})
 }
 
+// checkNotRedirected wants each listener at this address to answer a client that says
+// nothing, and to close at once.
+func checkNotRedirected(t *testing.T, from dialer, host string) {
+	t.Helper()
+	for _, port := range []string{"15001", "15002", "15003"} {
+		if err := probePort(from, host, port); err != nil {
+			t.Errorf("listener %s at %s, to a client that says nothing: %v", port, host, err)
+		}
+		start := time.Now()
+		c, err := from.DialContext(t.Context(), "tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			t.Errorf("listener %s at %s: %v", port, host, err)
+			continue
+		}
+		// Closed with a request that nobody read, the answer may be lost.
+		got, err := converse(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got != "" && got != xds.NotRedirected || time.Since(start) > time.Second {
+			t.Errorf("listener %s at %s: %q, %v after %v; want it closed at once", port, host, got, err, time.Since(start))
+		}
+	}
+}
+
 // TestNotRedirected: a connection to the listeners' own addresses is answered by
 // the listener, reaches nothing, and no lookup is made for it.
 func TestNotRedirected(t *testing.T) {
 	r := newFixture(t, nodeOf(t))
 	for _, host := range []string{listen4, listen6} {
-		for _, port := range []string{"15001", "15002", "15003"} {
-			if err := probePort(&net.Dialer{}, host, port); err != nil {
-				t.Errorf("listener %s at %s, nothing said: %v", port, host, err)
-			}
-			start := time.Now()
-			got, err := say(net.JoinHostPort(host, port), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			// Closed with a request that nobody read, the answer may be lost.
-			if got != "" && got != xds.NotRedirected || time.Since(start) > time.Second {
-				t.Errorf("listener %s at %s: %q, %v after %v; want it closed", port, host, got, err, time.Since(start))
-			}
-		}
+		checkNotRedirected(t, &net.Dialer{}, host)
 	}
 	if names := r.server.Status().Kinds[0]; names.Responses != 0 {
 		t.Errorf("Envoy asked for clusters: %+v", names)

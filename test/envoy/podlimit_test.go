@@ -123,13 +123,7 @@ func TestPodAccessLog(t *testing.T) {
 		service{"auto", "10.96.3.10:80", []string{web}},
 	), setup{pods: []*pod{a, b}})
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		a.ok(probe(a, host))
-		for _, port := range []string{"15001", "15003"} {
-			start := time.Now()
-			if got, err := a.say(net.JoinHostPort(host, port), "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" || time.Since(start) > time.Second {
-				t.Errorf("%s port %s: %q, %v after %v; want it closed at once", host, port, got, err, time.Since(start))
-			}
-		}
+		checkNotRedirected(t, a, host)
 	}
 	if n := len(r.clusters()); n != 0 {
 		t.Errorf("Envoy has %d clusters that nobody used", n)

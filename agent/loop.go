@@ -128,7 +128,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.pace.done(time.Now(), l.cpu()-began)
 		case <-l.envoy.Changed():
 			st := l.envoy.Status()
-			l.noteNacks(st)
+			l.noteNacks(st, l.round.plan)
 			l.recompile(ctx, st.Refused)
 		case r := <-l.proof.prober.results:
 			l.noteProbe(ctx, r)

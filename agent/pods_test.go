@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -250,6 +253,44 @@ func TestEndingPodIsNoNews(t *testing.T) {
 	r.notePods(desired, map[string]pods.State{"1": {Reason: "not found"}})
 	if logs.Len() != 1 {
 		t.Errorf("%d lines about a pod that goes on, want 1", logs.Len())
+	}
+}
+
+// TestRefusedInEndedPodIsNoNews: Envoy can't open a listener in a network namespace
+// that has just gone. What it refuses of pods that go on is an error all the same.
+func TestRefusedInEndedPodIsNoNews(t *testing.T) {
+	const head = "Error adding/updating listener(s) "
+	pod := func(name string, terminating bool) plan.PodPlan {
+		return plan.PodPlan{Namespace: "demo", Pod: name, UID: "uid-" + name, Terminating: terminating}
+	}
+	desired := &plan.Plan{Mode: plan.PodMode, Pods: []plan.PodPlan{pod("lives", false), pod("ends", true)}}
+	lives, ends, gone := "http/demo/lives/uid-lives", "http/demo/ends/uid-ends", "tcp/demo/gone/uid-gone"
+	for _, test := range []struct {
+		name, kind, detail string
+		names              []string
+		desired            *plan.Plan
+		want               zapcore.Level
+	}{
+		{"pod that is gone", "listener", head + gone + ": no such file", []string{gone}, desired, zap.DebugLevel},
+		{"pod that ends", "listener", head + ends + ": no such file\n" + gone + ": no such file", []string{ends, gone, lives}, desired, zap.DebugLevel},
+		{"pod that lives", "listener", head + lives + ": port in use", []string{lives}, desired, zap.ErrorLevel},
+		{"one of each", "listener", head + gone + ": no such file\n" + lives + ": port in use", []string{gone, lives}, desired, zap.ErrorLevel},
+		{"who knows which", "listener", "out of memory", []string{gone, lives}, desired, zap.ErrorLevel},
+		{"route", "route", "no such cluster", []string{"http"}, desired, zap.ErrorLevel},
+		{"host mode", "listener", head + "http-v4: cannot bind", []string{"http-v4"}, &plan.Plan{Mode: plan.HostMode}, zap.ErrorLevel},
+		{"before anything was read", "listener", head + gone + ": no such file", []string{gone}, nil, zap.ErrorLevel},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			core, logs := observer.New(zap.DebugLevel)
+			r := &reporter{log: zap.New(core), metrics: newMetrics(prometheus.NewRegistry(), &atomic.Pointer[State]{})}
+			r.noteNacks(server.Status{NackCount: 1, Nacks: []server.Nack{{Type: test.kind, Names: test.names, Detail: test.detail}}}, test.desired)
+			if all := logs.All(); len(all) != 1 || all[0].Level != test.want {
+				t.Errorf("logged %v, want one line of level %s", all, test.want)
+			}
+			if n := testutil.ToFloat64(r.metrics.nacks.WithLabelValues(test.kind)); n != 1 {
+				t.Errorf("counted %v, want 1", n)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,8 @@ package agent
 
 import (
 	"cmp"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/redirect/probe"
+	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -73,15 +76,40 @@ func (r *reporter) noteDrift(found []apply.Drift) {
 	r.metrics.drift.Add(float64(len(found)))
 }
 
-// noteNacks logs and counts what Envoy refused since the last look.
-func (r *reporter) noteNacks(st server.Status) {
+// noteNacks logs and counts what Envoy refused since the last look. desired is nil
+// until every object was read.
+func (r *reporter) noteNacks(st server.Status, desired *plan.Plan) {
 	fresh := st.NackCount - r.nacks
 	r.nacks = st.NackCount
 	for _, n := range st.Nacks[max(0, len(st.Nacks)-fresh):] {
 		r.metrics.nacks.WithLabelValues(n.Type).Inc()
-		r.log.Error("envoy refused configuration, its last good state stays in force",
+		level := zap.ErrorLevel
+		if ofEndedPods(n, desired) {
+			level = zap.DebugLevel
+		}
+		r.log.Log(level, "envoy refused configuration, its last good state stays in force",
 			zap.String("type", n.Type), zap.String("detail", n.Detail))
 	}
+}
+
+// ofEndedPods says whether Envoy refused nothing but listeners in pods that are gone
+// or are ending, whose network namespaces went before it had opened them.
+func ofEndedPods(n server.Nack, desired *plan.Plan) bool {
+	if desired == nil || desired.Mode != plan.PodMode || n.Type != xds.KindListener.String() {
+		return false
+	}
+	names := slices.DeleteFunc(slices.Clone(n.Names), func(name string) bool { return !strings.Contains(n.Detail, name+": ") })
+	if len(names) == 0 {
+		names = n.Names // Envoy doesn't say which.
+	}
+	for i := range desired.Pods {
+		p := &desired.Pods[i]
+		of := func(name string) bool { return strings.HasSuffix(name, "/"+p.Name()+"/"+p.UID) }
+		if !p.Terminating && slices.ContainsFunc(names, of) {
+			return false
+		}
+	}
+	return true
 }
 
 // notePods logs what became of the plan's pods, when it is news.

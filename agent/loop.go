@@ -156,10 +156,10 @@ func (l *loop) retry(ctx context.Context) {
 	if l.round.plan == nil || l.kernel.Superseded() {
 		return
 	}
-	if l.round.prepareDue {
+	if l.round.prepareErr != nil {
 		l.prepare(ctx)
 	}
-	if l.round.withdrawDue {
+	if l.round.withdrawErr != nil {
 		l.withdraw(ctx)
 	}
 	if l.round.served == nil {

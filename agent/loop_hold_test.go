@@ -34,6 +34,9 @@ func TestRemovalIsHeldBack(t *testing.T) {
 		if n := counted(b.took())["withdraw"]; n < 9 || n > 12 {
 			t.Errorf("%d tries in 10 s", n)
 		}
+		if why := b.state().ready(time.Now(), time.Minute); why != "no memory" {
+			t.Errorf("meanwhile not ready because %q", why)
+		}
 		b.mu.Lock()
 		b.withdrawErr = nil
 		b.mu.Unlock()
@@ -41,10 +44,36 @@ func TestRemovalIsHeldBack(t *testing.T) {
 		if b.serves(old) || !b.serves(added) {
 			t.Errorf("once it was withdrawn, Envoy serves what is gone: %v, what is new: %v", b.serves(old), b.serves(added))
 		}
+		if why := b.state().ready(time.Now(), time.Minute); why != "" {
+			t.Errorf("once it was withdrawn, not ready because %q", why)
+		}
 		b.took()
 		pass(10 * time.Second)
 		if n := counted(b.took()); n["withdraw"]+n["publish"] > 0 {
 			t.Errorf("with nothing to do the loop did %v", n)
+		}
+	})
+}
+
+// TestReadyFollowsEachStep: a step that failed is no reason any more once it has
+// succeeded, and goes on being one though others succeed.
+func TestReadyFollowsEachStep(t *testing.T) {
+	withFixture(t, func(t *testing.T, b *fixture) {
+		b.redirecting(t)
+		b.mu.Lock()
+		b.prepareErr = errors.New("no memory")
+		b.mu.Unlock()
+		b.change()
+		pass(10 * time.Second)
+		if s := b.state(); s.Phase != PhaseRedirecting || s.ready(time.Now(), time.Minute) != "no memory" {
+			t.Errorf("phase %s, not ready because %q", s.Phase, s.ready(time.Now(), time.Minute))
+		}
+		b.mu.Lock()
+		b.prepareErr = nil
+		b.mu.Unlock()
+		pass(2 * retryInterval)
+		if why := b.state().ready(time.Now(), time.Minute); why != "" {
+			t.Errorf("once it has succeeded, not ready because %q", why)
 		}
 	})
 }

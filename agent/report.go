@@ -4,6 +4,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -148,11 +149,14 @@ func (l *loop) publishState() {
 		SourceProblems: l.source.Problems(), Applied: r.applied, ObjectsRead: r.read, Redirecting: r.redirecting,
 		PendingSince: r.pendingSince, DriftRepaired: l.drift,
 		Mode: l.cfg.Redirect.Mode, Pods: l.podReport(), Leftover: l.kernel.Leftover(),
-		ProbeErr: text(l.proof.last.err), ApplyErr: text(r.applyErr),
+		ProbeErr: text(l.proof.last.err), ApplyErr: text(errors.Join(r.prepareErr, r.withdrawErr, r.applyErr)),
 		CheckErr: cmp.Or(text(l.kernel.OwnershipErr()), text(l.checkErr)),
 	}
 	if r.node != nil {
 		s.Phase, s.Reason = l.phase()
+	}
+	if s.Phase == PhaseSuperseded {
+		s.ApplyErr = "" // The steps are the newer agent's now.
 	}
 	l.state.Store(s)
 }

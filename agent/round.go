@@ -29,9 +29,13 @@ type round struct {
 	served *model.Node
 	// stale is set from a change of objects until the next build.
 	stale bool
-	// prepareDue and withdrawDue are set while that step has yet to succeed,
-	// unapplied until the kernel holds the plan.
-	prepareDue, withdrawDue, unapplied bool
+	// prepareErr, withdrawErr and applyErr are why the last try of that step failed;
+	// nil when it did not. Only the step's own success clears it.
+	prepareErr, withdrawErr, applyErr error
+	// unapplied is set until the kernel holds the plan, retryAt is when a failed try
+	// to apply it is repeated.
+	unapplied bool
+	retryAt   time.Time
 	// otherMode is set while an agent of the other mode that has ended may still
 	// redirect to Envoy's present listeners.
 	otherMode bool
@@ -42,9 +46,6 @@ type round struct {
 	// pendingSince is when the oldest change came that is not in the kernel and in
 	// Envoy yet; zero when there is none.
 	pendingSince time.Time
-	// applyErr is why the last step failed, and retryAt when it is due again.
-	applyErr error
-	retryAt  time.Time
 }
 
 // change notes that objects changed.
@@ -122,10 +123,7 @@ func (l *loop) recompile(ctx context.Context, refused server.Refused) {
 // prepare puts into the kernel what Envoy's listeners need.
 func (l *loop) prepare(ctx context.Context) {
 	err := l.timed(ctx, "prepare", l.kernel.Prepare)
-	l.round.prepareDue = err != nil
-	if err != nil {
-		l.noteError("kernel not prepared", err)
-	}
+	l.note(&l.round.prepareErr, "kernel not prepared", err)
 	l.round.otherMode = errors.Is(err, handover.ErrOtherMode)
 }
 
@@ -147,13 +145,10 @@ func (l *loop) adopt(ctx context.Context) {
 // withdraw takes out of the kernel what the plan has no more. Until it succeeds
 // Envoy keeps being served that: it may still be redirected there.
 func (l *loop) withdraw(ctx context.Context) {
+	was := l.round.withdrawErr
 	err := handover.Fault(l.timed(ctx, "withdraw", l.kernel.Withdraw))
-	if err != nil {
-		l.noteError("stale members not withdrawn", err)
-	}
-	was := l.round.withdrawDue
-	l.round.withdrawDue = err != nil
-	if was && err == nil && l.round.served != nil {
+	l.note(&l.round.withdrawErr, "stale members not withdrawn", err)
+	if was != nil && err == nil && l.round.served != nil {
 		l.publish()
 	}
 }
@@ -167,7 +162,7 @@ func (l *loop) publish() {
 		return
 	}
 	node := r.node
-	if r.withdrawDue && r.served != nil {
+	if r.withdrawErr != nil && r.served != nil {
 		node = node.Keeping(r.served)
 	}
 	done := l.metrics.stage("publish")
@@ -184,7 +179,7 @@ func (l *loop) advance(ctx context.Context) {
 	}
 	if l.kernel.Superseded() {
 		// The newer agent applies what there is.
-		r.unapplied, r.pendingSince, r.applyErr = true, time.Time{}, nil
+		r.unapplied, r.pendingSince = true, time.Time{}
 		return
 	}
 	if !l.applyDue() || time.Now().Before(r.retryAt) || r.served == nil || l.blocked() != "" {
@@ -200,7 +195,7 @@ func (l *loop) advance(ctx context.Context) {
 		r.retryAt = time.Now().Add(retryInterval)
 	}
 	if err != nil && !errors.Is(err, pods.ErrPartial) {
-		l.noteError("plan not applied", err)
+		l.note(&r.applyErr, "plan not applied", err)
 		r.pending(time.Now())
 		return
 	}
@@ -237,11 +232,11 @@ func (l *loop) timed(ctx context.Context, stage string, step func(context.Contex
 	return err
 }
 
-// noteError shows an error of a step on the plan, and logs it unless it is the
-// one that was logged last.
-func (l *loop) noteError(what string, err error) {
-	if l.round.applyErr == nil || l.round.applyErr.Error() != err.Error() {
+// note keeps what came of a step on the plan as its last error, and logs one that
+// is not the same as before.
+func (l *loop) note(last *error, what string, err error) {
+	if err != nil && (*last == nil || (*last).Error() != err.Error()) {
 		l.log.Error(what, zap.Error(err))
 	}
-	l.round.applyErr = err
+	*last = err
 }

@@ -67,7 +67,8 @@ type State struct {
 	// CheckErr is why it can't be told whether the rules still hold, or who owns
 	// them; empty when it can.
 	CheckErr string
-	// ApplyErr is why the last try to apply failed; empty after a success.
+	// ApplyErr is why the last try of any step on the plan failed; empty when all
+	// succeeded.
 	ApplyErr string
 	// PendingSince is when the oldest change came that is not in the kernel
 	// and in Envoy yet; zero when there is none.

@@ -22,6 +22,8 @@ type proof struct {
 	last   probeResult
 	// failures counts those in a row.
 	failures int
+	// adopted is set while rules that an earlier agent engaged may redirect.
+	adopted bool
 	// refreshDue is set when a refresh found no proof that Envoy works.
 	refreshDue bool
 }
@@ -39,7 +41,8 @@ func (l *loop) noteProbe(ctx context.Context, r probeResult) {
 	}
 	l.proof.failures++
 	l.metrics.probeFailures.Inc()
-	if l.proof.failures >= probeFailures && l.kernel.Engaged() {
+	if l.proof.failures >= probeFailures && (l.proof.adopted || l.kernel.Engaged()) {
+		l.proof.adopted = false
 		l.disengage(r.err.Error())
 	}
 	// An older agent that cleaned up took the listeners' address along, which

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
@@ -101,6 +102,37 @@ func TestOtherModeHoldsUpEnvoy(t *testing.T) {
 				}
 				if n := counted(b.took()); n["publish"] != 1 || n["apply"] < 1 {
 					t.Errorf("then the loop did %v", n)
+				}
+			})
+		})
+	}
+}
+
+// TestEarlierRedirectionIsAdopted: one try that fails doesn't tell that the Envoy
+// of an earlier agent is gone; several do, and that nobody listens does at once.
+func TestEarlierRedirectionIsAdopted(t *testing.T) {
+	lost := errors.New("lost")
+	for name, c := range map[string]struct {
+		first, later error
+		soon, atLast int // how often redirection is stopped
+	}{
+		"it answers":           {},
+		"it answers no more":   {later: lost, atLast: 1},
+		"one try is lost":      {first: lost},
+		"it never answers":     {first: lost, later: lost, atLast: 1},
+		"nobody listens there": {first: fmt.Errorf("dial: %w", unix.ECONNREFUSED), later: lost, soon: 1, atLast: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withPreparedFixture(t, func(b *fixture) { b.probeErr = c.first }, func(t *testing.T, b *fixture) {
+				b.change()
+				pass(probeInterval / 2)
+				if n := counted(b.took())["disengage"]; n != c.soon {
+					t.Errorf("after one try stopped %d times, want %d", n, c.soon)
+				}
+				b.probeSays(c.later)
+				pass(time.Minute)
+				if n := c.soon + counted(b.took())["disengage"]; n != c.atLast {
+					t.Errorf("at last stopped %d times, want %d", n, c.atLast)
 				}
 			})
 		})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -128,16 +129,24 @@ func (l *loop) prepare(ctx context.Context) {
 }
 
 // adopt decides about what an earlier agent left in the kernel: it stays while
-// its Envoy answers, and stops redirecting at once when none does. An Envoy that
-// the earlier agent left draining is told to go on.
+// its Envoy answers, and stops redirecting at once when nobody listens. Any other
+// failure may be of this one try: noteProbe stops it after several in a row. An
+// Envoy that the earlier agent left draining is told to go on.
 func (l *loop) adopt(ctx context.Context) {
 	if l.resume != nil {
 		if err := l.resume(ctx); err != nil {
 			l.log.Error("envoy may still drain and close connections early", zap.Error(err))
 		}
 	}
-	if err := l.proof.prober.try(ctx); err != nil {
-		l.log.Info("no envoy answers yet", zap.Error(err))
+	l.proof.adopted, l.proof.failures = true, 0
+	err := l.proof.prober.try(ctx)
+	if err == nil {
+		return
+	}
+	l.proof.failures++
+	l.log.Info("no envoy answers yet", zap.Error(err))
+	if errors.Is(err, unix.ECONNREFUSED) {
+		l.proof.adopted = false
 		l.disengage("no Envoy answers")
 	}
 }

@@ -48,6 +48,9 @@ type patience struct {
 	// steady is how long a watch must last to prove, without an event, that it
 	// works.
 	steady time.Duration
+	// watch is how long a watch may last. client-go asks the API server to end it
+	// within ten minutes, and waits for ever if the API server doesn't.
+	watch time.Duration
 	// absent is how often an optional kind that is not served is asked for.
 	absent time.Duration
 }
@@ -56,7 +59,7 @@ func defaultPatience() patience {
 	return patience{
 		// As client-go's own.
 		retry: wait.Backoff{Duration: 800 * time.Millisecond, Cap: 30 * time.Second, Steps: 10, Factor: 2, Jitter: 1},
-		list:  30 * time.Second, bookmark: 20 * time.Second, steady: 5 * time.Second,
+		list:  30 * time.Second, bookmark: 20 * time.Second, steady: 5 * time.Second, watch: 12 * time.Minute,
 		// With the back-off, a kind that appears is read within two minutes.
 		absent: time.Minute,
 	}
@@ -87,8 +90,9 @@ type feed struct {
 
 // status is how the reading of a kind goes.
 type status struct {
-	// started is when reading began.
-	started time.Time
+	// started is when reading began, listing when the list under way was asked for,
+	// zero while there is none.
+	started, listing time.Time
 	// err is the last failure since reading last worked, of the operation op,
 	// and since when the first one was.
 	err   error
@@ -137,8 +141,10 @@ func (f *feed) list(ctx context.Context, options metav1.ListOptions) (runtime.Ob
 	if err := f.tooEarly(false); err != nil {
 		return nil, err
 	}
+	f.update(func(s *status) { s.listing = f.now() })
 	list := f.kind.NewList()
 	err := f.get(&options).Do(ctx).Into(list)
+	f.update(func(s *status) { s.listing = time.Time{} })
 	f.note(ctx, opList, err)
 	return list, err
 }
@@ -216,7 +222,7 @@ func (f *feed) note(ctx context.Context, op operation, err error) {
 			s.err, s.op, s.notServed = err, op, nil
 		})
 		// That the server can't be reached is logged once for all kinds.
-		if (before.err == nil || before.err.Error() != err.Error()) && answered(err) {
+		if (before.err == nil || before.err.Error() != err.Error()) && (answered(err) || errors.Is(err, errNoAnswer)) {
 			f.log.Warn("kind can't be read, trying again, what is known stays in force",
 				kind, zap.String("operation", string(op)), zap.Error(err))
 		}
@@ -235,8 +241,12 @@ func (f *feed) health() kinds.Health {
 	defer f.statusMu.Unlock()
 	s := &f.status
 	h := kinds.Health{Kind: f.kind.Kind, Synced: f.synced(), Absent: s.notServed != nil, Err: s.err, Since: s.since}
-	if !h.Synced && s.err == nil && !s.started.IsZero() && f.now().Sub(s.started) >= f.patience.list {
-		h.Err, h.Since = errNoList, s.started
+	waiting := s.listing
+	if !h.Synced {
+		waiting = s.started
+	}
+	if s.err == nil && !waiting.IsZero() && f.now().Sub(waiting) >= f.patience.list {
+		h.Err, h.Since = errNoList, waiting
 	}
 	return h
 }

@@ -144,6 +144,81 @@ func TestNoListAndNoError(t *testing.T) {
 	eventually(t, "the end of the fault", func() bool { return problems(source) == "" })
 }
 
+// TestRequestsHangAfterTheSync is an API server that accepts requests, once
+// everything was read, and answers them neither with objects nor with an error.
+func TestRequestsHangAfterTheSync(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		hang    func(*kubetest.Server) (release func())
+		wantErr string
+	}{
+		{
+			"watch", func(s *kubetest.Server) func() { return s.Hold("watch", "services") }, "does not answer",
+		},
+		{
+			"list", func(s *kubetest.Server) func() {
+				s.Refuse("watch", "services", http.StatusUnprocessableEntity)
+				release := s.Hold("list", "services")
+				return func() { s.Refuse("watch", "services", 0); release() }
+			}, "has not sent the whole list",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server, source := start(t)
+			awaitChanged(t, source)
+			before := time.Now()
+			release := test.hang(server)
+			server.BreakWatches("services")
+			eventually(t, "the fault", func() bool { return health(t, source, "Service").Err != nil })
+			h := health(t, source, "Service")
+			if !h.Synced || h.Since.Before(before) || !strings.Contains(problems(source), "Service: can't be followed, what is known stays in force; since ") {
+				t.Errorf("health %+v, problems:\n%s", h, problems(source))
+			}
+			if !strings.Contains(h.Err.Error(), test.wantErr) {
+				t.Errorf("failing because %v, want %s", h.Err, test.wantErr)
+			}
+			release()
+			server.Put(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a"}})
+			eventually(t, "a change", func() bool { return len(source.Inputs().Services) == 1 })
+			eventually(t, "the end of the fault", func() bool { return health(t, source, "Service").Err == nil })
+		})
+	}
+}
+
+// TestQuietWatchGoesOn: nothing has to come for a watch to be a good one.
+func TestQuietWatchGoesOn(t *testing.T) {
+	server, source := start(t)
+	awaitChanged(t, source)
+	before, _ := server.Requests("watch", "services")
+	quiet := time.After(2 * kube.Answer)
+	for done := false; !done; {
+		select {
+		case <-quiet:
+			done = true
+		case <-time.After(kube.Answer / 10):
+			if n, _ := server.Requests("watch", "services"); n != before || health(t, source, "Service").Err != nil {
+				t.Fatalf("%d watches of Services, before %d; health %+v", n, before, health(t, source, "Service"))
+			}
+		}
+	}
+	server.Put(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a"}})
+	eventually(t, "a change", func() bool { return len(source.Inputs().Services) == 1 })
+}
+
+// TestWatchThatNobodyEnds is an API server that is gone behind a connection that is
+// not: without an end of our own nothing would be read any more.
+func TestWatchThatNobodyEnds(t *testing.T) {
+	server := kubetest.NewServer(t, kinds.All()...)
+	source := run(t, kube.Config{REST: server.Config()}, func(s *kube.Source) { s.EndWatchesAfter(time.Second) })
+	awaitChanged(t, source)
+	before, _ := server.Requests("watch", "services")
+	eventually(t, "another watch", func() bool { n, _ := server.Requests("watch", "services"); return n > before+1 })
+	if h := health(t, source, "Service"); h.Err != nil || problems(source) != "" {
+		t.Errorf("health %+v, problems:\n%s", h, problems(source))
+	}
+}
+
 // TestOptionalKind is a kind whose CustomResourceDefinition is installed,
 // removed and installed again while the source runs.
 func TestOptionalKind(t *testing.T) {

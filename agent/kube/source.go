@@ -63,7 +63,7 @@ func New(cfg Config, log *zap.Logger) (*Source, error) {
 	scheme := kinds.Scheme(cfg.Kinds)
 	scheme.AddKnownTypes(eventsv1.SchemeGroupVersion, &eventsv1.Event{})
 	metav1.AddToGroupVersion(scheme, eventsv1.SchemeGroupVersion)
-	s := &Source{cfg: cfg, log: log, reachability: &reachability{log: log}, changed: make(chan struct{}, 1)}
+	s := &Source{cfg: cfg, log: log, reachability: &reachability{log: log, answer: answerPatience}, changed: make(chan struct{}, 1)}
 	clients, err := newClients(cfg.REST, scheme, s.reachability)
 	if err != nil {
 		return nil, fmt.Errorf("configure Kubernetes client: %w", err)

@@ -21,8 +21,8 @@ import (
 	"github.com/nodevoy/nodevoy/test/kubetest"
 )
 
-// run runs a source until the test ends.
-func run(t *testing.T, cfg kube.Config) *kube.Source {
+// run runs a source until the test ends, once it was changed.
+func run(t *testing.T, cfg kube.Config, changes ...func(*kube.Source)) *kube.Source {
 	t.Helper()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -33,6 +33,9 @@ func run(t *testing.T, cfg kube.Config) *kube.Source {
 		t.Fatal(err)
 	}
 	source.Hurry()
+	for _, change := range changes {
+		change(source)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- source.Run(ctx) }()

@@ -50,6 +50,8 @@ func (f *feed) observe(ctx context.Context, from watch.Interface, streamed bool)
 	go func() {
 		defer close(w.events)
 		defer from.Stop()
+		overdue := time.AfterFunc(f.patience.watch, w.Stop)
+		defer overdue.Stop()
 		f.relay(ctx, w, streamed)
 	}()
 	return w

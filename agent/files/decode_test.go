@@ -100,8 +100,14 @@ metadata: {name: client, namespace: shop}
 			faults: []string{`File f.yaml: : holds another document: documents must be separated by lines of "---" (document from line 1)`},
 		},
 		{
-			name: "document on its separator's line", text: service + "--- {apiVersion: v1, kind: Node, metadata: {name: a}}\n",
-			faults: []string{"separate documents: invalid Yaml document separator: {apiVersion: v1, kind: Node, metadata: {name: a}}"},
+			name: "document on its separator's line", text: service + "--- {apiVersion: v1, kind: Node, metadata: {name: a}}\n---\tapiVersion: v1\n" + service,
+			keys:   []string{"Service default/web", "Node a"},
+			faults: []string{"File f.yaml: : yaml: line 5: mapping values are not allowed in this context (document from line 5)"},
+		},
+		{
+			name: "no separator", text: service + "---\n---apiVersion: v1\nkind: Node\nmetadata: {name: a}\n--- #\n---# a comment\n" + service,
+			keys:   []string{"Service default/web", "Service default/web"},
+			faults: []string{"Node a: apiVersion: is missing (f.yaml, object from line 5)"},
 		},
 		{
 			name: "dots and dashes in texts", keys: []string{"Node a", "Service default/web"},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -22,8 +23,9 @@ type directory struct {
 	path    string
 	decoder *decoder
 	files   map[string]*file
-	// lost is why the directory can't be read now.
-	lost error
+	// lost is why the directory can't be read now, since when.
+	lost  error
+	since time.Time
 }
 
 // forget makes the next scan read every file.

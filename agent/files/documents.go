@@ -3,7 +3,6 @@
 package files
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v2"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 )
 
 // document is the text of one object in a file, or of a List.
@@ -38,7 +36,7 @@ func split(data []byte) ([]document, error) {
 	if docs, ok := splitJSON(data); ok {
 		return docs, nil
 	}
-	return splitYAML(data)
+	return splitYAML(data), nil
 }
 
 // checkText refuses what a YAML library may read differently from what the
@@ -86,34 +84,38 @@ func splitJSON(data []byte) ([]document, bool) {
 	return docs, len(rest) == 0
 }
 
-// splitYAML separates documents as kubectl does, at lines of "---".
-func splitYAML(data []byte) ([]document, error) {
+// splitYAML separates documents as kubectl does, at lines of "---"; other than with
+// kubectl, a document may begin on such a line, as YAML has it.
+func splitYAML(data []byte) []document {
 	var docs []document
-	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
-	for line := 1; ; {
-		text, err := reader.Read()
-		if errors.Is(err, io.EOF) {
-			return docs, nil
+	begun, number := false, 0
+	for line := range bytes.Lines(data) {
+		number++
+		separates, blank := separator(line)
+		begun = begun && !separates
+		if !begun && blank {
+			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("separate documents: %w", err)
+		if !begun {
+			docs = append(docs, document{line: number})
+			begun = true
 		}
-		start := line
-		line += bytes.Count(text, []byte("\n")) + 1 // and the separator
-		for first, rest, found := bytes.Cut(text, []byte("\n")); found && isBlank(first); first, rest, found = bytes.Cut(text, []byte("\n")) {
-			text, start = rest, start+1
-		}
-		if len(text) > 0 {
-			docs = append(docs, document{text: text, line: start})
-		}
+		doc := &docs[len(docs)-1]
+		doc.text = append(doc.text, line...)
 	}
+	return docs
 }
 
-// isBlank says whether the line is empty, or a separator, which the reader
-// leaves before the first document.
-func isBlank(line []byte) bool {
-	line = bytes.TrimSpace(line)
-	return len(line) == 0 || string(line) == "---"
+// separator says whether the line separates documents, and whether it has nothing
+// of a document.
+func separator(line []byte) (separates, blank bool) {
+	rest, marked := bytes.CutPrefix(line, []byte("---"))
+	content := bytes.TrimSpace(rest)
+	if !marked || len(content) == 0 {
+		return marked, len(content) == 0
+	}
+	comment := content[0] == '#'
+	return comment || rest[0] == ' ' || rest[0] == '\t', comment
 }
 
 // checkSingle refuses a text that holds a second document for the YAML library,

@@ -45,8 +45,9 @@ type Source struct {
 type snapshot struct {
 	inputs   model.Inputs
 	problems []model.Problem
-	// lost is why the directory can't be read now.
-	lost error
+	// lost is why the directory can't be read now, since when.
+	lost  error
+	since time.Time
 }
 
 // New makes a source of the directory for the node of that name. It reads
@@ -114,7 +115,7 @@ func (s *Source) Health() []kinds.Health {
 	for _, kind := range kinds.All() {
 		h := kinds.Health{Kind: kind.Kind, Synced: now != nil}
 		if now != nil {
-			h.Err = now.lost
+			h.Err, h.Since = now.lost, now.since
 		}
 		all = append(all, h)
 	}
@@ -158,6 +159,7 @@ func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
 		dirty[name] = true
 	}
 	for {
+		var now time.Time
 		select {
 		case <-ctx.Done():
 			return nil
@@ -173,26 +175,30 @@ func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher) error {
 			s.dir.forget()
 			changed("")
 			continue
-		case <-calm.C:
-		case <-late.C:
-		case <-ticker.C:
+		case now = <-calm.C:
+		case now = <-late.C:
+		case now = <-ticker.C:
 			// A directory that was replaced needs a new watch; for one that is
 			// still the same this does nothing. The scan says what is wrong.
 			_ = watcher.Add(s.dir.path)
-			s.rescan(nil)
+			s.rescan(nil, now)
 			continue
 		}
 		if len(dirty) > 0 {
-			s.rescan(dirty)
+			s.rescan(dirty, now)
 			dirty = map[string]bool{}
 		}
 	}
 }
 
-// rescan reads the directory again and publishes what it found.
-func (s *Source) rescan(dirty map[string]bool) {
+// rescan reads the directory again, now, and publishes what it found.
+func (s *Source) rescan(dirty map[string]bool, now time.Time) {
 	changed, err := s.dir.scan(dirty)
-	if err != nil && s.dir.lost == nil {
+	switch {
+	case err == nil:
+		s.dir.since = time.Time{}
+	case s.dir.lost == nil:
+		s.dir.since = now
 		s.log.Warn("objects directory is gone, its objects stay in force", zap.Error(err))
 	}
 	if changed || (err != nil) != (s.dir.lost != nil) {
@@ -204,7 +210,7 @@ func (s *Source) rescan(dirty map[string]bool) {
 // publish makes the present state of the directory the current one.
 func (s *Source) publish() {
 	inputs, problems := s.dir.merge(s.nodeName)
-	s.current.Store(&snapshot{inputs: inputs, problems: problems, lost: s.dir.lost})
+	s.current.Store(&snapshot{inputs: inputs, problems: problems, lost: s.dir.lost, since: s.dir.since})
 	for name, f := range s.dir.files {
 		switch {
 		case slices.Equal(f.logged, f.faults):

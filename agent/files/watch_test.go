@@ -124,15 +124,26 @@ func TestDirectoryLostAndFound(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "a.yaml"), services("a1"))
 	r := startIn(t, dir, 100*time.Millisecond)
+	before := time.Now()
 	rename(t, dir, dir+"-away")
 	r.await(t, "lost", state{Services: []string{"a1"}, Problems: []string{
 		"File||" + dir + "||read objects directory: open " + dir + ": no such file or directory; its objects stay in force",
 	}})
+	for _, h := range r.Health() {
+		if !h.Synced || h.Err == nil || h.Since.Before(before) || h.Since.After(time.Now()) {
+			t.Errorf("while it is lost: %+v", h)
+		}
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "a.yaml"), services("a2"))
 	r.await(t, "found again by the slow re-read", state{Services: []string{"a2"}})
+	for _, h := range r.Health() {
+		if !h.Synced || h.Err != nil || !h.Since.IsZero() {
+			t.Errorf("once it is found: %+v", h)
+		}
+	}
 	write(t, filepath.Join(dir, "a.yaml"), services("a3"))
 	r.await(t, "watched again", state{Services: []string{"a3"}})
 }

@@ -90,11 +90,11 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 // must not keep the agent from the others.
 func acquire(cfg Config) (*handover.Lease, error) {
 	mode := cfg.Redirect.Mode
-	lease, err := handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) bool {
+	lease, err := handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(slot int) (bool, error) {
 		return portsFree(cfg.inSlot(slot))
 	})
 	if errors.Is(err, handover.ErrFull) && mode == plan.PodMode {
-		return handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(int) bool { return true })
+		return handover.Acquire(cfg.HostDir, cfg.RunDir, mode.String(), func(int) (bool, error) { return true, nil })
 	}
 	return lease, err
 }

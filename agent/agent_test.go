@@ -75,7 +75,7 @@ func nothing(context.Context) error { return nil }
 func (m *machine) agent(t *testing.T, redirecting bool) *Agent {
 	t.Helper()
 	dir := t.TempDir()
-	lease, err := handover.Acquire(m.shared, dir, handover.HostMode, func(int) bool { return true })
+	lease, err := handover.Acquire(m.shared, dir, handover.HostMode, func(int) (bool, error) { return true, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

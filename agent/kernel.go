@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/apply"
-	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
@@ -97,40 +95,58 @@ func withPods(cfg Config, log *zap.Logger, do func(*pods.Pods) error) error {
 
 // portsFree says whether nobody listens on any of the listeners' ports: in pod
 // mode, in any pod, where an Envoy whose agent is gone may. There, what can't be
-// checked is free.
-func portsFree(cfg Config) bool {
+// checked is free; on the host it is an error.
+func portsFree(cfg Config) (bool, error) {
 	if cfg.Redirect.Mode != plan.PodMode {
-		return !slices.ContainsFunc(cfg.Redirect.Ports.All(), func(port uint16) bool {
-			return bindable(netip.AddrPortFrom(cfg.Redirect.Address4, port)) != nil
-		})
+		err := listenersBindable(cfg)
+		if errors.Is(err, unix.EADDRINUSE) {
+			return false, nil
+		}
+		return err == nil, err
 	}
 	finder := netns.New(cfg.Netns, time.Now, zap.NewNop())
 	defer finder.Close()
 	namespaces, _ := finder.All() // What is found counts.
 	free := true
 	for _, namespace := range namespaces {
-		for _, port := range cfg.Redirect.Ports.All() {
-			err := namespace.Do(func() error { return bindable(netip.AddrPortFrom(family.V4.Loopback(), port)) })
-			free = free && !errors.Is(err, unix.EADDRINUSE)
-		}
+		err := namespace.Do(func() error { return listenersBindable(cfg) })
+		free = free && !errors.Is(err, unix.EADDRINUSE)
 		_ = namespace.Close() // Nothing was written.
 	}
-	return free
+	return free, nil
 }
 
-// bindable returns EADDRINUSE when there is a listener at the IPv4 address, which
-// need not be on the node yet (IP_FREEBIND, ip(7)).
+// listenersBindable joins what bindable says of each address of the listeners.
+func listenersBindable(cfg Config) error {
+	var errs []error
+	for _, f := range cfg.Redirect.Families {
+		for _, port := range cfg.Redirect.Ports.All() {
+			at := netip.AddrPortFrom(cfg.listenerAddress(f), port)
+			if err := bindable(at); err != nil {
+				errs = append(errs, fmt.Errorf("bind %s: %w", at, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bindable returns EADDRINUSE when there is a listener at the address, which need
+// not be on the node yet (IP_FREEBIND, ip(7)).
 func bindable(at netip.AddrPort) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	domain, level, freebind := unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_FREEBIND
+	var address unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	if at.Addr().Is4() {
+		domain, level, freebind = unix.AF_INET, unix.SOL_IP, unix.IP_FREEBIND
+		address = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	// Connections that end, but not listeners, leave the port to such a socket.
-	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1))
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.SetsockoptInt(fd, level, freebind, 1))
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
+		err = unix.Bind(fd, address)
 	}
 	return errors.Join(err, unix.Close(fd))
 }

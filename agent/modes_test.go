@@ -78,7 +78,7 @@ func (f *fakePodKernels) Cleanup(context.Context) error {
 // inMode starts a generation on the machine, with these kernels of its pods.
 func (m *machine) inMode(t *testing.T, mode plan.Mode, podKernels *fakePodKernels, log *zap.Logger) *Agent {
 	t.Helper()
-	lease, err := handover.Acquire(m.shared, t.TempDir(), mode.String(), func(int) bool { return true })
+	lease, err := handover.Acquire(m.shared, t.TempDir(), mode.String(), func(int) (bool, error) { return true, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

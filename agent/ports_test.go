@@ -5,9 +5,12 @@ package agent
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
 // TestBindable: a listener keeps a port from an agent that looks for its own;
@@ -35,5 +38,33 @@ func TestBindable(t *testing.T) {
 	}
 	if err := bindable(at); err != nil {
 		t.Errorf("once nobody listens: %v", err)
+	}
+}
+
+// TestPortsFree: a listener on any address of any family keeps the ports from an
+// agent; what can't be told is neither free nor taken.
+func TestPortsFree(t *testing.T) {
+	for network, address := range map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"} {
+		ln, err := (&net.ListenConfig{}).Listen(t.Context(), network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig()
+		cfg.Redirect.Address4, cfg.Redirect.Address6 = family.V4.Loopback(), family.V6.Loopback()
+		cfg.Redirect.Ports.Detect = ln.Addr().(*net.TCPAddr).AddrPort().Port()
+		if free, err := portsFree(cfg); free || err != nil {
+			t.Errorf("%s, while somebody listens: free %v, error %v", network, free, err)
+		}
+		if err := ln.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if free, err := portsFree(cfg); !free || err != nil {
+			t.Errorf("%s, once nobody listens: free %v, error %v", network, free, err)
+		}
+	}
+	cfg := DefaultConfig()
+	cfg.Redirect.Address6 = netip.MustParseAddr("fe80::1") // which needs an interface
+	if free, err := portsFree(cfg); free || err == nil {
+		t.Errorf("an address that nobody can bind: free %v, error %v", free, err)
 	}
 }

@@ -47,9 +47,10 @@ type Lease struct {
 // Acquire takes a slot in the shared directory, for an agent that redirects in
 // this mode. An agent that was restarted beside its running Envoy gets its former
 // slot, which it recorded in runDir, a directory that only this generation uses.
-// usable says whether the ports of a slot are free; it is not asked about a former
-// slot, whose Envoy may still listen there.
-func Acquire(sharedDir, runDir, mode string, usable func(slot int) bool) (*Lease, error) {
+// usable says whether the ports of a slot are free; its error, that this can't be
+// told, is returned. It is not asked about a former slot, whose Envoy may still
+// listen there.
+func Acquire(sharedDir, runDir, mode string, usable func(slot int) (bool, error)) (*Lease, error) {
 	for _, dir := range []string{sharedDir, runDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make directory: %w", err)
@@ -72,7 +73,7 @@ func Acquire(sharedDir, runDir, mode string, usable func(slot int) bool) (*Lease
 
 // acquireSlot takes the former slot, or another one. The former slot may be gone:
 // while neither agent nor Envoy of this generation ran, it looked free.
-func (l *Lease) acquireSlot(own string, usable func(slot int) bool) error {
+func (l *Lease) acquireSlot(own string, usable func(slot int) (bool, error)) error {
 	former, err := read(own)
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func (l *Lease) acquireSlot(own string, usable func(slot int) bool) error {
 }
 
 // chooseSlot takes the first slot that is free; latest is the latest order known.
-func (l *Lease) chooseSlot(own string, latest int, usable func(slot int) bool) error {
+func (l *Lease) chooseSlot(own string, latest int, usable func(slot int) (bool, error)) error {
 	for slot := range Slots {
 		held, err := lock(l.slotFile(slot), unix.F_OFD_SETLK)
 		if err != nil {
@@ -105,7 +106,11 @@ func (l *Lease) chooseSlot(own string, latest int, usable func(slot int) bool) e
 		if held == nil {
 			continue
 		}
-		if !usable(slot) {
+		free, err := usable(slot)
+		if err != nil {
+			return errors.Join(fmt.Errorf("look for listeners in slot %d: %w", slot, err), held.Close())
+		}
+		if !free {
 			if err := held.Close(); err != nil {
 				return fmt.Errorf("unlock slot %d: %w", slot, err)
 			}

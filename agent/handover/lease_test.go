@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func anySlot(int) bool { return true }
+func anySlot(int) (bool, error) { return true, nil }
 
 // acquire takes a slot as a process of its own would: flock is per open file, so
 // two leases in one process exclude each other as two processes do.
@@ -97,7 +97,7 @@ func TestRestartKeepsSlot(t *testing.T) {
 	took(t, first.TakeOver)
 	newer := acquire(t, shared, t.TempDir())
 	closeLease(t, first)
-	again, err := Acquire(shared, own, HostMode, func(int) bool { return false })
+	again, err := Acquire(shared, own, HostMode, func(int) (bool, error) { return false, nil })
 	if err != nil {
 		t.Fatalf("a former slot needs no free ports: %v", err)
 	}
@@ -112,14 +112,19 @@ func TestRestartKeepsSlot(t *testing.T) {
 }
 
 func TestSlotWithBusyPortsIsPassedOver(t *testing.T) {
-	p, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(slot int) bool { return slot == 3 })
+	p, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(slot int) (bool, error) { return slot == 3, nil })
 	if err != nil || p.Slot() != 3 {
 		t.Fatalf("slot %v, error %v, want 3", p, err)
 	}
 	closeLease(t, p)
-	if _, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(int) bool { return false }); !errors.Is(err, ErrFull) {
+	if _, err := Acquire(t.TempDir(), t.TempDir(), HostMode, func(int) (bool, error) { return false, nil }); !errors.Is(err, ErrFull) {
 		t.Errorf("a node without a free slot: %v", err)
 	}
+	fault, shared, own := errors.New("out of descriptors"), t.TempDir(), t.TempDir()
+	if _, err := Acquire(shared, own, HostMode, func(int) (bool, error) { return false, fault }); !errors.Is(err, fault) || errors.Is(err, ErrFull) {
+		t.Errorf("a node that can't be looked at: %v", err)
+	}
+	closeLease(t, acquire(t, shared, own))
 }
 
 func TestDamagedOwnerIsNobody(t *testing.T) {

@@ -224,6 +224,25 @@ func TestOlderOneCrashesWhileSuperseded(t *testing.T) {
 	crash(t, newer)
 }
 
+// TestTakenBackFromTheOtherMode: an agent that had nothing left to sweep sweeps
+// again after one of the other mode that took over and crashed.
+func TestTakenBackFromTheOtherMode(t *testing.T) {
+	m, podKernels := newMachine(t), &fakePodKernels{}
+	older := m.inMode(t, plan.PodMode, podKernels, zap.NewNop())
+	m.apply(t, older)
+	newer := m.inMode(t, plan.HostMode, podKernels, zap.NewNop())
+	m.apply(t, newer)
+	crash(t, newer)
+	if len(m.redirected(t)) == 0 {
+		t.Fatal("the newer one left nothing behind; this test shows nothing")
+	}
+	m.apply(t, older)
+	if _, redirecting := podKernels.has(); !redirecting || !m.clean(t) {
+		t.Errorf("the older one redirects: %v, the host is clean: %v", redirecting, m.clean(t))
+	}
+	crash(t, older)
+}
+
 // TestSweepThatIsDenied: host mode needs no permission to enter pods. What it
 // can't remove there it says, once, and it tries again now and then.
 func TestSweepThatIsDenied(t *testing.T) {

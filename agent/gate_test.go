@@ -58,6 +58,12 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 						t.Errorf("status of %s: %q", f.Address, f.Bypass)
 					}
 				}
+				if n := s.view(false).FrontendCount["bypass"]; n != 1 {
+					t.Errorf("status counts %d frontends left to kube-proxy", n)
+				}
+				if n := gaugeOf(t, b.loop.state, "nodevoy_frontends", "bypass"); n != 1 {
+					t.Errorf("the metric counts %v frontends left to kube-proxy", n)
+				}
 				st.Refused = server.Refused{}
 				b.set(st)
 				pass(time.Second)

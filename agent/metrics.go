@@ -122,20 +122,21 @@ func newStateCollector(state *atomic.Pointer[State]) prometheus.Collector {
 		}
 		pods(out, float64(yes+no), "true")
 		pods(out, float64(len(s.Node.Pods)-yes-no), "false")
-		for class, n := range countFrontends(s.Node) {
+		for class, n := range s.countFrontends() {
 			frontends(out, float64(n), class)
 		}
 	})
 }
 
-// countFrontends counts by capture class, and "bypass" those left to kube-proxy.
-func countFrontends(n *model.Node) map[string]int {
+// countFrontends counts by capture class, and "bypass" those left to kube-proxy,
+// because of what they are or because Envoy refuses them.
+func (s *State) countFrontends() map[string]int {
 	count := map[string]int{"bypass": 0}
 	for _, c := range model.Classes() {
 		count[c.String()] = 0
 	}
-	for _, f := range n.Frontends {
-		if f.Redirected() {
+	for _, f := range s.Node.Frontends {
+		if f.Redirected() && s.Envoy.Refused.Frontend(f) == "" {
 			count[f.Class.String()]++
 		} else {
 			count["bypass"]++

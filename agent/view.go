@@ -98,13 +98,8 @@ func (s *State) enrolled() (redirected, others int) {
 
 func viewFrontends(v *debug.View, s *State, all bool) {
 	used := s.inUse()
-	for i := range s.Node.Frontends {
-		f := s.Node.Frontends[i]
-		class := f.Class.String()
-		if !f.Redirected() {
-			class = "bypass"
-		}
-		v.FrontendCount[class]++
+	v.FrontendCount = s.countFrontends()
+	for _, f := range s.Node.Frontends {
 		if all || used[f.Address] {
 			shown := viewFrontend(f, used[f.Address])
 			if why := s.Envoy.Refused.Frontend(f); why != "" {

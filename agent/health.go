@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,10 +78,35 @@ func (s *State) ready(now time.Time, limit time.Duration) string {
 		return s.ApplyErr
 	case s.CheckErr != "":
 		return "can't tell whether rules are in place: " + s.CheckErr
+	case s.refusedEverywhere() != "":
+		return s.refusedEverywhere()
 	case s.pending(now) > limit:
 		return fmt.Sprintf("a change has waited for %s: %s", s.pending(now).Round(time.Second), s.Reason)
 	}
 	return ""
+}
+
+// refusedEverywhere says why no enrolled pod is redirected when Envoy refuses to
+// listen in each of them; empty when not in each, or there is but one: a single
+// pod can take Envoy's ports, and must not make the node unready.
+func (s *State) refusedEverywhere() string {
+	if s.Plan == nil {
+		return ""
+	}
+	why, refused := "", 0
+	for i := range s.Plan.Pods {
+		switch p := &s.Plan.Pods[i]; {
+		case p.Terminating:
+		case p.Blocked == "", s.Pods[p.UID].Redirecting:
+			return ""
+		default:
+			why, refused = cmp.Or(why, p.Blocked), refused+1
+		}
+	}
+	if refused < 2 {
+		return ""
+	}
+	return fmt.Sprintf("Envoy refuses to listen in all %d enrolled pods: %s", refused, why)
 }
 
 // healthServer serves /healthz, /readyz and /metrics.

@@ -129,7 +129,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 	checks := health.checks()
 	view := func(all bool) debug.View {
 		v := a.state.Load().view(all)
-		v.Node, v.NotReady, v.Stuck = a.cfg.NodeName, checks.Ready(), checks.Live()
+		v.Node, v.NotReady, v.Stuck, v.Watches = a.cfg.NodeName, checks.Ready(), checks.Live(), viewWatches(src.Health())
 		return v
 	}
 	a.parts = []runner{

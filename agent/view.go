@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
@@ -33,7 +34,7 @@ func (s *State) view(all bool) debug.View {
 			Applied: moment(s.Applied), Error: s.ApplyErr, CheckError: s.CheckErr, DriftRepaired: s.DriftRepaired,
 		},
 		// Lists are lists in JSON, also empty ones.
-		Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Problems: []string{},
+		Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Watches: []debug.Watch{}, Problems: []string{},
 	}
 	for _, n := range s.Envoy.Nacks {
 		v.Envoy.LastNacks = append(v.Envoy.LastNacks, debug.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
@@ -48,6 +49,15 @@ func (s *State) view(all bool) debug.View {
 	viewPods(&v, s)
 	viewFrontends(&v, s, all)
 	return v
+}
+
+// viewWatches shows how the reading of each kind of objects goes.
+func viewWatches(all []kinds.Health) []debug.Watch {
+	watches := make([]debug.Watch, 0, len(all))
+	for _, h := range all {
+		watches = append(watches, debug.Watch{Kind: h.Kind, Synced: h.Synced, Absent: h.Absent, Error: text(h.Err), Since: moment(h.Since)})
+	}
+	return watches
 }
 
 func viewPods(v *debug.View, s *State) {

@@ -41,6 +41,7 @@ func sample(now time.Time) View {
 			{Address: "10.96.0.11:53", Service: "demo/db/sql", Class: "tcp", Why: "appProtocol", Bypass: "Service label", Backends: []Backend{{Address: "10.9.9.9:53"}}},
 		},
 		FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
+		Watches:       []Watch{{Kind: "Pod", Synced: true}, {Kind: "Service", Synced: true}},
 		Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
 	}
 }
@@ -48,6 +49,7 @@ func sample(now time.Time) View {
 const sampleTable = `NODE     node-a
 STATE    redirecting
 MODE     host, by dnat (iptables-nft), 1 of 1 enrolled pods redirected
+OBJECTS  all 2 kinds read and followed
 ENVOY    connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
 KERNEL   14 rules, applied 12s ago, drift repaired 2 times
 BECAUSE  kube-proxy writes iptables
@@ -90,6 +92,49 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestTableOfFaults shows what is wrong with the agent itself: what it can't do, what
+// it can't tell, and what it can't read.
+func TestTableOfFaults(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	v, since := sample(now), now.Add(-time.Minute)
+	v.NotReady, v.Stuck = "no room\nno memory", "the loop has not moved for 2m0s"
+	v.Redirect.Error, v.Redirect.CheckError = "no room\nno memory", "list nat:\nbusy"
+	v.Watches = []Watch{
+		{Kind: "Namespace"},
+		{Kind: "Node", Synced: true},
+		{Kind: "Pod", Error: "not the whole list", Since: &since},
+		{Kind: "Policy", Synced: true, Absent: true},
+		{Kind: "Service", Synced: true, Error: "forbidden", Since: &since},
+	}
+	var out bytes.Buffer
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	const want = `NODE       node-a
+STATE      redirecting
+NOT READY  no room; no memory
+STUCK      the loop has not moved for 2m0s
+MODE       host, by dnat (iptables-nft), 1 of 1 enrolled pods redirected
+OBJECTS    Namespace not read yet
+           Pod NOT read for 1m0s: not the whole list
+           Policy not served
+           Service NOT followed for 1m0s: forbidden
+ENVOY      connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
+KERNEL     14 rules, applied 12s ago, drift repaired 2 times, FAILING: no room; no memory, CAN'T TELL whether they are in place: list nat:; busy
+`
+	if got, _, _ := bytes.Cut(out.Bytes(), []byte("BECAUSE")); string(got) != want {
+		t.Errorf("table (-want +got):\n%s", cmp.Diff(want, string(got)))
+	}
+	v.Phase, v.Reason, v.NotReady = "waiting for Envoy", "no Envoy is connected", "waiting for Envoy: no Envoy is connected"
+	out.Reset()
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(out.Bytes(), []byte("NOT READY")) {
+		t.Errorf("the table says twice what the state is:\n%s", &out)
+	}
+}
+
 // TestTableOfPodMode shows each pod's network namespace, and why a pod that is
 // enrolled is not redirected.
 func TestTableOfPodMode(t *testing.T) {
@@ -109,6 +154,7 @@ func TestTableOfPodMode(t *testing.T) {
 	const want = `NODE     node-a
 STATE    redirecting
 MODE     pod (iptables-nft), 1 of 2 enrolled pods redirected
+OBJECTS  all 2 kinds read and followed
 ENVOY    1.40.0, connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
 KERNEL   14 rules, applied 12s ago, drift repaired 2 times
 LEFT     of the other mode: no permission

@@ -20,7 +20,14 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 		phase += ": " + v.Reason
 	}
 	t.row("STATE", phase)
+	if v.NotReady != "" && v.NotReady != phase {
+		t.row("NOT READY", oneLine(v.NotReady))
+	}
+	if v.Stuck != "" {
+		t.row("STUCK", oneLine(v.Stuck))
+	}
 	t.row("MODE", modeLine(v))
+	t.rows("OBJECTS", watchLines(v.Watches, now))
 	t.row("ENVOY", envoyLine(&v.Envoy, now))
 	t.row("KERNEL", kernelLine(&v.Redirect, now))
 	if v.Redirect.Leftover != "" {
@@ -29,13 +36,7 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 	if v.PendingSince != nil {
 		t.row("PENDING", "a change has waited for "+age(*v.PendingSince, now))
 	}
-	for i, why := range v.Redirect.Why {
-		if i == 0 {
-			t.row("BECAUSE", why)
-		} else {
-			t.row("", why)
-		}
-	}
+	t.rows("BECAUSE", v.Redirect.Why)
 	t.flush()
 	t.pods(v.Pods, v.Redirect.Mode == podMode)
 	t.frontends(v)
@@ -62,6 +63,14 @@ func (t *table) line(s string) {
 }
 
 func (t *table) row(cells ...string) { t.line(strings.Join(cells, "\t")) }
+
+// rows has one line in each, the first beside the head.
+func (t *table) rows(head string, lines []string) {
+	for _, line := range lines {
+		t.row(head, line)
+		head = ""
+	}
+}
 
 func (t *table) flush() {
 	if t.err == nil {
@@ -152,6 +161,37 @@ func envoyLine(e *Envoy, now time.Time) string {
 	return s
 }
 
+// watchLines says which kinds of objects are not read and followed, or that all are.
+func watchLines(watches []Watch, now time.Time) []string {
+	var lines []string
+	for _, w := range watches {
+		line := w.Kind
+		switch {
+		case w.Error != "" && w.Synced:
+			line += " NOT followed"
+		case w.Error != "":
+			line += " NOT read"
+		case w.Absent:
+			line += " not served"
+		case w.Synced:
+			continue
+		default:
+			line += " not read yet"
+		}
+		if w.Since != nil {
+			line += " for " + age(*w.Since, now)
+		}
+		if w.Error != "" {
+			line += ": " + oneLine(w.Error)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 && len(watches) > 0 {
+		lines = []string{fmt.Sprintf("all %d kinds read and followed", len(watches))}
+	}
+	return lines
+}
+
 func modeLine(v *View) string {
 	r := &v.Redirect
 	s := r.Mode
@@ -182,7 +222,10 @@ func kernelLine(r *Redirect, now time.Time) string {
 	}
 	s += fmt.Sprintf(", drift repaired %d times", r.DriftRepaired)
 	if r.Error != "" {
-		s += ", FAILING: " + r.Error
+		s += ", FAILING: " + oneLine(r.Error)
+	}
+	if r.CheckError != "" {
+		s += ", CAN'T TELL whether they are in place: " + oneLine(r.CheckError)
 	}
 	return s
 }

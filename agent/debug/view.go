@@ -29,7 +29,21 @@ type View struct {
 	// FrontendCount counts all frontends of the cluster by capture class;
 	// "bypass" are those left to kube-proxy.
 	FrontendCount map[string]int `json:"frontendCount"`
-	Problems      []string       `json:"problems"`
+	// Watches are how the reading of each kind of objects goes.
+	Watches  []Watch  `json:"watches"`
+	Problems []string `json:"problems"`
+}
+
+// Watch is how the reading of one kind of objects goes.
+type Watch struct {
+	Kind string `json:"kind"`
+	// Synced says that every object has been read once, Absent that the kind is
+	// not served, which it need not be.
+	Synced bool `json:"synced"`
+	Absent bool `json:"absent,omitempty"`
+	// Error is why the kind can't be read or followed, Since since when.
+	Error string     `json:"error,omitempty"`
+	Since *time.Time `json:"since,omitempty"`
 }
 
 // Envoy is the state of the configuration stream and of the data path.

@@ -16,11 +16,69 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nodevoy/nodevoy/agent/handover"
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// faults are what the fixture's source and kernel can't do.
+type faults struct {
+	leftover  string
+	ownership error
+	problems  []model.Problem
+}
+
+func (b *fixture) fault() faults {
+	if f := b.faults.Load(); f != nil {
+		return *f
+	}
+	return faults{}
+}
+
+func (k fakeKernel) Leftover() string          { return k.fault().leftover }
+func (k fakeKernel) OwnershipErr() error       { return k.fault().ownership }
+func (s fakeSource) Problems() []model.Problem { return s.fault().problems }
+
+// TestWhatCantBeToldIsShown: what the kernel and the source can't tell or do is in
+// status and, where the rules may not hold, makes the node unready, for as long.
+func TestWhatCantBeToldIsShown(t *testing.T) {
+	withFixture(t, func(t *testing.T, b *fixture) {
+		b.redirecting(t)
+		check := func(what, ready, checkErr, leftover string, problems ...string) {
+			t.Helper()
+			pass(2 * driftInterval)
+			s := b.state()
+			if got := s.ready(time.Now(), time.Minute); got != ready {
+				t.Errorf("%s: not ready because %q, want %q", what, got, ready)
+			}
+			v := s.view(false)
+			if v.Redirect.CheckError != checkErr || v.Redirect.Leftover != leftover || !slices.Equal(v.Problems, problems) {
+				t.Errorf("%s: status shows %q, %q, %q", what, v.Redirect.CheckError, v.Redirect.Leftover, v.Problems)
+			}
+		}
+		const head = "can't tell whether rules are in place: "
+		driftSays := func(err error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.driftErr = err
+		}
+		check("all is well", "", "", "")
+		driftSays(errors.New("busy"))
+		check("rules can't be checked", head+"busy", "busy", "")
+		driftSays(nil)
+		check("rules can be checked", "", "", "")
+		b.faults.Store(&faults{ownership: errors.New("no owner's file")})
+		check("no owner can be read", head+"no owner's file", "no owner's file", "")
+		b.faults.Store(&faults{leftover: "not permitted"})
+		check("something is left", "", "", "not permitted")
+		b.faults.Store(&faults{problems: []model.Problem{{Kind: "Service", Detail: "can't be followed"}}})
+		check("a kind can't be followed", "", "", "", "Service: can't be followed")
+		b.faults.Store(nil)
+		check("all is well again", "", "", "")
+	})
+}
 
 // probeSays sets what Envoy's listener answers from now on.
 func (b *fixture) probeSays(err error) {

@@ -51,6 +51,7 @@ type fixture struct {
 	targets      []model.PodTarget
 	loop         *loop
 	logs         *observer.ObservedLogs
+	faults       atomic.Pointer[faults]
 	// latency is Envoy's; busy and more are for its answers. See slowly.
 	latency    time.Duration
 	busy, more bool
@@ -96,8 +97,7 @@ func (b *fixture) took() []string {
 
 type fakeSource struct{ *fixture }
 
-func (s fakeSource) Changed() <-chan struct{}  { return s.changed }
-func (s fakeSource) Problems() []model.Problem { return nil }
+func (s fakeSource) Changed() <-chan struct{} { return s.changed }
 func (s fakeSource) Inputs() model.Inputs {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,9 +166,6 @@ func (k fakeKernel) Drift(context.Context, *plan.Plan) ([]apply.Drift, error) {
 	k.drift = nil
 	return d, k.driftErr
 }
-
-func (k fakeKernel) Leftover() string    { return "" }
-func (k fakeKernel) OwnershipErr() error { return nil }
 
 func (k fakeKernel) Superseded() bool {
 	k.mu.Lock()

@@ -13,8 +13,9 @@ import (
 	"github.com/vishvananda/netlink/nl"
 )
 
-// ErrTooMuch says that the kernel lists more than anybody needs.
-var ErrTooMuch = errors.New("the kernel lists too much")
+// ErrTooMuch says that there is more than anybody needs, of rules, sets or others,
+// so that it is not looked at.
+var ErrTooMuch = errors.New("too much to look at")
 
 // attempts is how often a listing is begun that changes interrupt.
 const attempts = 10

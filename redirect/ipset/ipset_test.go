@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/ipset"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -278,6 +280,43 @@ func TestClosed(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s on a closed socket is no error", what)
 		}
+	}
+}
+
+// TestTooMuch: what nobody needs is not read, and what a cluster of 10,000 frontends
+// needs is a fraction of that.
+func TestTooMuch(t *testing.T) {
+	trusted := open(t)
+	s := trusted.Untrusted()
+	spec := frontends(family.V6, 1<<20)
+	must(t, s.Create(spec))
+	fill := func(from, to int) {
+		var many []netfilter.Member
+		for i := from; i < to; i++ {
+			many = append(many, netip.AddrPortFrom(netip.AddrFrom16([16]byte{0xfd, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}), 80))
+		}
+		must(t, s.Add(spec, many))
+	}
+	fill(0, 60_000)
+	if got, err := s.Members(spec.Name); len(got) != 60_000 {
+		t.Errorf("%d members, %v", len(got), err)
+	}
+	fill(60_000, 200_000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if got, err := s.Members(spec.Name); !errors.Is(err, dump.ErrTooMuch) {
+		t.Errorf("%d members, %v; want ErrTooMuch", len(got), err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 8*ipset.MaxUntrusted {
+		t.Errorf("it took %d KiB", took>>10)
+	}
+	// It is still there to be worked with, and not everybody is bound.
+	if h, err := s.Header(spec.Name); err != nil || h.Count != 200_000 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if got, err := trusted.Members(spec.Name); len(got) != 200_000 {
+		t.Errorf("%d members, %v", len(got), err)
 	}
 }
 

@@ -53,6 +53,8 @@ type Header struct {
 // another Sets for calls that must not wait.
 type Sets struct {
 	socket *nl.SocketHandle
+	// maxListing bounds what is read of a listing, in bytes.
+	maxListing int
 }
 
 // Open opens a socket of its own to the kernel's ipsets.
@@ -62,12 +64,17 @@ func Open() (*Sets, error) {
 		return nil, fmt.Errorf("open netfilter netlink socket: %w", err)
 	}
 	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	sets := &Sets{socket: &nl.SocketHandle{Socket: s}}
+	sets := &Sets{socket: &nl.SocketHandle{Socket: s}, maxListing: maxListing}
 	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
 		return nil, errors.Join(err, sets.Close())
 	}
 	return sets, nil
 }
+
+// Untrusted is the same for network namespaces in which others may make any number
+// of sets and members: a listing beyond MaxUntrusted is dump.ErrTooMuch. It shares
+// the socket.
+func (s *Sets) Untrusted() *Sets { return &Sets{socket: s.socket, maxListing: MaxUntrusted} }
 
 // Close closes the socket; later calls return an error.
 func (s *Sets) Close() error { return s.socket.Close() }

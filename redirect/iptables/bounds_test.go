@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/iptables"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -26,7 +27,7 @@ func TestTooManyRules(t *testing.T) {
 			t.Errorf("%d rules, %v; want %d", len(rules), err, iptables.MaxRules)
 		}
 		restore(t, k, "*nat", "-A OWN -j RETURN", "COMMIT")
-		if rules, err := k.List(t.Context(), "nat", "OWN"); !errors.Is(err, iptables.ErrTooMuch) {
+		if rules, err := k.List(t.Context(), "nat", "OWN"); !errors.Is(err, dump.ErrTooMuch) {
 			t.Errorf("%d rules, %v; want ErrTooMuch", len(rules), err)
 		}
 		// Other chains can be listed, and ours be emptied.
@@ -80,7 +81,7 @@ func TestHugeTable(t *testing.T) {
 				}
 				// nf_tables have no size but a chain's; legacy commands read whole tables.
 				refused := what == "list" || b == netfilter.Legacy && what != "outputs"
-				if errors.Is(err, iptables.ErrTooMuch) != refused || !refused && err != nil {
+				if errors.Is(err, dump.ErrTooMuch) != refused || !refused && err != nil {
 					t.Errorf("%s: %v, want ErrTooMuch: %v", what, err, refused)
 				}
 			}
@@ -99,7 +100,7 @@ func TestManyChains(t *testing.T) {
 		restore(t, k, slices.Concat([]string{"*nat"}, chunk, []string{"COMMIT"})...)
 	}
 	for what, err := range map[string]error{"outputs": second(k.Outputs()), "drop": k.DropEmpty("raw")} {
-		if what == "outputs" && !errors.Is(err, iptables.ErrTooMuch) || what == "drop" && err != nil {
+		if what == "outputs" && !errors.Is(err, dump.ErrTooMuch) || what == "drop" && err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -153,8 +154,8 @@ func TestFailures(t *testing.T) {
 		{"rules of nft", netfilter.NFT, "echo \"chain \\`PREROUTING' in table \\`nat' is incompatible, use 'nft' tool.\" >&2; exit 1", iptables.ErrUnreadable},
 		{"not permitted", netfilter.NFT, "exit 4", nil},
 		{"killed", netfilter.NFT, "kill -9 $$", nil},
-		{"no end", netfilter.NFT, "while :; do echo -A PREROUTING -j ACCEPT; done", iptables.ErrTooMuch},
-		{"no end of complaints", netfilter.NFT, "while :; do echo no >&2; done", iptables.ErrTooMuch},
+		{"no end", netfilter.NFT, "while :; do echo -A PREROUTING -j ACCEPT; done", dump.ErrTooMuch},
+		{"no end of complaints", netfilter.NFT, "while :; do echo no >&2; done", dump.ErrTooMuch},
 		{"no memory", netfilter.Legacy, "echo 'iptables: Memory allocation problem.' >&2; exit 1", nil},
 		{"no chain", netfilter.Legacy, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1", iptables.ErrNotFound},
 		{"changed meanwhile", netfilter.Legacy, "exit 4", iptables.ErrBusy},
@@ -177,7 +178,7 @@ func TestFailures(t *testing.T) {
 			if err == nil {
 				t.Fatalf("no error, but %q", rules)
 			}
-			for _, is := range []error{iptables.ErrNotFound, iptables.ErrUnreadable, iptables.ErrBusy, iptables.ErrTooMuch} {
+			for _, is := range []error{iptables.ErrNotFound, iptables.ErrUnreadable, iptables.ErrBusy, dump.ErrTooMuch} {
 				if errors.Is(err, is) != errors.Is(tc.want, is) {
 					t.Errorf("%v, want %v", err, tc.want)
 				}

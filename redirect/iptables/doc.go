@@ -8,5 +8,5 @@
 // nobody can tell (any other error). ErrNotFound and ErrUnreadable are returned
 // only when that was seen; a command that fails for another reason says nothing
 // about the rules. Whatever the tables hold, a call takes bounded time and memory:
-// see ErrTooMuch. Fake is the same without a kernel.
+// see dump.ErrTooMuch. Fake is the same without a kernel.
 package iptables

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
@@ -68,7 +69,7 @@ func (f *Fake) List(ctx context.Context, table, chain string) ([]string, error) 
 	case !there:
 		err = ErrNotFound
 	case len(rules) > MaxRules:
-		err = ErrTooMuch
+		err = dump.ErrTooMuch
 	default:
 		return slices.Clone(rules), nil
 	}

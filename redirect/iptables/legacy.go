@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
@@ -53,7 +54,7 @@ func (t *Tables) legacyGeneration() (uint32, error) {
 	sum := fnv.New32a()
 	for _, table := range names {
 		size, err := t.tableSize(s, table)
-		if errors.Is(err, ErrTooMuch) {
+		if errors.Is(err, dump.ErrTooMuch) {
 			return 0, err
 		}
 		var entries []byte
@@ -69,7 +70,7 @@ func (t *Tables) legacyGeneration() (uint32, error) {
 	return max(sum.Sum32(), 1), nil
 }
 
-// checkTable is ErrTooMuch if a legacy table that is set up is beyond the bound.
+// checkTable is dump.ErrTooMuch if a legacy table that is set up is beyond the bound.
 func (t *Tables) checkTable(table string) error {
 	if t.maxTable == 0 {
 		return nil
@@ -83,7 +84,7 @@ func (t *Tables) checkTable(table string) error {
 	return err
 }
 
-// tableSize is the size of a table's entries, in bytes; ErrTooMuch beyond the bound.
+// tableSize is the size of a table's entries, in bytes; dump.ErrTooMuch beyond the bound.
 func (t *Tables) tableSize(s legacySocket, table string) (int, error) {
 	info := make([]byte, infoBytes)
 	copy(info[:nameBytes-1], table)
@@ -92,7 +93,7 @@ func (t *Tables) tableSize(s legacySocket, table string) (int, error) {
 	}
 	size := int(binary.NativeEndian.Uint32(info[sizeOffset:]))
 	if t.maxTable > 0 && size > t.maxTable {
-		return 0, fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, ErrTooMuch)
+		return 0, fmt.Errorf("%s legacy table %s of %d bytes: %w", t.family, table, size, dump.ErrTooMuch)
 	}
 	return size, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
@@ -24,7 +25,7 @@ const (
 // List returns the rules of one chain as iptables-save writes them, "-A CHAIN"
 // included. ErrNotFound without the chain; the kernel's own chains always are,
 // without rules until their table is first used. ErrUnreadable when nft made rules
-// in it that iptables can't show, ErrTooMuch when there are more than MaxRules, and
+// in it that iptables can't show, dump.ErrTooMuch when there are more than MaxRules, and
 // ErrBusy when another process held the lock. On any error but ErrNotFound nothing
 // is known of the chain's rules.
 func (t *Tables) List(ctx context.Context, table, chain string) ([]string, error) {
@@ -55,7 +56,7 @@ func (t *Tables) rules(ctx context.Context, table, chain string) ([]string, erro
 	// The first line is the chain itself: -N, or -P with its policy.
 	rules := slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return !strings.HasPrefix(l, "-A ") })
 	if len(rules) > MaxRules {
-		return nil, ErrTooMuch
+		return nil, dump.ErrTooMuch
 	}
 	return rules, nil
 }
@@ -87,7 +88,7 @@ func (t *Tables) classify(err error, table, chain string) error {
 }
 
 // exists says whether the chain may be there, without setting up its table:
-// iptables-legacy makes any table it is asked about. ErrTooMuch when it must not
+// iptables-legacy makes any table it is asked about. dump.ErrTooMuch when it must not
 // be listed.
 func (t *Tables) exists(table, chain string) (bool, error) {
 	if t.backend == netfilter.NFT {

@@ -36,7 +36,7 @@ func NFTables(f family.Family) ([]string, error) {
 	return names, nil
 }
 
-// nftChain says whether nf_tables has the chain; ErrTooMuch when it has more than
+// nftChain says whether nf_tables has the chain; dump.ErrTooMuch when it has more than
 // MaxRules, or is jumped to from more.
 func nftChain(f family.Family, table, chain string) (bool, error) {
 	replies, err := nftables(unix.NFT_MSG_GETCHAIN, 0, f,
@@ -50,7 +50,7 @@ func nftChain(f family.Family, table, chain string) (bool, error) {
 	}
 	for _, r := range replies {
 		if r.Number(unix.NFTA_CHAIN_USE) > MaxRules {
-			return true, ErrTooMuch
+			return true, dump.ErrTooMuch
 		}
 	}
 	return true, nil
@@ -127,8 +127,6 @@ func nftables(message, flags int, f family.Family, attrs ...*nl.RtAttr) ([]reply
 	switch {
 	case errors.As(err, &errno):
 		return nil, errno
-	case errors.Is(err, dump.ErrTooMuch):
-		return nil, fmt.Errorf("%w: %w", ErrTooMuch, err)
 	case err != nil:
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (t *Tables) feed(ctx context.Context, text string, args ...string) error {
 	return nil
 }
 
-// checkTables is ErrTooMuch if a legacy table that the text names is beyond the
+// checkTables is dump.ErrTooMuch if a legacy table that the text names is beyond the
 // bound: the command would read and write all of it.
 func (t *Tables) checkTables(text string) error {
 	if t.backend != netfilter.Legacy || t.maxTable == 0 {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
@@ -25,16 +26,13 @@ var (
 	// ErrBusy: another process held the lock of the legacy tables all the time
 	// that was waited for it, or changed the table meanwhile. Try again.
 	ErrBusy = errors.New("iptables is busy: another process holds its lock")
-	// ErrTooMuch: there are more rules than anybody needs, so they are not looked
-	// at: more than MaxRules in a chain, or tables beyond the bounds of Untrusted.
-	ErrTooMuch = errors.New("too many rules to look at")
 	// ErrNoCommand: the commands of this backend and family are not installed.
 	ErrNoCommand = errors.New("command not found")
 )
 
 // Present says whether List's error means that the chain is there all the same.
 func Present(err error) bool {
-	return err == nil || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrTooMuch)
+	return err == nil || errors.Is(err, ErrUnreadable) || errors.Is(err, dump.ErrTooMuch)
 }
 
 // versionWord is the backend as "iptables --version" shows it, in parentheses.
@@ -82,7 +80,7 @@ func Open(b netfilter.Backend, f family.Family) (*Tables, error) {
 }
 
 // Untrusted is the same for network namespaces in which others may write any
-// number of rules. A legacy table beyond MaxTable is ErrTooMuch for each method.
+// number of rules. A legacy table beyond MaxTable is dump.ErrTooMuch for each method.
 // (The host's may be larger: kube-proxy writes one rule or more for each endpoint.)
 func (t *Tables) Untrusted() *Tables {
 	u := *t
@@ -139,7 +137,7 @@ func (f *failure) Error() string { return fmt.Sprintf("%v: %s", f.err, f.stderr)
 func (f *failure) Unwrap() error { return f.err }
 
 // run runs a command and returns what it printed. A command that prints more than
-// maxOutput is ended, and the error is ErrTooMuch. An error of the command's own is
+// maxOutput is ended, and the error is dump.ErrTooMuch. An error of the command's own is
 // a failure; it wraps ErrBusy if the command may work when it is run again.
 func (t *Tables) run(ctx context.Context, stdin, command string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
@@ -153,7 +151,7 @@ func (t *Tables) run(ctx context.Context, stdin, command string, args ...string)
 	var exit *exec.ExitError
 	switch {
 	case stdout.exceeded || stderr.exceeded:
-		return "", ErrTooMuch
+		return "", dump.ErrTooMuch
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("run %s: %w", command, ctx.Err())
 	case errors.As(err, &exit) && exit.Exited():

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
-	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/dump"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -149,7 +149,7 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 // isPodFault says whether an error is about a single pod, whatever the node is like.
 func isPodFault(err error) bool {
 	faults := []error{
-		apply.ErrForeignRules, ErrNoListener, iptables.ErrTooMuch, netns.ErrNotFound, netns.ErrAmbiguous, netns.ErrGone,
+		apply.ErrForeignRules, ErrNoListener, dump.ErrTooMuch, netns.ErrNotFound, netns.ErrAmbiguous, netns.ErrGone,
 	}
 	return err == nil || slices.ContainsFunc(faults, func(f error) bool { return errors.Is(err, f) })
 }
@@ -160,7 +160,7 @@ func (p *Pods) applyPod(ctx context.Context, pod *podNetns, desired *plan.Plan, 
 		return nil
 	}
 	err := p.tryPod(ctx, pod, desired, ticket)
-	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, iptables.ErrTooMuch) || errors.Is(err, netns.ErrGone) {
+	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, dump.ErrTooMuch) || errors.Is(err, netns.ErrGone) {
 		// What worked until now works no more.
 		return errors.Join(err, a.DisengagePod())
 	}

@@ -62,7 +62,8 @@ func kernels(tables []apply.Tables) func(ns namespace) (apply.Kernel, error) {
 		if err != nil {
 			return apply.Kernel{}, err
 		}
-		k := apply.Kernel{Sets: sets, Urgent: sets}
+		bounded := sets.Untrusted()
+		k := apply.Kernel{Sets: bounded, Urgent: bounded}
 		for _, t := range tables {
 			k.Tables = append(k.Tables, apply.Around(t, ns.Do))
 		}

@@ -121,7 +121,7 @@ func (a *Applier) Prepare(_ context.Context, desired *plan.Plan) error {
 
 // Withdraw removes what the plan has no more: members of the sets. It adds
 // nothing and never touches rules, so it is safe at any time.
-func (a *Applier) Withdraw(_ context.Context, desired *plan.Plan) error {
+func (a *Applier) Withdraw(ctx context.Context, desired *plan.Plan) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error
@@ -132,7 +132,7 @@ func (a *Applier) Withdraw(_ context.Context, desired *plan.Plan) error {
 		f := &desired.Families[i]
 		errs = append(errs, a.withdrawPods(f.Pods))
 		for _, s := range f.Frontends {
-			errs = append(errs, a.withdrawFrontends(s))
+			errs = append(errs, a.withdrawFrontends(ctx, s))
 		}
 	}
 	return errors.Join(errs...)
@@ -216,7 +216,7 @@ func (a *Applier) applyFamily(ctx context.Context, f *plan.FamilyPlan, ticket ui
 			return err
 		}
 	}
-	if err := a.applyFrontends(f.Frontends); err != nil {
+	if err := a.applyFrontends(ctx, f.Frontends); err != nil {
 		return err
 	}
 	if !inPlace {

@@ -63,7 +63,7 @@ func (a *Applier) DriftWith(ctx context.Context, desired *plan.Plan, full bool) 
 			delete(a.rules, f.Family)
 		}
 		errs = append(errs, err)
-		sets, err := a.driftSets(f, full)
+		sets, err := a.driftSets(ctx, f, full)
 		if len(rules)+len(sets) > 0 {
 			delete(a.last, f.Family)
 		}
@@ -164,9 +164,12 @@ func jumpDetail(j plan.Jump, have []string) string {
 	}
 }
 
-func (a *Applier) driftSets(f *plan.FamilyPlan, full bool) ([]Drift, error) {
+func (a *Applier) driftSets(ctx context.Context, f *plan.FamilyPlan, full bool) ([]Drift, error) {
 	var found []Drift
 	for _, s := range f.Sets() {
+		if err := ctx.Err(); err != nil {
+			return found, err
+		}
 		have, err := a.kernel.Sets.Header(s.Name)
 		if err != nil && !errors.Is(err, ipset.ErrNotFound) {
 			return found, err

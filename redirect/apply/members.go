@@ -16,6 +16,9 @@ import (
 // ensureSet makes a set, or makes it anew when it is there with other options,
 // as after an upgrade.
 func (a *Applier) ensureSet(ctx context.Context, tables Tables, want netfilter.SetSpec) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	have, err := a.kernel.Sets.Header(want.Name)
 	if errors.Is(err, ipset.ErrNotFound) {
 		delete(a.members, want.Name)
@@ -71,8 +74,11 @@ func (a *Applier) replaceSet(have, want netfilter.SetSpec) (err error) {
 // applyFrontends makes the sets hold the plan's members. All that is new goes
 // in before anything goes out, so that a frontend which changes its class is
 // never in no set.
-func (a *Applier) applyFrontends(sets []plan.Set) error {
+func (a *Applier) applyFrontends(ctx context.Context, sets []plan.Set) error {
 	for _, s := range sets {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		have, err := a.currentMembers(s.Name)
 		if err != nil {
 			return err
@@ -99,7 +105,10 @@ func (a *Applier) applyFrontends(sets []plan.Set) error {
 
 // withdrawFrontends takes out of a set what the plan has no more. A set that is
 // not there, or of another kind, holds nothing that redirects.
-func (a *Applier) withdrawFrontends(s plan.Set) error {
+func (a *Applier) withdrawFrontends(ctx context.Context, s plan.Set) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if _, known := a.members[s.Name]; !known {
 		h, err := a.kernel.Sets.Header(s.Name)
 		if errors.Is(err, ipset.ErrNotFound) {

@@ -35,7 +35,7 @@ func (a *Applier) applyPodFamily(ctx context.Context, f *plan.FamilyPlan, ticket
 			}
 		}
 	}
-	if err := a.applyFrontends(f.Frontends); err != nil {
+	if err := a.applyFrontends(ctx, f.Frontends); err != nil {
 		return err
 	}
 	if !inPlace {

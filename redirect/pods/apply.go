@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/dump"
@@ -18,10 +15,6 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
-
-// applyBudget is how long one Apply may take before what is left of it waits for
-// the next: the agent's loop has to renew the switch of all pods meanwhile.
-const applyBudget = 5 * time.Second
 
 // Withdraw removes what the plan has no more: members of the sets, and from
 // redirection the pods that are not enrolled any more. It adds nothing and never
@@ -31,16 +24,18 @@ func (p *Pods) Withdraw(ctx context.Context, desired *plan.Plan) error {
 	defer p.long.Unlock()
 	defer p.group.Remember()()
 	plans := p.podPlans(desired)
-	return p.each(ctx, p.list(), func(ctx context.Context, pod *podNetns) error {
+	open, cancel := begin(ctx)
+	defer cancel()
+	return p.each(ctx, open, p.list(), func(ctx context.Context, pod *podNetns) error {
 		pp, enrolled := plans[pod.UID]
 		if !enrolled {
 			p.mu.Lock()
 			pod.enrolled, pod.drained = false, pod.drained && !pod.enrolled
 			p.mu.Unlock()
-			return withPodName(pod, pod.applier.DisengagePod())
+			return pod.applier.DisengagePod()
 		}
-		return withPodName(pod, pod.applier.Withdraw(ctx, pp))
-	})
+		return pod.applier.Withdraw(ctx, pp)
+	}, withPodName)
 }
 
 // podPlans is what each located pod is to hold, as a plan of its own, by UID: of
@@ -84,20 +79,16 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 	defer p.group.Remember()()
 	// One for all pods, before any of them: a Disengage from now on is for all.
 	ticket := p.group.Ticket()
-	p.sweep(ctx)
+	open, cancel := begin(ctx)
+	defer cancel()
 	plans := p.podPlans(desired)
-	enough := p.now().Add(applyBudget)
-	err := p.each(ctx, p.list(), func(ctx context.Context, pod *podNetns) error {
-		if before := p.pausing(pod); before != nil {
-			return withPodName(pod, before)
+	todo, paused := p.todo(plans, ticket)
+	err := p.each(ctx, open, todo, func(ctx context.Context, pod *podNetns) error {
+		if wanted := plans[pod.UID]; wanted != nil {
+			return p.applyPod(ctx, pod, wanted, ticket)
 		}
-		err, wanted := errLater, plans[pod.UID]
-		switch late := p.now().After(enough); {
-		case wanted != nil && (!late || pod.applier.Holds(wanted, ticket)):
-			err = p.applyPod(ctx, pod, wanted, ticket)
-		case wanted == nil && !late:
-			err = p.unenrol(ctx, pod)
-		}
+		return p.unenrol(ctx, pod)
+	}, func(pod *podNetns, err error) error {
 		if errors.Is(err, apply.ErrDisengaged) || ctx.Err() != nil {
 			// Not a fault of the pod's.
 			return err
@@ -105,7 +96,24 @@ func (p *Pods) Apply(ctx context.Context, desired *plan.Plan) error {
 		p.note(pod, err)
 		return withPodName(pod, err)
 	})
-	return p.result(ctx, ticket, err)
+	p.sweep(ctx, open)
+	return p.result(ctx, ticket, errors.Join(paused, err))
+}
+
+// todo are the located pods in which there is something to do, now; the error joins
+// those of pods that are to be tried again later.
+func (p *Pods) todo(plans map[string]*plan.Plan, ticket uint64) (todo []*podNetns, paused error) {
+	for _, pod := range p.list() {
+		wanted := plans[pod.UID]
+		if before := p.pausing(pod); before != nil {
+			paused = errors.Join(paused, withPodName(pod, before))
+		} else if wanted != nil && pod.applier.Holds(wanted, ticket) {
+			p.note(pod, nil)
+		} else {
+			todo = append(todo, pod)
+		}
+	}
+	return todo, paused
 }
 
 // pausing is how a pod failed that is not to be tried again yet; nil for another.
@@ -155,14 +163,10 @@ func isPodFault(err error) bool {
 }
 
 func (p *Pods) applyPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ticket uint64) error {
-	a := pod.applier
-	if a.Holds(desired, ticket) {
-		return nil
-	}
 	err := p.tryPod(ctx, pod, desired, ticket)
 	if errors.Is(err, apply.ErrForeignRules) || errors.Is(err, dump.ErrTooMuch) || errors.Is(err, netns.ErrGone) {
 		// What worked until now works no more.
-		return errors.Join(err, a.DisengagePod())
+		return errors.Join(err, pod.applier.DisengagePod())
 	}
 	return err
 }
@@ -203,24 +207,6 @@ func (p *Pods) unenrol(ctx context.Context, pod *podNetns) error {
 	return nil
 }
 
-// sweep does once, to pods that are not in the plan, what unenrol does: an earlier
-// agent may have left something there. That it fails holds up nobody.
-func (p *Pods) sweep(ctx context.Context) {
-	if p.swept {
-		return
-	}
-	ours := map[uint64]bool{}
-	for _, pod := range p.list() {
-		ours[pod.ns.Inode()] = true
-	}
-	err := p.visit(ctx, ours, (*apply.Applier).Drain)
-	if err != nil {
-		p.log.Warn("pods not searched for what an earlier agent left", zap.Error(err))
-		return
-	}
-	p.swept = true
-}
-
 // Drift compares the plan, which Apply has put in place, with what the kernel
 // holds of it in the pods that are redirected, and returns every difference; the
 // next Apply mends them, or, of pods that made rules of their own, stops
@@ -238,7 +224,9 @@ func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, er
 	plans := p.podPlans(desired)
 	found := map[*podNetns][]apply.Drift{}
 	var mu sync.Mutex
-	err := p.each(ctx, pods, func(ctx context.Context, pod *podNetns) error {
+	open, cancel := begin(ctx)
+	defer cancel()
+	err := p.each(ctx, open, pods, func(ctx context.Context, pod *podNetns) error {
 		wanted := plans[pod.UID]
 		if wanted == nil || !pod.applier.Engaged() {
 			return nil
@@ -247,8 +235,8 @@ func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, er
 		mu.Lock()
 		defer mu.Unlock()
 		found[pod] = drifts
-		return withPodName(pod, err)
-	})
+		return err
+	}, withPodName)
 	var all []apply.Drift
 	for _, pod := range pods {
 		for _, d := range found[pod] {

@@ -4,10 +4,8 @@ package pods
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nodevoy/nodevoy/redirect/iptables"
@@ -50,50 +48,6 @@ func TestBackOff(t *testing.T) {
 	if err := f.round(p, n); !errors.Is(err, ErrPartial) || tries == before {
 		t.Errorf("enrolled anew: %v, tried %d times", err, tries-before)
 	}
-}
-
-// TestSlowPodsLeaveTime: pods that take long don't keep the agent's loop from
-// renewing the switch of the others, nor other pods from being redirected.
-func TestSlowPodsLeaveTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		n := redirecttest.Node(t, []string{"http 10.96.0.1:80"})
-		for i := range 20 {
-			s := f.add(fmt.Sprintf("10.1.0.%d", 2+i))
-			s.Hook = func(*iptables.Fake, string) error {
-				<-time.After(applyBudget - time.Second)
-				return redirecttest.ErrRefused
-			}
-			n.Pods = append(n.Pods, redirecttest.Node(t, nil, fmt.Sprintf("10.1.0.%d", 2+i)).Pods...)
-		}
-		quick := f.add("10.2.0.1")
-		n.Pods = append(n.Pods, redirecttest.Node(t, nil, "10.2.0.1").Pods...)
-		p := f.pods()
-		p.now = time.Now
-		err := f.round(p, n)
-		applies := 0
-		for start := time.Now(); !quick.Sets.Exists("nodevoy-pods4"); applies++ {
-			if took := time.Since(start); took > 3*applyBudget {
-				t.Errorf("one Apply took %s", took)
-			}
-			if !errors.Is(err, errLater) || !p.Pending() || applies > 20 {
-				t.Fatalf("error %v, pending %v, after %d", err, p.Pending(), applies)
-			}
-			start = time.Now()
-			err = p.Apply(t.Context(), f.plan(n))
-		}
-		quick.Holds("nodevoy-pods4", "10.2.0.1")
-		for range 5 {
-			start := time.Now()
-			if err := p.Apply(t.Context(), f.plan(n)); !errors.Is(err, ErrPartial) {
-				t.Error(err)
-			}
-			if took := time.Since(start); took > 3*applyBudget {
-				t.Errorf("one Apply took %s", took)
-			}
-		}
-		quick.Holds("nodevoy-pods4", "10.2.0.1")
-	})
 }
 
 // TestMissingPodIsLookedForRarely: often at first, then with the rest of the node.

@@ -33,13 +33,13 @@ func (p *Pods) Refresh(ctx context.Context) error {
 	if !p.Engaged() {
 		return apply.ErrDisengaged
 	}
-	var errs []error
-	for _, pod := range p.list() {
-		if err := pod.applier.Refresh(ctx); err != nil && !errors.Is(err, apply.ErrDisengaged) {
-			errs = append(errs, withPodName(pod, errors.Join(err, pod.applier.DisengagePod())))
+	return parallel(p.list(), func(pod *podNetns) error {
+		err := pod.applier.Refresh(ctx)
+		if err == nil || errors.Is(err, apply.ErrDisengaged) {
+			return nil
 		}
-	}
-	return errors.Join(errs...)
+		return withPodName(pod, errors.Join(err, pod.applier.DisengagePod()))
+	})
 }
 
 // Engaged says whether an Apply has come to its end since the last Disengage, and
@@ -51,8 +51,8 @@ func (p *Pods) Engaged() bool {
 }
 
 // Pending says whether an enrolled pod is not redirected as it should be and due to
-// be tried again, so that another Apply is worth a try. A pod that isn't found is
-// not meant: see SearchDue.
+// be tried again, or something that an earlier agent left may be removed, so that
+// another Apply is worth a try. A pod that isn't found is not meant: see SearchDue.
 func (p *Pods) Pending() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,7 @@ func (p *Pods) Pending() bool {
 			return true
 		}
 	}
-	return false
+	return p.sweeps.due(now)
 }
 
 // SearchDue says whether a pod that was not found is due to be looked for again.

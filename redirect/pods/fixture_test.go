@@ -53,6 +53,8 @@ type fakeNamespace struct {
 	unknown error
 	// open counts kernels opened and not closed.
 	open int
+	// before is asked before each call of its kernel; an error fails that.
+	before func(ctx context.Context, call string) error
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -132,8 +134,11 @@ func (s *fakeNamespace) Addresses() ([]netip.Addr, error) {
 func (s *fakeNamespace) Check(ips []netip.Addr) error {
 	s.fixture.mu.Lock()
 	defer s.fixture.mu.Unlock()
+	if s.gone {
+		return fmt.Errorf("%s: %w", s.Path(), netns.ErrGone)
+	}
 	for _, ip := range ips {
-		if s.gone || !slices.Contains(s.ips, ip) {
+		if !slices.Contains(s.ips, ip) {
 			return fmt.Errorf("%s: %w", s.Path(), netns.ErrGone)
 		}
 	}
@@ -157,10 +162,62 @@ func (f *fixture) change(fn func()) {
 	fn()
 }
 
-// closing is a kernel whose Close is counted.
+// call asks before, if there is one.
+func (s *fakeNamespace) call(ctx context.Context, call string) error {
+	s.fixture.mu.Lock()
+	before := s.before
+	s.fixture.mu.Unlock()
+	if before == nil {
+		return nil
+	}
+	return before(ctx, call)
+}
+
+// tables are a namespace's tables of which each call is asked for first.
+type tables struct {
+	apply.Tables
+	ns *fakeNamespace
+}
+
+func (t tables) List(ctx context.Context, table, chain string) ([]string, error) {
+	if err := t.ns.call(ctx, "list "+t.Backend().String()+" "+chain); err != nil {
+		return nil, err
+	}
+	return t.Tables.List(ctx, table, chain)
+}
+
+func (t tables) Restore(ctx context.Context, text string) error {
+	if err := t.ns.call(ctx, "restore"); err != nil {
+		return err
+	}
+	return t.Tables.Restore(ctx, text)
+}
+
+// closing is sets whose Close is counted, and of which some calls are asked for first.
 type closing struct {
 	apply.Sets
 	ns *fakeNamespace
+}
+
+func (c closing) Add(set netfilter.SetSpec, members []netfilter.Member) error {
+	if err := c.ns.call(context.Background(), "add "+set.Name); err != nil {
+		return err
+	}
+	return c.Sets.Add(set, members)
+}
+
+func (c closing) Members(set string) ([]netfilter.Member, error) {
+	if err := c.ns.call(context.Background(), "members "+set); err != nil {
+		return nil, err
+	}
+	return c.Sets.Members(set)
+}
+
+func (c closing) Flush(set string) error {
+	if err := c.ns.call(context.Background(), "flush "+set); err != nil {
+		return err
+	}
+	return c.Sets.Flush(set)
 }
 
 func (c closing) Close() error {
@@ -180,6 +237,9 @@ func (f *fixture) pods() *Pods {
 		k := s.Kernel()
 		k.Sets = closing{s.Sets, s}
 		k.Urgent, k.Network = k.Sets, nil
+		for i, t := range k.Tables {
+			k.Tables[i] = tables{t, s}
+		}
 		return k, nil
 	}
 	ask := func(_ context.Context, ns namespace, at netip.AddrPort) error {

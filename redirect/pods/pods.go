@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -27,8 +26,6 @@ var (
 	// ErrPartial says that some pods are not redirected, for reasons of their
 	// own that Report tells, and that all others are.
 	ErrPartial = errors.New("not every pod is redirected")
-	// errLater says that other pods used up the time of an Apply.
-	errLater = errors.New("not applied yet: other pods took too long")
 	// ErrUnanswered says that Envoy doesn't answer in a pod.
 	ErrUnanswered = errors.New("no answer by Envoy's listener in the pod")
 	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
@@ -61,8 +58,6 @@ type Pods struct {
 
 	// long is held by one long method at a time.
 	long sync.Mutex
-	// swept is set once no pod has anything of ours that is not in the plan.
-	swept bool
 	// checks counts calls of Drift.
 	checks int
 
@@ -71,6 +66,10 @@ type Pods struct {
 	mu      sync.Mutex
 	located map[string]*podNetns
 	missing map[string]*missingPod
+	// sweeps is the search for what an earlier agent left.
+	sweeps sweeps
+	// turns counts how often work on a pod was begun.
+	turns int
 	// engaged is set when an Apply has come to its end since the last Disengage.
 	engaged bool
 	// asked counts calls of Ask.
@@ -95,31 +94,8 @@ type podNetns struct {
 	err, missingIPs error
 	// backoff says when a pod with an err is tried again.
 	backoff backoff
-}
-
-// The pauses between attempts at a pod.
-const (
-	// firstPause is the pause after a pod first failed to be applied, firstSearch
-	// after it was first not found; each doubles up to longestPause.
-	firstPause   = time.Second
-	firstSearch  = 200 * time.Millisecond
-	longestPause = time.Minute
-)
-
-// backoff paces the attempts at one pod, so that a pod which can't be redirected
-// costs next to nothing. The zero value is that of a pod that did not fail.
-type backoff struct {
-	pause time.Duration
-	next  time.Time
-}
-
-// due says whether an attempt is worth it at this time.
-func (b backoff) due(now time.Time) bool { return !now.Before(b.next) }
-
-// failed notes a failed attempt; first is the pause after the first of them.
-func (b *backoff) failed(now time.Time, first time.Duration) {
-	b.pause = min(max(first, 2*b.pause), longestPause)
-	b.next = now.Add(b.pause)
+	// turn is when work on it was last begun.
+	turn int
 }
 
 // missingPod is an enrolled pod whose network namespace is not found.
@@ -232,36 +208,13 @@ func (p *Pods) Report() map[string]State {
 func (p *Pods) Forget() {
 	p.long.Lock()
 	defer p.long.Unlock()
-	p.swept = false
+	p.mu.Lock()
+	p.sweeps = sweeps{}
+	p.mu.Unlock()
 	for _, pod := range p.list() {
 		pod.applier.Forget()
 		pod.drained = false
 	}
-}
-
-// each works on several pods at a time, those first that failed least, and joins
-// what went wrong.
-func (p *Pods) each(ctx context.Context, pods []*podNetns, work func(context.Context, *podNetns) error) error {
-	p.mu.Lock()
-	pods = slices.Clone(pods)
-	slices.SortStableFunc(pods, func(x, y *podNetns) int { return cmp.Compare(x.backoff.pause, y.backoff.pause) })
-	p.mu.Unlock()
-	return parallel(pods, func(pod *podNetns) error { return work(ctx, pod) })
-}
-
-// parallel works on four at a time, and joins what went wrong.
-func parallel[T any](list []T, work func(T) error) error {
-	errs := make([]error, len(list))
-	var g errgroup.Group
-	g.SetLimit(4)
-	for i, v := range list {
-		g.Go(func() error {
-			errs[i] = work(v)
-			return nil
-		})
-	}
-	_ = g.Wait()
-	return errors.Join(errs...)
 }
 
 // note records what became of a pod, and when it is to be tried again.

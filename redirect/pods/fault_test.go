@@ -5,6 +5,7 @@ package pods
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,4 +73,47 @@ func TestPodThatCantBeRefreshed(t *testing.T) {
 	f.change(func() { namespaces[1].before = nil })
 	f.must(p.Apply(t.Context(), f.plan(n)))
 	namespaces[1].Holds("nodevoy-pods4", "10.1.0.3")
+}
+
+// TestGonePodIsHeld: Envoy's listeners in a pod that is gone stay as long as it may be
+// redirected to them: until that is stopped, or the namespace is gone too.
+func TestGonePodIsHeld(t *testing.T) {
+	for what, then := range map[string]func(*fixture, *fakeNamespace){
+		"disengaged":     func(_ *fixture, s *fakeNamespace) { s.before = nil },
+		"namespace gone": func(_ *fixture, s *fakeNamespace) { s.gone = true },
+	} {
+		t.Run(what, func(t *testing.T) {
+			f, n, namespaces := three(t)
+			p, logs := f.observed()
+			f.apply(p, n)
+			namespaces[1].before = func(_ context.Context, call string) error {
+				if strings.HasPrefix(call, "flush") {
+					return redirecttest.ErrRefused
+				}
+				return nil
+			}
+			gone := f.plan(withoutPods(n, false, 1))
+			for range 3 {
+				f.must(p.Prepare(t.Context(), gone))
+				if err := p.Withdraw(t.Context(), gone); !errors.Is(err, redirecttest.ErrRefused) {
+					t.Errorf("Withdraw: %v, want that it failed", err)
+				}
+				f.must(p.Apply(t.Context(), gone))
+				if len(p.Targets()) != 3 || len(f.released) > 0 || namespaces[1].open != 1 || p.Pending() {
+					t.Errorf("targets %v, released %v, %d sockets, pending %v", p.Targets(), f.released, namespaces[1].open, p.Pending())
+				}
+			}
+			namespaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+			if logs.Len() != 1 {
+				t.Errorf("logged %v, want one warning", logs.All())
+			}
+			f.change(func() { then(f, namespaces[1]) })
+			if !p.Relocate(t.Context(), gone) || len(p.Targets()) != 2 || !slices.Equal(f.released, []string{"a/10.1.0.3"}) || namespaces[1].open != 0 {
+				t.Errorf("targets %v, released %v, %d sockets", p.Targets(), f.released, namespaces[1].open)
+			}
+			if what == "disengaged" {
+				namespaces[1].Holds("nodevoy-pods4")
+			}
+		})
+	}
 }

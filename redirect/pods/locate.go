@@ -57,9 +57,10 @@ func (p *Pods) locate(desired *plan.Plan) {
 	found, missing := p.finder.Find(allPods(want, desired.LivePods))
 	// A pod that has lost its namespace, or has another, is closed before anything
 	// is opened: the namespace may be another pod's now.
-	gone := p.remove(func(pod *podNetns) bool { return found[pod.UID] == nil || found[pod.UID] != pod.ns })
-	for _, pod := range gone {
-		p.closePod(pod, want)
+	for _, pod := range p.list() {
+		if found[pod.UID] != pod.ns {
+			p.closePod(pod, want)
+		}
 	}
 	for uid, ns := range found {
 		pp := want[uid]
@@ -104,15 +105,28 @@ func allPods(want map[string]plan.PodPlan, live []plan.LivePod) []netns.Wanted {
 }
 
 // closePod stops redirecting a pod and closes its sockets. Its listeners go too, so
-// nothing may be redirected to them should the namespace live on, as another pod's.
+// nothing may be redirected to them any more: a pod that can't be disengaged is held
+// until it can, or its namespace is gone.
 func (p *Pods) closePod(pod *podNetns, want map[string]plan.PodPlan) {
-	if err := errors.Join(pod.applier.DisengagePod(), pod.applier.Close()); err != nil {
-		p.log.Debug("pod not disengaged, or its socket not closed", zap.String("pod", pod.Namespace+"/"+pod.Pod), zap.Error(err))
+	log := p.log.With(zap.String("pod", pod.Namespace+"/"+pod.Pod), zap.String("netns", pod.Netns))
+	err := pod.applier.DisengagePod()
+	if err != nil && !errors.Is(pod.ns.Check(nil), netns.ErrGone) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !pod.held {
+			log.Warn("pod is gone but not disengaged: Envoy's listeners in it stay until it is", zap.Error(err))
+		}
+		pod.held, pod.enrolled, pod.drained = true, false, true
+		return
+	}
+	p.remove(pod)
+	if err := errors.Join(err, pod.applier.Close()); err != nil {
+		log.Debug("pod not disengaged, or its socket not closed", zap.Error(err))
 	}
 	if _, wanted := want[pod.UID]; !wanted {
 		p.finder.Release(pod.UID)
 	}
-	p.log.Info("pod's network namespace closed", zap.String("pod", pod.Namespace+"/"+pod.Pod), zap.String("netns", pod.Netns))
+	log.Info("pod's network namespace closed")
 }
 
 // upsert adds a pod whose namespace was found, or updates the one that is there.
@@ -144,7 +158,7 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 	if !pod.enrolled {
 		pod.backoff = backoff{}
 	}
-	pod.enrolled, pod.present = true, held
+	pod.enrolled, pod.held, pod.present = true, false, held
 	now := pp.ForAddresses(held)
 	if !slices.Equal(pod.ips, now.IPs) {
 		pod.backoff = backoff{}

@@ -85,8 +85,9 @@ type podNetns struct {
 	// addresses that are.
 	ips, present []netip.Addr
 	// enrolled is unset for a pod that runs but is no longer enrolled; drained is
-	// set when nothing of ours is left in it but the drain chain.
-	enrolled, drained bool
+	// set when nothing of ours is left in it but the drain chain, held when it is gone
+	// but may still be redirected.
+	enrolled, drained, held bool
 	// blocked is why the plan says that it must not be engaged.
 	blocked string
 	// err is why it is not redirecting, or not all of it; missingIPs says which
@@ -133,24 +134,18 @@ func (p *Pods) Close() error {
 	p.long.Lock()
 	defer p.long.Unlock()
 	var errs []error
-	for _, pod := range p.remove(func(*podNetns) bool { return true }) {
+	for _, pod := range p.list() {
+		p.remove(pod)
 		errs = append(errs, pod.applier.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// remove removes pods from the list, and returns them.
-func (p *Pods) remove(which func(*podNetns) bool) []*podNetns {
+// remove takes a pod off the list.
+func (p *Pods) remove(pod *podNetns) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var taken []*podNetns
-	for uid, pod := range p.located {
-		if which(pod) {
-			taken = append(taken, pod)
-			delete(p.located, uid)
-		}
-	}
-	return taken
+	delete(p.located, pod.UID)
 }
 
 // list is the located pods, sorted as the plan has them.

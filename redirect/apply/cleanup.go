@@ -27,15 +27,16 @@ const (
 // jumps and chains, sets, routes, addresses. It goes on after a failure and
 // returns them all; doing it twice is no error.
 func (a *Applier) Cleanup(ctx context.Context) error {
+	a.Forget()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	disengage := a.Disengage
 	if a.inPod {
 		// Of this namespace only.
 		disengage = a.DisengagePod
 	}
+	// No Apply is under way that could engage again.
 	errs := []error{disengage()}
-	a.Forget()
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, t := range a.kernel.Tables {
 		errs = append(errs, a.removeHooks(ctx, t, nil))
 	}
@@ -61,7 +62,7 @@ func (a *Applier) sweep(ctx context.Context, desired *plan.Plan) error {
 	}
 	if desired.Mechanism == plan.DNAT {
 		for _, f := range family.All() {
-			if err := a.kernel.Network.DeleteRule(a.cfg.PolicyRule(f)); err != nil && family.V4 == f {
+			if err := a.kernel.Network.DeleteRule(a.cfg.PolicyRule(f)); err != nil {
 				return err
 			}
 		}
@@ -170,9 +171,7 @@ func (a *Applier) removeNetwork() error {
 		if addr := a.cfg.Address(f); slices.Contains(have, addr) {
 			errs = append(errs, a.kernel.Network.DeleteAddress(addr))
 		}
-		if f == family.V4 || len(have) > 0 {
-			errs = append(errs, a.kernel.Network.DeleteRule(a.cfg.PolicyRule(f)))
-		}
+		errs = append(errs, a.kernel.Network.DeleteRule(a.cfg.PolicyRule(f)))
 	}
 	return errors.Join(errs...)
 }

@@ -16,6 +16,8 @@ import (
 type Fake struct {
 	// BridgePort is what Bridged answers.
 	BridgePort string
+	// Fault is asked for an error of DeleteRule, Marks and Bridged; nil for none.
+	Fault func(call string, f family.Family) error
 
 	mu        sync.Mutex
 	addresses []netip.Addr
@@ -67,6 +69,9 @@ func (f *Fake) AddRule(r netfilter.PolicyRule) error {
 
 // DeleteRule is as Network.DeleteRule.
 func (f *Fake) DeleteRule(r netfilter.PolicyRule) error {
+	if err := f.fault("DeleteRule", r.Family); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules = slices.DeleteFunc(f.rules, func(x netfilter.PolicyRule) bool { return x == r })
@@ -82,6 +87,9 @@ func (f *Fake) HasRule(r netfilter.PolicyRule) (bool, error) {
 
 // Marks is as Network.Marks.
 func (f *Fake) Marks(fam family.Family) ([]Foreign, error) {
+	if err := f.fault("Marks", fam); err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var found []Foreign
@@ -94,4 +102,13 @@ func (f *Fake) Marks(fam family.Family) ([]Foreign, error) {
 }
 
 // Bridged is as Network.Bridged.
-func (f *Fake) Bridged(family.Family) (string, error) { return f.BridgePort, nil }
+func (f *Fake) Bridged(fam family.Family) (string, error) {
+	return f.BridgePort, f.fault("Bridged", fam)
+}
+
+func (f *Fake) fault(call string, fam family.Family) error {
+	if f.Fault == nil {
+		return nil
+	}
+	return f.Fault(call, fam)
+}

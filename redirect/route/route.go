@@ -121,6 +121,10 @@ func (n *Network) AddRule(r netfilter.PolicyRule) error {
 // DeleteRule removes the rule and the route of its table.
 func (n *Network) DeleteRule(r netfilter.PolicyRule) error {
 	err := n.handle.RuleDel(kernelRule(r))
+	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EOPNOTSUPP) {
+		// The kernel was started without the family.
+		return nil
+	}
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete %s rule for mark %#x: %w", r.Family, r.Mark, err)
 	}

@@ -72,6 +72,7 @@ func explain(err error) error {
 	known := map[syscall.Errno]error{
 		syscall.ENOENT: ErrNotFound, syscall.EEXIST: ErrExists, errHashFull: ErrFull,
 		nl.IPSET_ERR_BUSY: ErrInUse, nl.IPSET_ERR_REFERENCED: ErrInUse, nl.IPSET_ERR_TYPE_MISMATCH: ErrMismatch,
+		nl.IPSET_ERR_FIND_TYPE: ErrNoType,
 	}
 	if is := known[errno]; is != nil {
 		return is

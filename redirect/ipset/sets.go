@@ -29,6 +29,8 @@ var (
 	ErrInUse = errors.New("the set is in use")
 	// ErrMismatch: the two sets can't be swapped.
 	ErrMismatch = errors.New("the sets are of different types")
+	// ErrNoType: the kernel lacks the type of set, in the revision asked for.
+	ErrNoType = errors.New("the kernel has no such type of set")
 	// ErrFull: the set has as many members as its MaxElements allows.
 	ErrFull = errors.New("the set is full")
 )

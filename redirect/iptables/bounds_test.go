@@ -3,6 +3,7 @@
 package iptables_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -163,17 +164,7 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(string(tc.backend)+" "+tc.name, func(t *testing.T) {
 			restore(t, open(t, tc.backend, family.V4), "*nat", "-A PREROUTING -j RETURN", "COMMIT")
-			dir := t.TempDir()
-			for _, name := range []string{"iptables-" + string(tc.backend), "iptables-" + string(tc.backend) + "-restore"} {
-				if err := os.WriteFile(dir+"/"+name, []byte("#!/bin/sh\n"+tc.script+"\n"), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
-			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-			k, err := iptables.Open(tc.backend, family.V4)
-			if err != nil {
-				t.Fatal(err)
-			}
+			k := script(t, tc.backend, tc.script)
 			rules, err := k.List(t.Context(), "nat", "PREROUTING")
 			if err == nil {
 				t.Fatalf("no error, but %q", rules)
@@ -185,6 +176,83 @@ func TestFailures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnsupported: what iptables or the kernel lacks is told from a command that failed.
+func TestUnsupported(t *testing.T) {
+	on(t, func(t *testing.T, k kernel) {
+		for _, rule := range []string{"-A OUTPUT -j NOSUCH", "-A OUTPUT -m set --match-set nosuch dst -j ACCEPT"} {
+			text := "*nat\n" + rule + "\nCOMMIT\n"
+			if err := k.Restore(t.Context(), text); !errors.Is(err, iptables.ErrUnsupported) {
+				t.Errorf("Restore %s: %v, want ErrUnsupported", rule, err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := k.Test(ctx, "*nat\n-A OUTPUT -j ACCEPT\nCOMMIT\n"); err == nil || errors.Is(err, iptables.ErrUnsupported) {
+			t.Errorf("Test that was ended: %v", err)
+		}
+	})
+	for complaint, want := range map[string]bool{
+		"iptables-restore v1.8.9 (nf_tables): Couldn't load match `set':No such file or directory": true,
+		"Warning: Extension set revision 0 not supported, missing kernel module?":                  true,
+		"iptables: Failed to initialize nft: Protocol not supported":                               true,
+		"iptables: Failed to initialize nft: Too many open files":                                  false,
+		"can't initialize iptables table `nat': Table does not exist (do you need to insmod?)":     true,
+		"line 4: RULE_APPEND failed (No such file or directory): rule in chain OUTPUT":             true,
+		"line 4: RULE_APPEND failed (Cannot allocate memory): rule in chain OUTPUT":                false,
+		"iptables: Memory allocation problem.":                                                     false,
+		"Can't open socket to ipset.":                                                              true,
+	} {
+		t.Run(complaint, func(t *testing.T) {
+			open(t, netfilter.NFT, family.V4)
+			t.Setenv("COMPLAINT", complaint)
+			k := script(t, netfilter.NFT, `echo "$COMPLAINT" >&2; exit 2`)
+			if err := k.Test(t.Context(), "*nat\nCOMMIT\n"); err == nil || errors.Is(err, iptables.ErrUnsupported) != want {
+				t.Errorf("%v, want ErrUnsupported: %v", err, want)
+			}
+		})
+	}
+}
+
+// TestOpenFailures: only commands that are not there, or of another backend, are missing.
+func TestOpenFailures(t *testing.T) {
+	for what, tc := range map[string]struct {
+		script string
+		want   bool
+	}{
+		"other backend": {"echo 'iptables v1.8.9 (nf_tables)'", true}, "unusable": {"exit 127", true}, "killed": {"kill -9 $$", false}, "none": {"", true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			if tc.script != "" {
+				if err := os.WriteFile(dir+"/iptables", []byte("#!/bin/sh\n"+tc.script+"\n"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv("PATH", dir)
+			if _, err := iptables.Open(netfilter.Legacy, family.V4); err == nil || errors.Is(err, iptables.ErrNoCommand) != tc.want {
+				t.Errorf("%v, want ErrNoCommand: %v", err, tc.want)
+			}
+		})
+	}
+}
+
+// script opens commands that are this script instead.
+func script(t *testing.T, b netfilter.Backend, text string) *iptables.Tables {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"iptables-" + string(b), "iptables-" + string(b) + "-restore"} {
+		if err := os.WriteFile(dir+"/"+name, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	k, err := iptables.Open(b, family.V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func second[T any](_ T, err error) error { return err }

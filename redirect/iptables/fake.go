@@ -153,7 +153,7 @@ func (f *Fake) feed(ctx context.Context, text string, write bool) error {
 			err = command(draft, line)
 		}
 		if err != nil {
-			return fmt.Errorf("restore %s %s tables: %s", f.family, f.backend, explain(fmt.Sprintf("line %d failed: %v", i+1, err), text))
+			return fmt.Errorf("restore %s %s tables: %w: %s", f.family, f.backend, ErrUnsupported, explain(fmt.Sprintf("line %d failed: %v", i+1, err), text))
 		}
 	}
 	return nil

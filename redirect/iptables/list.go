@@ -22,6 +22,18 @@ const (
 	saysUnreadable = "is incompatible, use 'nft' tool"
 )
 
+// isLack says whether a complaint is about something that iptables or the kernel
+// lacks, or refuses to this process: in iptables' own words, or by the kernel's error.
+func isLack(complaint string) bool {
+	complaint = strings.ToLower(complaint)
+	return slices.ContainsFunc([]string{
+		"couldn't load", "unknown option", strings.ToLower(saysNoChain), "missing kernel module", "not loaded", "doesn't exist",
+		"does not exist", "no such file or directory", "not supported", "invalid argument", "not permitted", "permission denied",
+		// It doesn't say why; without the capability NET_RAW it can't.
+		"can't open socket to ipset",
+	}, func(text string) bool { return strings.Contains(complaint, text) })
+}
+
 // List returns the rules of one chain as iptables-save writes them, "-A CHAIN"
 // included. ErrNotFound without the chain; the kernel's own chains always are,
 // without rules until their table is first used. ErrUnreadable when nft made rules

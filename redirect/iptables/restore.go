@@ -25,9 +25,9 @@ func (t *Tables) Restore(ctx context.Context, text string) error {
 	return t.feed(ctx, text, "--noflush")
 }
 
-// Test is Restore without writing: an error means that the commands or the
-// kernel lack a match, a target or a set, unless it is ErrBusy. Of chains that are
-// not there only the legacy backend complains.
+// Test is Restore without writing: ErrUnsupported means that the commands or the
+// kernel lack a match, a target or a set. Of chains that are not there only the legacy
+// backend complains.
 func (t *Tables) Test(ctx context.Context, text string) error {
 	return t.feed(ctx, text, "--noflush", "--test")
 }

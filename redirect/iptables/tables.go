@@ -26,6 +26,9 @@ var (
 	// ErrBusy: another process held the lock of the legacy tables all the time
 	// that was waited for it, or changed the table meanwhile. Try again.
 	ErrBusy = errors.New("iptables is busy: another process holds its lock")
+	// ErrUnsupported: the commands or the kernel lack a table, a match, a target or a
+	// set, or don't let this process use it.
+	ErrUnsupported = errors.New("iptables or the kernel lacks it")
 	// ErrNoCommand: the commands of this backend and family are not installed.
 	ErrNoCommand = errors.New("command not found")
 )
@@ -97,8 +100,12 @@ func find(b netfilter.Backend, f family.Family) (string, error) {
 		return named, nil
 	}
 	out, err := exec.Command(plain, "--version").Output()
-	if err == nil && strings.Contains(string(out), "("+versionWord(b)) {
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil && strings.Contains(string(out), "("+versionWord(b)):
 		return plain, nil
+	case err != nil && !errors.Is(err, exec.ErrNotFound) && (!ended || !exit.Exited()):
+		return "", fmt.Errorf("ask for the backend: run %s: %w", plain, err)
 	}
 	return "", fmt.Errorf("%s: %w", named, ErrNoCommand)
 }
@@ -138,7 +145,8 @@ func (f *failure) Unwrap() error { return f.err }
 
 // run runs a command and returns what it printed. A command that prints more than
 // maxOutput is ended, and the error is dump.ErrTooMuch. An error of the command's own is
-// a failure; it wraps ErrBusy if the command may work when it is run again.
+// a failure; it wraps ErrBusy if the command may work when it is run again, and
+// ErrUnsupported if it says that it never will.
 func (t *Tables) run(ctx context.Context, stdin, command string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -159,6 +167,8 @@ func (t *Tables) run(ctx context.Context, stdin, command string, args ...string)
 		// nft has no lock, and its commands exit so for lasting reasons too.
 		if t.backend == netfilter.Legacy && f.code == exitResource {
 			f.err = fmt.Errorf("%w: %w", ErrBusy, err)
+		} else if isLack(f.stderr) {
+			f.err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
 		return "", f
 	case err != nil:

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -82,16 +83,18 @@ func (p *prober) mechanism() error {
 
 // tproxy looks for what is in tproxy's way.
 func (p *prober) tproxy() error {
-	if err := p.kernel.CheckBridges(p.found.Families); err != nil {
+	if err := p.kernel.CheckBridges(p.found.Families); err != nil && !errors.Is(err, apply.ErrBridged) {
+		return p.judge(err)
+	} else if err != nil {
 		return &MissingRequirement{"mechanism tproxy can't work here", "set net.bridge.bridge-nf-call-iptables and bridge-nf-call-ip6tables to 0, or run kube-proxy in iptables or ipvs mode and use dnat", err}
 	}
-	if p.info.Sysctl("net/ipv4/conf/all/src_valid_mark") == "1" {
+	if valid, err := p.info.Sysctl("net/ipv4/conf/all/src_valid_mark"); p.judge(err) == nil && valid == "1" {
 		p.note("warning: net.ipv4.conf.all.src_valid_mark is 1, so the check of source addresses follows tproxy's route and may drop what it should let through")
 	}
 	for _, f := range p.found.Families {
 		marks, err := p.kernel.Network.Marks(f)
 		if err != nil {
-			return err
+			return p.judge(err)
 		}
 		for _, m := range marks {
 			if m.Mask&p.cfg.Mark != 0 && m.Table != p.cfg.Table {
@@ -110,7 +113,7 @@ func (p *prober) extensions(ctx context.Context) error {
 	var kept []family.Family
 	for i := range desired.Families {
 		f := &desired.Families[i]
-		err := p.tryRules(ctx, f)
+		err := p.judge(p.tryRules(ctx, f))
 		if err != nil && f.Family == family.V4 {
 			return &MissingRequirement{"iptables or the kernel lacks something that the rules need", "modprobe xt_set xt_conntrack ipt_REJECT, for tproxy also xt_TPROXY xt_socket xt_CT; and run with the capability NET_RAW", err}
 		}

@@ -25,7 +25,7 @@ type HostInfo interface {
 	NFTables(f family.Family) ([]string, error)
 	// Sysctl reads a value, such as "net/ipv4/ip_forward"; empty when the
 	// kernel has none of that name.
-	Sysctl(name string) string
+	Sysctl(name string) (string, error)
 	// ProxyMode is what kube-proxy says of itself; empty when it says nothing.
 	ProxyMode(ctx context.Context) string
 	// PodPrograms are the eBPF programs on pods' interfaces, as of ebpf.OnPods.
@@ -53,12 +53,12 @@ const (
 
 func (nodeInfo) NFTables(f family.Family) ([]string, error) { return iptables.NFTables(f) }
 
-func (nodeInfo) Sysctl(name string) string {
+func (nodeInfo) Sysctl(name string) (string, error) {
 	b, err := os.ReadFile(filepath.Join("/proc/sys", name))
-	if err != nil {
-		return ""
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
 	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b)), nil
 }
 
 func (nodeInfo) PodPrograms() ([]ebpf.Program, error) { return ebpf.OnPods() }

@@ -19,6 +19,8 @@ type fakeInfo struct {
 	nft    map[family.Family][]string
 	sysctl map[string]string
 	mode   string
+	// nftErr and sysctlErr are why these can't be read.
+	nftErr, sysctlErr error
 	// onPods and onConnect are eBPF programs, unknown why they can't be seen.
 	onPods, onConnect []ebpf.Program
 	unknown           error
@@ -36,13 +38,13 @@ func newFakeInfo(t *testing.T) *fakeInfo {
 	return &fakeInfo{preflight: netns.Preflight{Dirs: []string{"/run/netns"}, Namespaces: 3}, t: t}
 }
 
-func (f *fakeInfo) NFTables(fam family.Family) ([]string, error) { return f.nft[fam], nil }
+func (f *fakeInfo) NFTables(fam family.Family) ([]string, error) { return f.nft[fam], f.nftErr }
 func (f *fakeInfo) ProxyMode(context.Context) string             { return f.mode }
-func (f *fakeInfo) Sysctl(name string) string {
+func (f *fakeInfo) Sysctl(name string) (string, error) {
 	if v, ok := f.sysctl[name]; ok {
-		return v
+		return v, f.sysctlErr
 	}
-	return map[string]string{"net/ipv6/conf/lo/disable_ipv6": "0"}[name]
+	return map[string]string{"net/ipv6/conf/lo/disable_ipv6": "0"}[name], f.sysctlErr
 }
 func (f *fakeInfo) PodPrograms() ([]ebpf.Program, error)     { return f.onPods, f.unknown }
 func (f *fakeInfo) ConnectPrograms() ([]ebpf.Program, error) { return f.onConnect, f.unknown }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nodevoy/nodevoy/redirect/ebpf"
@@ -37,7 +38,7 @@ func (f *fakeInfo) refuse(backend netfilter.Backend, of ...family.Family) {
 	before := f.refuses
 	f.refuses = func(t *iptables.Fake, text string) error {
 		if t.Backend() == backend && slices.Contains(of, t.Family()) {
-			return fmt.Errorf("%s of %s: no REDIRECT", t.Backend(), t.Family())
+			return fmt.Errorf("%s of %s: no REDIRECT: %w", t.Backend(), t.Family(), iptables.ErrUnsupported)
 		}
 		if before != nil {
 			return before(t, text)
@@ -220,7 +221,7 @@ func TestProbeRefusesModes(t *testing.T) {
 		},
 		{
 			name: "no more namespaces", cfg: plan.Config{Mode: plan.PodMode},
-			node: func(_ *redirecttest.Fixture, f *fakeInfo) { f.refusal = errors.New("no space left on device") },
+			node: func(_ *redirecttest.Fixture, f *fakeInfo) { f.refusal = syscall.ENOSPC },
 			want: []string{"no network namespace can be made", "no space left on device", "user.max_net_namespaces"},
 		},
 		{

@@ -16,13 +16,13 @@ import (
 // proxyMode looks for what each mode of kube-proxy leaves in the kernel.
 func (p *prober) proxyMode(ctx context.Context) {
 	for _, f := range family.All() {
-		if names, err := p.info.NFTables(f); err == nil && slices.Contains(names, "kube-proxy") {
+		if names, err := p.info.NFTables(f); p.judge(err) == nil && slices.Contains(names, "kube-proxy") {
 			p.found.ProxyMode = "nftables"
 			p.note("kube-proxy is in nftables mode: nf_tables has its table")
 			return
 		}
 	}
-	if names, err := p.kernel.Sets.Names(); err == nil && slices.Contains(names, "KUBE-CLUSTER-IP") {
+	if names, err := p.kernel.Sets.Names(); p.judge(err) == nil && slices.Contains(names, "KUBE-CLUSTER-IP") {
 		p.found.ProxyMode = "ipvs"
 		p.note("kube-proxy is in ipvs mode: its sets are there")
 		return

@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -34,7 +35,7 @@ func (p *prober) podMode(ctx context.Context) error {
 func (p *prober) findNamespaces() error {
 	s, err := p.info.Namespaces()
 	if len(s.Dirs) == 0 && !s.Proc {
-		return &MissingRequirement{"pods' network namespaces are not to be seen", "mount the directory in which the container runtime has them, /run/netns for most, at the same path for the agent and Envoy, with propagation HostToContainer", err}
+		return &MissingRequirement{"pods' network namespaces are not to be seen", "mount the directory in which the container runtime has them, /run/netns for most, at the same path for the agent and Envoy, with propagation HostToContainer", p.judge(err)}
 	}
 	if err != nil {
 		p.note("warning: not all places can be searched for pods' network namespaces: %v", err)
@@ -53,7 +54,7 @@ func (p *prober) findNamespaces() error {
 
 // tryNamespace looks whether network namespaces can be entered, and what they take.
 func (p *prober) tryNamespace(ctx context.Context) error {
-	err := p.info.Scratch(func(apply.Kernel) error { return nil })
+	err := p.judge(p.info.Scratch(func(apply.Kernel) error { return nil }))
 	if errors.Is(err, netns.ErrNotPermitted) {
 		return &MissingRequirement{"no permission to enter network namespaces", "run as root with the capability SYS_ADMIN, and no seccomp, AppArmor or SELinux rule against setns and unshare", err}
 	}
@@ -79,7 +80,7 @@ func (p *prober) tryPodRules(ctx context.Context) error {
 	}
 	var errs []error
 	for _, b := range backends {
-		err := p.info.Scratch(func(k apply.Kernel) error { return p.tryPodBackend(ctx, k, b) })
+		err := p.judge(p.info.Scratch(func(k apply.Kernel) error { return p.tryPodBackend(ctx, k, b) }))
 		if err == nil {
 			p.found.Backend = b
 			p.note("this process may enter network namespaces (capability SYS_ADMIN), and the kernel takes the rules there, by iptables-%s", b)
@@ -126,10 +127,12 @@ func (p *prober) tryPodBackend(ctx context.Context, k apply.Kernel, b netfilter.
 }
 
 func (p *prober) tryPodFamily(ctx context.Context, k apply.Kernel, b netfilter.Backend, f *plan.FamilyPlan) error {
-	if f.Family == family.V6 && p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6") == "" {
-		return errors.New("the kernel was started without it")
+	if f.Family == family.V6 {
+		if disabled, err := p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6"); p.judge(err) != nil || disabled == "" {
+			return cmp.Or(err, errNoIPv6)
+		}
 	}
-	k.Tables = p.lock.watch(k.Tables)
+	k.Tables = p.watch(k.Tables)
 	tables, err := k.TablesOf(b, f.Family)
 	if err != nil {
 		return err

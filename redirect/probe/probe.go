@@ -66,34 +66,36 @@ func (l *MissingRequirement) Unwrap() error { return l.Err }
 // Run looks at the node and decides what the configuration leaves open. The
 // network namespaces of pods are to be found where namespaces says. An error joins a
 // MissingRequirement for each thing without which nothing can be redirected. What
-// can't be told because another process holds iptables' lock is tried again for a
-// minute; then the error wraps iptables.ErrBusy.
+// can't be told is tried again for a minute; then the error wraps ErrUnknown.
 func Run(ctx context.Context, cfg plan.Config, namespaces netns.Config, log *zap.Logger) (Findings, error) {
-	k, err := apply.OpenKernel()
-	if err != nil {
-		return Findings{}, err
-	}
-	found, err := retryBusy(ctx, log, func() (Findings, error) { return RunWith(ctx, cfg, k, nodeInfo{namespaces}) })
-	return found, errors.Join(err, k.Close())
+	return retryUnknown(ctx, log, func() (Findings, error) {
+		k, err := apply.OpenKernel()
+		if err != nil {
+			d := &doubt{}
+			return d.result(Findings{}, d.judge(err))
+		}
+		found, err := RunWith(ctx, cfg, k, nodeInfo{namespaces})
+		return found, errors.Join(err, k.Close())
+	})
 }
 
 // RunWith is Run for a kernel that is open already, or a fake one, and tries once.
 func RunWith(ctx context.Context, cfg plan.Config, k apply.Kernel, info HostInfo) (Findings, error) {
-	p := &prober{cfg: cfg, kernel: k, info: info, lock: &lockWatch{}}
-	p.kernel.Tables = p.lock.watch(k.Tables)
+	p := &prober{cfg: cfg, kernel: k, info: info, doubt: &doubt{}}
+	p.kernel.Tables = p.watch(k.Tables)
 	p.proxyMode(ctx)
 	p.bridge()
 	p.podPrograms()
 	p.connectPrograms()
 	err := p.chooseMode(ctx)
-	return p.lock.result(p.found, err)
+	return p.result(p.found, err)
 }
 
 type prober struct {
 	cfg    plan.Config
 	kernel apply.Kernel
 	info   HostInfo
-	lock   *lockWatch
+	*doubt
 	// onPods are the eBPF programs on pods' interfaces, in words.
 	onPods string
 	found  Findings
@@ -117,7 +119,7 @@ func (p *prober) ipset() error {
 		return &MissingRequirement{"the kernel has no ipset", "modprobe ip_set ip_set_hash_ip ip_set_hash_ipport xt_set", err}
 	}
 	if err != nil {
-		return fmt.Errorf("ask the kernel for ipset: %w", err)
+		return p.judge(fmt.Errorf("ask the kernel for ipset: %w", err))
 	}
 	p.note("the kernel's ipset speaks protocol %d", version)
 	return nil
@@ -210,18 +212,20 @@ func (p *prober) families(ctx context.Context) {
 }
 
 func (p *prober) whyNoIPv6(ctx context.Context) string {
-	switch p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6") {
-	case "0":
-	case "":
-		return "the kernel was started without it"
-	default:
+	disabled, err := p.info.Sysctl("net/ipv6/conf/lo/disable_ipv6")
+	switch {
+	case p.judge(err) != nil:
+		return err.Error()
+	case disabled == "":
+		return errNoIPv6.Error()
+	case disabled != "0":
 		return "it is disabled on lo"
 	}
 	t, err := p.kernel.TablesOf(p.found.Backend, family.V6)
 	if err == nil {
 		_, err = t.List(ctx, "filter", "INPUT")
 	}
-	if err != nil {
+	if !iptables.Present(err) {
 		return err.Error()
 	}
 	return ""

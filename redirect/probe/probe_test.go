@@ -137,13 +137,17 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// brokenSets fail at the first question.
+// brokenSets fail at some questions.
 type brokenSets struct {
 	*ipset.Fake
-	err error
+	err, names, create error
 }
 
 func (s brokenSets) Protocol() (int, error) { return 0, s.err }
+
+func (s brokenSets) Names() ([]string, error) { return nil, s.names }
+
+func (s brokenSets) Create(netfilter.SetSpec) error { return s.create }
 
 func TestProbeRefuses(t *testing.T) {
 	for _, tc := range []struct {
@@ -152,10 +156,10 @@ func TestProbeRefuses(t *testing.T) {
 		want []string
 	}{
 		{"no permission", func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
-			k.Sets = brokenSets{b.Sets, syscall.EPERM}
+			k.Sets = brokenSets{Fake: b.Sets, err: syscall.EPERM}
 		}, []string{"no permission", "NET_ADMIN", "NET_RAW"}},
 		{"no ipset", func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
-			k.Sets = brokenSets{b.Sets, syscall.EINVAL}
+			k.Sets = brokenSets{Fake: b.Sets, err: syscall.EINVAL}
 		}, []string{"no ipset", "modprobe ip_set"}},
 		{"no iptables", func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) { k.Tables = nil }, []string{"no iptables-legacy", "install"}},
 		{"tproxy behind a bridge", func(b *redirecttest.Fixture, _ *apply.Kernel, f *fakeInfo) {

@@ -104,7 +104,7 @@ func (t *Tables) classify(err error, table, chain string) error {
 // be listed.
 func (t *Tables) exists(table, chain string) (bool, error) {
 	if t.backend == netfilter.NFT {
-		return nftChain(t.family, table, chain)
+		return t.nftChain(table, chain)
 	}
 	names, err := legacyTables(t.family)
 	if err != nil || !slices.Contains(names, table) {

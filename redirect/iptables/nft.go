@@ -37,23 +37,39 @@ func NFTables(f family.Family) ([]string, error) {
 }
 
 // nftChain says whether nf_tables has the chain; dump.ErrTooMuch when it has more than
-// MaxRules, or is jumped to from more.
-func nftChain(f family.Family, table, chain string) (bool, error) {
-	replies, err := nftables(unix.NFT_MSG_GETCHAIN, 0, f,
-		nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(table)),
-		nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(chain)))
+// MaxRules, or is jumped to from more, or after Untrusted when its table has too many.
+func (t *Tables) nftChain(table, chain string) (there bool, err error) {
+	flags, attrs := unix.NLM_F_DUMP, []*nl.RtAttr(nil)
+	if t.maxTable == 0 {
+		flags, attrs = 0, []*nl.RtAttr{
+			nl.NewRtAttr(unix.NFTA_CHAIN_TABLE, nl.ZeroTerminated(table)), nl.NewRtAttr(unix.NFTA_CHAIN_NAME, nl.ZeroTerminated(chain)),
+		}
+	}
+	replies, err := nftables(unix.NFT_MSG_GETCHAIN, flags, t.family, attrs...)
 	switch {
 	case errors.Is(err, unix.ENOENT), noNFT(err):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("look for nf_tables chain: %w", err)
 	}
+	var all uint32
 	for _, r := range replies {
-		if r.Number(unix.NFTA_CHAIN_USE) > MaxRules {
-			return true, dump.ErrTooMuch
+		if r.Text(unix.NFTA_CHAIN_TABLE) != table {
+			continue
+		}
+		use := r.Number(unix.NFTA_CHAIN_USE)
+		all += min(use, maxTableRules+1)
+		if r.Text(unix.NFTA_CHAIN_NAME) != chain {
+			continue
+		}
+		if there = true; use > MaxRules {
+			err = dump.ErrTooMuch
 		}
 	}
-	return true, nil
+	if t.maxTable > 0 && all > maxTableRules {
+		return there, fmt.Errorf("%s nf_tables table %s of %d rules or more: %w", t.family, table, all, dump.ErrTooMuch)
+	}
+	return there, err
 }
 
 // Outputs names the chains of nf_tables that translate addresses of what this

@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // contextLines is how many lines of a refused text an error shows on either side.
@@ -47,23 +44,17 @@ func (t *Tables) feed(ctx context.Context, text string, args ...string) error {
 	return nil
 }
 
-// checkTables is dump.ErrTooMuch if a legacy table that the text names is beyond the
-// bound: the command would read and write all of it.
+// checkTables is dump.ErrTooMuch if a table that the text names is beyond the bound:
+// the command may read all of it, and of the legacy backend write it.
 func (t *Tables) checkTables(text string) error {
-	if t.backend != netfilter.Legacy || t.maxTable == 0 {
+	if t.maxTable == 0 {
 		return nil
 	}
-	names, err := legacyTables(t.family)
-	if err != nil {
-		return err
-	}
 	for line := range strings.Lines(text) {
-		table, ok := strings.CutPrefix(strings.TrimSpace(line), "*")
-		if !ok || !slices.Contains(names, table) {
-			continue
-		}
-		if err := t.checkTable(table); err != nil {
-			return err
+		if table, ok := strings.CutPrefix(strings.TrimSpace(line), "*"); ok {
+			if _, err := t.exists(table, ""); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

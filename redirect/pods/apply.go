@@ -210,7 +210,7 @@ func (p *Pods) unenrol(ctx context.Context, pod *podNetns) error {
 // Drift compares the plan, which Apply has put in place, with what the kernel
 // holds of it in the pods that are redirected, and returns every difference; the
 // next Apply mends them, or, of pods that made rules of their own, stops
-// redirecting. The members of large sets are listed in one pod each time, in turn,
+// redirecting. A pod with too much to look at is redirected no more. The members of large sets are listed in one pod each time, in turn,
 // and counted in the others.
 func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error) {
 	p.long.Lock()
@@ -232,6 +232,10 @@ func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, er
 			return nil
 		}
 		drifts, err := pod.applier.DriftWith(ctx, wanted, pod == full)
+		if errors.Is(err, dump.ErrTooMuch) {
+			err = errors.Join(err, pod.applier.DisengagePod())
+			p.note(pod, err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		found[pod] = drifts

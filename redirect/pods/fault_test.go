@@ -52,6 +52,36 @@ func TestPodWithTooMuch(t *testing.T) {
 	}
 }
 
+// TestDriftGivesUp: a redirected pod that makes too much to look at is redirected no
+// more from the next check on, which doesn't look at it again.
+func TestDriftGivesUp(t *testing.T) {
+	f, n, namespaces := three(t)
+	p := f.applied(n)
+	looks := 0
+	namespaces[1].before = func(_ context.Context, call string) error {
+		if looks++; strings.HasPrefix(call, "list") {
+			return dump.ErrTooMuch
+		}
+		return nil
+	}
+	f.must(namespaces[1].Tables[0].Restore(t.Context(), "*nat\n:OWN - [0:0]\nCOMMIT\n"))
+	if _, err := p.Drift(t.Context(), f.plan(n)); !errors.Is(err, dump.ErrTooMuch) || !strings.Contains(err.Error(), "a/10.1.0.3: ") {
+		t.Errorf("Drift: %v, want an error that names the pod", err)
+	}
+	namespaces[1].Holds("nodevoy-pods4")
+	namespaces[0].Holds("nodevoy-pods4", "10.1.0.2")
+	if s := p.Report()["a/10.1.0.3"]; s.Redirecting || !strings.Contains(s.Reason, dump.ErrTooMuch.Error()) || p.Pending() {
+		t.Errorf("report %+v, pending %v", s, p.Pending())
+	}
+	before := looks
+	if _, err := p.Drift(t.Context(), f.plan(n)); err != nil || looks != before {
+		t.Errorf("Drift: %v, and it looked %d times", err, looks-before)
+	}
+	if f.pass(); !p.Pending() {
+		t.Error("not pending after the pause")
+	}
+}
+
 // TestPodThatCantBeRefreshed: it is redirected no more, at once, and the others are.
 func TestPodThatCantBeRefreshed(t *testing.T) {
 	f, n, namespaces := three(t)

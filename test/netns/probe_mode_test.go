@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
@@ -95,6 +97,36 @@ func (w *fixture) said(reasons []string, want ...string) {
 		if !slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, text) }) {
 			w.t.Errorf("no reason %q in %q", text, reasons)
 		}
+	}
+}
+
+// TestProbeWaitsForTheLock: what can't be told as long as another process holds the
+// lock of the legacy tables is told once it has let go.
+func TestProbeWaitsForTheLock(t *testing.T) {
+	w := &fixture{Node: space.New(t), t: t}
+	w.enrolled = w.Pod(space.Unnumbered)
+	w.kubeProxy(setting{backend: netfilter.Legacy, proxy: "iptables"})
+	// Not the machine's, for which other tests wait.
+	path := filepath.Join(t.TempDir(), "xtables.lock")
+	t.Setenv("XTABLES_LOCKFILE", path)
+	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	w.must(err)
+	w.must(unix.Flock(int(lock.Fd()), unix.LOCK_EX))
+	held := true
+	core, _ := observer.New(zap.WarnLevel)
+	log := zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+		if held && strings.Contains(e.Message, "can't be probed yet") {
+			held = false
+			return lock.Close()
+		}
+		return nil
+	}))
+	cfg := plan.DefaultConfig()
+	cfg.Mode = plan.HostMode
+	got, err := probe.Run(t.Context(), cfg, netns.Config{}, log)
+	w.must(err)
+	if held || got.Backend != netfilter.Legacy || got.ProxyMode != "iptables" || len(got.Families) != 2 {
+		t.Errorf("found %+v, the lock is held: %v", got, held)
 	}
 }
 

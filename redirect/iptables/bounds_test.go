@@ -135,6 +135,12 @@ func TestBusy(t *testing.T) {
 			t.Fatal(err)
 		}
 		check(t, k)
+		// It is said in time, too, when there is less of it.
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if _, err := k.List(ctx, "nat", "PREROUTING"); !errors.Is(err, iptables.ErrBusy) {
+			t.Errorf("List within three seconds: %v, want ErrBusy", err)
+		}
 		if err := lock.Close(); err != nil {
 			t.Fatal(err)
 		}

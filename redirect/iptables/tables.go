@@ -155,7 +155,12 @@ func (f *failure) Unwrap() error { return f.err }
 func (t *Tables) run(ctx context.Context, stdin, command string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, command, append(args, "-w", strconv.Itoa(waitSeconds))...)
+	wait := waitSeconds
+	if end, ok := ctx.Deadline(); ok {
+		// Time is left to say so.
+		wait = max(1, min(wait, int(time.Until(end)/time.Second))) //nolint:forbidigo // the edge: the command has a clock of its own
+	}
+	cmd := exec.CommandContext(ctx, command, append(args, "-w", strconv.Itoa(wait))...)
 	cmd.WaitDelay = time.Second
 	cmd.Stdin = strings.NewReader(stdin)
 	stdout, stderr := bounded{full: cancel}, bounded{full: cancel}

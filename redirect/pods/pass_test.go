@@ -132,7 +132,7 @@ func TestSlowPodsAreLater(t *testing.T) {
 		p.now = time.Now
 		seen := map[int]int{}
 		for i, s := range slow {
-			s.before = func(ctx context.Context, call string) error {
+			s.before = func(ctx context.Context, _ string) error {
 				f.change(func() { seen[i]++ })
 				<-ctx.Done()
 				return ctx.Err()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,7 +83,7 @@ type unknown struct {
 // Nothing is decided by it, and nothing said to be missing.
 func TestUnknown(t *testing.T) {
 	hosts, inPods := []plan.Mode{plan.HostMode}, []plan.Mode{plan.PodMode, plan.AutoMode}
-	all := append(hosts, inPods...)
+	all := slices.Concat(hosts, inPods)
 	network := func(call string) func(b *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 		return func(b *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.mode = "nftables"
@@ -95,43 +96,43 @@ func TestUnknown(t *testing.T) {
 		}
 	}
 	for what, fail := range map[string]unknown{
-		"nf_tables": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) { info.nftErr = syscall.EMFILE }, all},
-		"too many nf_tables": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
+		"nf_tables": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) { info.nftErr = syscall.EMFILE }, all},
+		"too many nf_tables": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.nftErr = fmt.Errorf("list ipv4 nf_tables: %w", dump.ErrTooMuch)
 		}, all},
-		"sysctls": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
+		"sysctls": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.sysctl, info.sysctlErr = map[string]string{"net/ipv6/conf/lo/disable_ipv6": ""}, syscall.EMFILE
 		}, all},
-		"names of sets": unknown{func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"names of sets": {func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			k.Sets = brokenSets{Fake: b.Sets, names: syscall.ENOMEM}
 		}, all},
-		"ipset": unknown{func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"ipset": {func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			k.Sets = brokenSets{Fake: b.Sets, err: syscall.ENOMEM}
 		}, hosts},
-		"a set": unknown{func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"a set": {func(b *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			k.Sets = brokenSets{Fake: b.Sets, create: syscall.ENOMEM}
 		}, hosts},
-		"commands": unknown{func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"commands": {func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			for i, t := range k.Tables {
 				k.Tables[i] = apply.Around(t, func(func() error) error { return syscall.EAGAIN })
 			}
 		}, all},
-		"IPv6's commands": unknown{func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"IPv6's commands": {func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			for i, t := range k.Tables {
 				if t.Family() == family.V6 {
 					k.Tables[i] = apply.Around(t, func(func() error) error { return syscall.EAGAIN })
 				}
 			}
 		}, all},
-		"trying the rules": unknown{func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
+		"trying the rules": {func(_ *redirecttest.Fixture, k *apply.Kernel, _ *fakeInfo) {
 			for i, t := range k.Tables {
 				k.Tables[i] = untested{t}
 			}
 		}, hosts},
-		"rules of pods": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
+		"rules of pods": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.refuses = func(*iptables.Fake, string) error { return errors.New("signal: killed") }
 		}, inPods},
-		"rules of pods by IPv6": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
+		"rules of pods by IPv6": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.refuses = func(t *iptables.Fake, _ string) error {
 				if t.Family() == family.V6 {
 					return errors.New("signal: killed")
@@ -139,12 +140,12 @@ func TestUnknown(t *testing.T) {
 				return nil
 			}
 		}, inPods},
-		"network namespaces": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
+		"network namespaces": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) {
 			info.preflight, info.preflightErr = netns.Preflight{}, &os.PathError{Op: "open", Path: "/run/netns", Err: syscall.EMFILE}
 		}, inPods},
-		"a network namespace": unknown{func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) { info.refusal = syscall.ENOMEM }, inPods},
-		"bridges":             unknown{network("Bridged"), hosts},
-		"policy rules":        unknown{network("Marks"), hosts},
+		"a network namespace": {func(_ *redirecttest.Fixture, _ *apply.Kernel, info *fakeInfo) { info.refusal = syscall.ENOMEM }, inPods},
+		"bridges":             {network("Bridged"), hosts},
+		"policy rules":        {network("Marks"), hosts},
 	} {
 		for _, mode := range fail.modes {
 			t.Run(what+" "+mode.String(), func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 const (
 	// passTime is how long a pass begins with further pods. The next one begins with
 	// those that are left.
-	passTime = 2 * time.Second
+	passTime = 3 * time.Second
 	// podTime bounds the work in one pod: some ten times what it takes on a busy node.
 	podTime = 2 * time.Second
 )

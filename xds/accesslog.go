@@ -52,9 +52,7 @@ func columns(client string, requests bool) []column {
 }
 
 // accessLog writes a line for each request to a listener or, when it ends, for
-// each connection. In host mode, requests whose connection was made to the
-// listener itself are left out. Their destination header is still there when the
-// line is written, as they reach no upstream; for all others it is gone.
+// each connection.
 func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.AccessLog {
 	client := ""
 	if cfg.PodMode {
@@ -67,20 +65,11 @@ func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.Acce
 	if cfg.AccessLog == AccessLogJSON {
 		format = jsonLine(columns(client, requests))
 	}
-	out := &accesslogv3.AccessLog{Name: "stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{
+	return []*accesslogv3.AccessLog{{Name: "stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{
 		TypedConfig: pack(&streamv3.StdoutAccessLog{
 			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format},
 		}),
-	}}
-	if requests && !cfg.PodMode {
-		own := cfg.listenerAddress(spec.Addr, spec.Class)
-		redirected := inverted(headerIs(destinationHeader, own.String()))
-		redirected.TreatMissingHeaderAsEmpty = true
-		out.Filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-			HeaderFilter: &accesslogv3.HeaderFilter{Header: redirected},
-		}}
-	}
-	return []*accesslogv3.AccessLog{out}
+	}}}
 }
 
 // textLine is the format of a line of text, with "-" for what is never known.

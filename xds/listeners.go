@@ -102,7 +102,7 @@ func notRedirected(own []netip.Addr) *listenerv3.FilterChain {
 // httpChain serves HTTP/1 and HTTP/2.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
 	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
-	return &listenerv3.FilterChain{Name: "http", Filters: append(s.podFilters(cfg), networkFilter("http", manager))}
+	return &listenerv3.FilterChain{Name: "http", Filters: append(s.firstFilters(cfg), networkFilter("http", manager))}
 }
 
 // tcpChain passes bytes to the cluster that the connection's destination names.
@@ -119,30 +119,31 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 		MaxConnectAttempts: wrapperspb.UInt32(3),
 		AccessLog:          accessLog(cfg, s, perConnection),
 	}
-	return &listenerv3.FilterChain{Name: "tcp", Filters: append(s.podFilters(cfg),
-		setFilterState("cluster", filterState("envoy.tcp_proxy.cluster", destination)),
-		networkFilter("tcp", proxy),
+	return &listenerv3.FilterChain{Name: "tcp", Filters: append(
+		s.firstFilters(cfg, filterState("envoy.tcp_proxy.cluster", destination)), networkFilter("tcp", proxy),
 	)}
 }
 
-// podFilters begin each chain in pod mode: they limit the connections of the pod,
-// and have those to backends made in the network namespace that the client's
-// connection was accepted in.
-func (s ListenerSpec) podFilters(cfg Config) []*listenerv3.Filter {
-	if !cfg.PodMode {
-		return nil
+// firstFilters begin each chain: they set these states of the connection. In pod
+// mode they also limit the connections of the pod, and have those to backends made
+// in the network namespace that the client's connection was accepted in.
+func (s ListenerSpec) firstFilters(cfg Config, states ...*commonstatev3.FilterStateValue) []*listenerv3.Filter {
+	var filters []*listenerv3.Filter
+	if cfg.PodMode {
+		filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
+		namespace := filterState("envoy.network.upstream_bind_override.network_namespace",
+			"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
+		// Connections to backends are pooled by the namespace, too. With a factory
+		// whose strings are not hashable, pods would share them, and a request would
+		// leave from the pod that had the connection made.
+		namespace.FactoryKey = "envoy.hashable_string"
+		namespace.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
+		states = append(states, namespace)
 	}
-	namespace := filterState("envoy.network.upstream_bind_override.network_namespace",
-		"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
-	// Connections to backends are pooled by the namespace, too. With a factory
-	// whose strings are not hashable, pods would share them, and a request would
-	// leave from the pod that had the connection made.
-	namespace.FactoryKey = "envoy.hashable_string"
-	namespace.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
-	return []*listenerv3.Filter{
-		connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod),
-		setFilterState("netns", namespace),
+	if len(states) > 0 {
+		filters = append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: states}))
 	}
+	return filters
 }
 
 func connectionLimit(statPrefix string, most uint32) *listenerv3.Filter {
@@ -154,8 +155,4 @@ func filterState(key, format string) *commonstatev3.FilterStateValue {
 		Key:   &commonstatev3.FilterStateValue_ObjectKey{ObjectKey: key},
 		Value: &commonstatev3.FilterStateValue_FormatString{FormatString: textFormat(format)},
 	}
-}
-
-func setFilterState(name string, value *commonstatev3.FilterStateValue) *listenerv3.Filter {
-	return networkFilter(name, &filterstatev3.Config{OnNewConnection: []*commonstatev3.FilterStateValue{value}})
 }

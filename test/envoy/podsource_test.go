@@ -208,10 +208,14 @@ func unhashed(_ string, m proto.Message) {
 	for _, chain := range l.GetFilterChains() {
 		for _, f := range chain.GetFilters() {
 			state := &filterstatev3.Config{}
-			if f.GetName() != "netns" || f.GetTypedConfig().UnmarshalTo(state) != nil {
+			if f.GetName() != "state" || f.GetTypedConfig().UnmarshalTo(state) != nil {
 				continue
 			}
-			state.OnNewConnection[0].FactoryKey = "envoy.string"
+			for _, value := range state.GetOnNewConnection() {
+				if value.GetFactoryKey() == "envoy.hashable_string" {
+					value.FactoryKey = "envoy.string"
+				}
+			}
 			if packed, err := anypb.New(state); err == nil {
 				f.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed}
 			}

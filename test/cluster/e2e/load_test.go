@@ -17,7 +17,7 @@ import (
 // connections, half on kept ones. A request is tried once.
 const (
 	wantedRate = 1000.0 // requests per second, of all clients together, at most
-	leastRate  = 400.0  // below which a machine is too slow for these tests
+	leastRate  = 300.0  // below which a machine is too slow for these tests
 	workers    = 16     // of each of the clients
 	slowLimit  = 500 * time.Millisecond
 )
@@ -140,8 +140,9 @@ func (c *cluster) under(t *testing.T, what string, something func()) totals {
 }
 
 // unnoticed wants something done under load not to be noticed: no request fails,
-// and none is slower than promised. What was slow is done again, a few times: a
-// fault of the hand-over shows each time. It is no fault of nodevoy's where others
+// and none is slower than promised. What was slow is done again, a few times, under
+// less load each time: where requests waited for a CPU they now wait less, while a
+// fault of the hand-over shows at any rate. It is no fault of nodevoy's where others
 // took the machine's CPUs.
 func (c *cluster) unnoticed(t *testing.T, what string, something func(attempt int)) {
 	t.Helper()
@@ -160,6 +161,7 @@ func (c *cluster) unnoticed(t *testing.T, what string, something func(attempt in
 		t.Logf("%s: the slowest request took %s, more than %s; others used %.0f %% of the machine",
 			what, sum.max, slowLimit, 100*others)
 		disturbed = disturbed || others > othersLimit
+		c.rate = max(leastRate, 0.75*c.rate)
 	}
 	if disturbed {
 		t.Logf("%s: this machine had too much else to do to tell how slow it gets", what)

@@ -21,7 +21,7 @@ const othersLimit = 0.2
 // busyLimit is the part of the machine's CPU time that the load may take, from 0 to
 // 1. The rest is for what the tests do under load: on a machine without idle CPUs
 // requests wait for one, whatever carries them.
-const busyLimit = 0.6
+const busyLimit = 0.5
 
 // adaptLoad lowers the rate of the load, until the end of the test, where this
 // machine can't afford it.

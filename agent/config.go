@@ -109,15 +109,10 @@ func (c Config) Resolved() Config {
 // listenerAddress is where Envoy listens for one family; the zero address when
 // the family is left alone.
 func (c Config) listenerAddress(f family.Family) netip.Addr {
-	switch {
-	case !slices.Contains(c.Redirect.Families, f):
+	if !slices.Contains(c.Redirect.Families, f) {
 		return netip.Addr{}
-	case c.Redirect.Mode == plan.PodMode:
-		return f.Loopback()
-	case f == family.V6:
-		return c.Redirect.Address6
 	}
-	return c.Redirect.Address4
+	return c.Redirect.Address(f)
 }
 
 // clash says whether two different ports are the same in two slots. Two Envoys

@@ -107,7 +107,7 @@ func (l *loop) checkDrift(ctx context.Context) {
 	if handover.Benign(err) {
 		return
 	}
-	l.noteCheckError(err)
+	l.note(&l.checkErr, "rules not checked", err)
 	// What one family lacks is mended though the other can't be read.
 	if len(found) == 0 {
 		return

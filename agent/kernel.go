@@ -121,7 +121,7 @@ func listenersBindable(cfg Config) error {
 	var errs []error
 	for _, f := range cfg.Redirect.Families {
 		for _, port := range cfg.Redirect.Ports.All() {
-			at := netip.AddrPortFrom(cfg.listenerAddress(f), port)
+			at := netip.AddrPortFrom(cfg.Redirect.Address(f), port)
 			if err := bindable(at); err != nil {
 				errs = append(errs, fmt.Errorf("bind %s: %w", at, err))
 			}

@@ -96,7 +96,7 @@ func hostListener(cfg plan.Config, refused map[server.ListenerKey]string) (netip
 	for _, class := range []model.Class{model.ClassHTTP, model.ClassTCP, model.ClassDetect} {
 		for _, f := range cfg.Families {
 			if _, is := refused[server.ListenerKey{Class: class, V6: f == family.V6}]; !is {
-				return netip.AddrPortFrom(family.Pick(f, cfg.Address4, cfg.Address6), cfg.Ports.Of(class)), nil
+				return netip.AddrPortFrom(cfg.Address(f), cfg.Ports.Of(class)), nil
 			}
 		}
 	}

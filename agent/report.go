@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,13 +58,13 @@ func (r *reporter) tellProblems(node *model.Node) {
 	}
 }
 
-// noteCheckError shows why rules could not be checked, and logs it when that is
-// news. A nil error means that they could.
-func (r *reporter) noteCheckError(err error) {
-	if err != nil && (r.checkErr == nil || r.checkErr.Error() != err.Error()) {
-		r.log.Error("rules not checked", zap.Error(err))
+// note keeps what came of something as its last error, and logs one that is not the
+// same as before. A nil error means that it succeeded.
+func (r *reporter) note(last *error, what string, err error) {
+	if err != nil && (*last == nil || (*last).Error() != err.Error()) {
+		r.log.Error(what, zap.Error(err))
 	}
-	r.checkErr = err
+	*last = err
 }
 
 // noteDrift logs and counts foreign edits.
@@ -99,14 +98,14 @@ func ofEndedPods(n server.Nack, desired *plan.Plan) bool {
 	if desired == nil || desired.Mode != plan.PodMode || n.Type != xds.KindListener.String() {
 		return false
 	}
-	names := slices.DeleteFunc(slices.Clone(n.Names), func(name string) bool { return !strings.Contains(n.Detail, name+": ") })
-	if len(names) == 0 {
-		names = n.Names // Envoy doesn't say which.
-	}
+	names := n.Refused()
 	for i := range desired.Pods {
 		p := &desired.Pods[i]
-		of := func(name string) bool { return strings.HasSuffix(name, "/"+p.Name()+"/"+p.UID) }
-		if !p.Terminating && slices.ContainsFunc(names, of) {
+		target := model.PodTarget{Namespace: p.Namespace, Pod: p.Pod, UID: p.UID}
+		refused := func(c model.Class) bool {
+			return slices.Contains(names, xds.ListenerSpec{Class: c, Target: target}.Name())
+		}
+		if !p.Terminating && slices.ContainsFunc(model.Classes(), refused) {
 			return false
 		}
 	}

@@ -240,12 +240,3 @@ func (l *loop) timed(ctx context.Context, stage string, step func(context.Contex
 	}
 	return err
 }
-
-// note keeps what came of a step on the plan as its last error, and logs one that
-// is not the same as before.
-func (l *loop) note(last *error, what string, err error) {
-	if err != nil && (*last == nil || (*last).Error() != err.Error()) {
-		l.log.Error(what, zap.Error(err))
-	}
-	*last = err
-}

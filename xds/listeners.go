@@ -34,8 +34,8 @@ func (s ListenerSpec) Equal(other Inputs) bool { return s == other }
 func (s ListenerSpec) Message(cfg Config) proto.Message {
 	own := s.addresses(cfg)
 	l := &listenerv3.Listener{
-		Name:       s.name(),
-		StatPrefix: s.name(),
+		Name:       s.Name(),
+		StatPrefix: s.Name(),
 		Address:    s.listenAddress(cfg, own[0]),
 		// The address may be added to the node after Envoy has this listener.
 		Freebind:         wrapperspb.Bool(true),

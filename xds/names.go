@@ -91,9 +91,9 @@ type ListenerSpec struct {
 	Target model.PodTarget
 }
 
-// name is the listener's. A pod's contains its UID, so that no other pod's
+// Name is the listener's. A pod's contains its UID, so that no other pod's
 // listener ever has the same.
-func (s ListenerSpec) name() string {
+func (s ListenerSpec) Name() string {
 	switch {
 	case s.Addr.Is4():
 		return s.Class.String() + "-v4"

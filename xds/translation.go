@@ -86,7 +86,7 @@ func newListenerSpecs(cfg Config, targets []model.PodTarget) *ListenerSpecs {
 	s := &ListenerSpecs{targets: slices.Clone(targets), ByName: map[string]ListenerSpec{}}
 	for _, spec := range specs {
 		if len(spec.addresses(cfg)) > 0 {
-			s.ByName[spec.name()] = spec
+			s.ByName[spec.Name()] = spec
 		}
 	}
 	s.Names = slices.Sorted(maps.Keys(s.ByName))

@@ -72,7 +72,7 @@ func (s *sources) engage(pods plan.Set, ticket uint64) error {
 	return nil
 }
 
-// withdraw takes out of the pods' set what the plan has no more.
+// withdrawPods takes out of the pods' set what the plan has no more.
 func (s *sources) withdrawPods(pods plan.Set) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

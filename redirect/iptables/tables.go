@@ -57,8 +57,8 @@ const MaxRules = 5000
 // 20,000 rules, some thousand times what a pod with a service mesh's rules has.
 const MaxTable = 4 << 20
 
-// maxTableRules bounds a table of the other in the same way: with 300,000 rules in
-// another chain its commands take seconds to list one.
+// maxTableRules bounds a table of the nft backend in the same way: with 300,000 rules
+// in another chain its commands take seconds to list one.
 const maxTableRules = 20_000
 
 // Tables are the tables of one backend and one family.
@@ -87,9 +87,9 @@ func Open(b netfilter.Backend, f family.Family) (*Tables, error) {
 }
 
 // Untrusted is the same for network namespaces in which others may write any
-// number of rules. A table beyond MaxTable, or as many rules, is dump.ErrTooMuch for each
-// method that reads or writes rules.
-// (The host's may be larger: kube-proxy writes one rule or more for each endpoint.)
+// number of rules. A table beyond MaxTable, or maxTableRules, is dump.ErrTooMuch for
+// each method that reads or writes rules. (The host's may be larger: kube-proxy writes
+// one rule or more for each endpoint.)
 func (t *Tables) Untrusted() *Tables {
 	u := *t
 	u.maxTable = MaxTable

@@ -210,8 +210,8 @@ func (p *Pods) unenrol(ctx context.Context, pod *podNetns) error {
 // Drift compares the plan, which Apply has put in place, with what the kernel
 // holds of it in the pods that are redirected, and returns every difference; the
 // next Apply mends them, or, of pods that made rules of their own, stops
-// redirecting. A pod with too much to look at is redirected no more. The members of large sets are listed in one pod each time, in turn,
-// and counted in the others.
+// redirecting. A pod with too much to look at is redirected no more. The members of
+// large sets are listed in one pod each time, in turn, and counted in the others.
 func (p *Pods) Drift(ctx context.Context, desired *plan.Plan) ([]apply.Drift, error) {
 	p.long.Lock()
 	defer p.long.Unlock()

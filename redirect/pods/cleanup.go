@@ -26,8 +26,9 @@ var errUntold = errors.New("can't tell whether rules of an earlier agent are lef
 // the host's, whoever made it: for a pod that has nothing of ours it is a look.
 // Connections that were redirected end where nothing else in the pod has the
 // kernel track connections. Empty base chains of iptables stay; they go with the
-// pod. It goes on after a failure and returns them all; doing it twice is no error. A
-// namespace with too many rules to look at is passed over unless sets of ours are in it.
+// pod. It goes on after a failure and returns them all; doing it twice is no error.
+// A namespace with too many rules to look at is passed over unless sets of ours are
+// in it.
 func (p *Pods) Cleanup(ctx context.Context) error {
 	return p.disengageAnd(ctx, (*apply.Applier).Cleanup)
 }

@@ -46,22 +46,26 @@ func (p *Pods) sweep(ctx, open context.Context) {
 	all, err := p.finder.All()
 	next := sweeps{list: p.sweeps.list, spaces: map[uint64]*sweep{}}
 	p.noteSweep(&next.list, "network namespaces", err)
-	for _, ns := range all {
-		next.spaces[ns.Inode()] = cmp.Or(p.sweeps.spaces[ns.Inode()], &sweep{})
-	}
+	located := map[uint64]bool{}
 	for _, pod := range p.list() {
-		if s := next.spaces[pod.ns.Inode()]; s != nil {
-			s.done = true
-		}
+		located[pod.ns.Inode()] = true
 	}
-	_ = pass(ctx, open, all, func(ctx context.Context, ns namespace) error {
-		if s := next.spaces[ns.Inode()]; s.done || !s.backoff.due(p.now()) {
-			return s.err
+	var todo []namespace
+	for _, ns := range all {
+		s := cmp.Or(p.sweeps.spaces[ns.Inode()], &sweep{})
+		next.spaces[ns.Inode()] = s
+		s.done = s.done || located[ns.Inode()]
+		if s.done || !s.backoff.due(p.now()) {
+			_ = ns.Close() // Nothing was written.
+			continue
 		}
+		todo = append(todo, ns)
+	}
+	_ = pass(ctx, open, todo, func(ctx context.Context, ns namespace) error {
 		return p.visit(ctx, ns, (*apply.Applier).Drain)
 	}, func(ns namespace, err error) error {
-		if s := next.spaces[ns.Inode()]; ctx.Err() == nil && !s.done && s.backoff.due(p.now()) && !errors.Is(err, errLater) {
-			p.noteSweep(s, ns.Path(), err)
+		if ctx.Err() == nil && !errors.Is(err, errLater) {
+			p.noteSweep(next.spaces[ns.Inode()], ns.Path(), err)
 		}
 		return ns.Close()
 	})

@@ -27,18 +27,18 @@ func (p *prober) chooseMode(ctx context.Context) error {
 		p.note("mode host was asked for")
 		return p.hostMode(ctx)
 	}
-	inside := p.podMode(ctx)
-	if inside == nil {
+	podErr := p.podMode(ctx)
+	if podErr == nil {
 		p.note("mode pod: the node has what it needs; it goes with every CNI and kube-proxy, and backends see the pods' own addresses")
 		return nil
 	}
-	p.note("mode pod can't be used: %v", inside)
-	host := p.hostMode(ctx)
-	if host == nil {
+	p.note("mode pod can't be used: %v", podErr)
+	hostErr := p.hostMode(ctx)
+	if hostErr == nil {
 		p.note("mode host: the node has what it needs")
 		return nil
 	}
-	return fmt.Errorf("neither mode of redirection can be used: pod: %w; host: %w", inside, host)
+	return fmt.Errorf("neither mode of redirection can be used: pod: %w; host: %w", podErr, hostErr)
 }
 
 func (p *prober) hostMode(ctx context.Context) error {

@@ -50,6 +50,19 @@ type Status struct {
 	Settled bool
 }
 
+// Refused are the names that Envoy says it refused; all of the response's if it
+// doesn't say which.
+func (n Nack) Refused() []string {
+	sent := make(map[string]struct{}, len(n.Names))
+	for _, name := range n.Names {
+		sent[name] = struct{}{}
+	}
+	if named := namedErrors(n.Detail, sent); len(named) > 0 {
+		return sortedKeys(named)
+	}
+	return n.Names
+}
+
 // KindStatus is how many responses were sent, accepted and refused.
 type KindStatus struct{ Responses, Acks, Nacks int }
 

@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -19,6 +18,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/kubetest"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // eventually waits for a condition.
@@ -74,15 +74,7 @@ func TestWired(t *testing.T) {
 	if err := a.wire(probe.Findings{}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	sourcetest.Until(t, a.Run)
 
 	eventually(t, "the Event", func() bool { return strings.Contains(server.Events()["web"].Note, "perhaps") })
 	eventually(t, "the metrics", func() bool {

@@ -3,7 +3,6 @@
 package files_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // never is how often a source looks unasked in tests of what it is told.
@@ -48,15 +48,7 @@ func startIn(t *testing.T, dir string, reread time.Duration) *running {
 		t.Fatalf("make source: %v", err)
 	}
 	source.RereadEvery(reread)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- source.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("source ended with an error: %v", err)
-		}
-	})
+	sourcetest.Until(t, source.Run)
 	r := &running{Source: source, dir: dir, logs: logs}
 	select {
 	case <-source.Changed():

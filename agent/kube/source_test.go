@@ -3,7 +3,6 @@
 package kube_test
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/test/kubetest"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // run runs a source until the test ends, once it was changed.
@@ -36,20 +36,7 @@ func run(t *testing.T, cfg kube.Config, changes ...func(*kube.Source)) *kube.Sou
 	for _, change := range changes {
 		change(source)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- source.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Errorf("source ended with an error: %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("source has not ended within 10 s")
-		}
-	})
+	sourcetest.Until(t, source.Run)
 	return source
 }
 

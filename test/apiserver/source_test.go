@@ -22,6 +22,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/kube"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
 // connections are those of a client, which can be cut.
@@ -58,13 +59,7 @@ func runSource(t *testing.T, server *Server, conns *connections, ahead *atomic.I
 	cfg.Dial = conns.dial
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	source := must(kube.New(kube.Config{NodeName: "node-a", REST: cfg, Now: now}, zaptest.NewLogger(t)))(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- source.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		check(t, <-ended)
-	})
+	sourcetest.Until(t, source.Run)
 	select {
 	case <-source.Changed():
 	case <-time.After(time.Minute):

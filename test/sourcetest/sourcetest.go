@@ -26,6 +26,9 @@ import (
 // patience is how long a change may take to arrive before the test fails.
 const patience = 15 * time.Second
 
+// stopTime is how long what runs may take to end with its test.
+const stopTime = 10 * time.Second
+
 // Object is a Kubernetes object of a kind the model reads.
 type Object interface {
 	runtime.Object
@@ -48,6 +51,26 @@ type Harness interface {
 	Delete(t testing.TB, object Object)
 	// Source makes a source for the node. The test runs it.
 	Source(t testing.TB, nodeName string) Source
+}
+
+// Until calls run in the background until the test ends, and wants it to return
+// then, without an error. What it returned can be received; who does so before the
+// test ends sends it back.
+func Until(t testing.TB, run func(ctx context.Context) error) (ended chan error) {
+	t.Helper()
+	ended = make(chan error, 1)
+	go func() { ended <- run(t.Context()) }() // Ends before what is cleaned up.
+	t.Cleanup(func() {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("ended with an error: %v", err)
+			}
+		case <-time.After(stopTime):
+			t.Errorf("still running %v after the end of the test", stopTime)
+		}
+	})
+	return ended
 }
 
 // Run tests that sources keep the contract. It asks for a harness for each
@@ -78,15 +101,7 @@ type watched struct {
 func start(t *testing.T, h Harness, namespace string) watched {
 	t.Helper()
 	source := h.Source(t, nodeName)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- source.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("source ended with an error: %v", err)
-		}
-	})
+	ended := Until(t, source.Run)
 	select {
 	case <-source.Changed():
 	case err := <-ended:

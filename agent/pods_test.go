@@ -118,7 +118,9 @@ func withPodFixture(t *testing.T, f func(t *testing.T, p *fakePods)) {
 // known is told to Envoy, and then redirected, within a second.
 func TestPodThatAppearsIsRedirected(t *testing.T) {
 	withPodFixture(t, func(t *testing.T, p *fakePods) {
+		p.mu.Lock()
 		p.path, p.soon = "", ""
+		p.mu.Unlock()
 		p.redirecting(t)
 		if got := p.targets; len(got) > 0 {
 			t.Fatalf("a pod that is missing has targets %v", got)

@@ -46,7 +46,13 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 			httpFilter("on_demand", &ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
 				Source: ads(), Timeout: durationpb.New(cfg.DiscoveryTimeout),
 			}}),
-			httpFilter("router", &routerv3.Router{SuppressEnvoyHeaders: true}),
+			httpFilter("router", &routerv3.Router{
+				SuppressEnvoyHeaders: true,
+				// A counter of each cluster for each code, and a histogram: nothing
+				// reads them, they are a twentieth of a request's cost, and a server
+				// could fill memory with codes of its own.
+				DynamicStats: wrapperspb.Bool(false),
+			}),
 		},
 		AccessLog: logs,
 

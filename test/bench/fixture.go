@@ -38,7 +38,7 @@ func (b *fixture) paths() []*path { return []*path{&b.direct, &b.host, &b.pod, &
 
 // build makes the lab and waits until the enrolled pods are redirected.
 func build(ctx context.Context) (b fixture, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	options := lab.Options{}
 	if !lab.BridgeNetfilter() {

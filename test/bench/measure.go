@@ -17,12 +17,20 @@ import (
 type sample struct {
 	result                 echo.Result
 	client, servers, envoy time.Duration
+	instructions           uint64
 }
 
 // measure builds the lab, makes all measurements and removes it.
 func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	if err := lab.Installed(); err != nil {
 		return nil, err
+	}
+	if cfg.instructions {
+		remove, err := countInstructions()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, remove()) }()
 	}
 	b, err := build(ctx)
 	if b.Lab != nil {
@@ -39,7 +47,7 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 			for _, i := range [sides]int{0, 1, 3, 2} {
 				side := (i + round) % sides
 				p := b.paths()[side]
-				got, err := b.sample(ctx, p, r.spec(cfg))
+				got, err := b.sample(ctx, p, r.spec(cfg), cfg.instructions)
 				if err != nil {
 					return nil, fmt.Errorf("%s, %s: %w", r.Name, p.name, err)
 				}
@@ -56,13 +64,16 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 
 // sample runs a spec once, after a short warm-up, and takes the processor time
 // of everyone involved. A failed request, or one on the wrong path, is an error.
-func (b *fixture) sample(ctx context.Context, p *path, spec echo.Spec) (sample, error) {
+func (b *fixture) sample(ctx context.Context, p *path, spec echo.Spec, instructions bool) (sample, error) {
 	warm := spec
-	warm.Duration = 200 * time.Millisecond
+	warm.Duration = 100 * time.Millisecond
 	if _, err := p.from.Call(ctx, warm); err != nil {
 		return sample{}, err
 	}
 	var s sample
+	if instructions {
+		return p.countInstructions(ctx, spec)
+	}
 	serversBefore, envoyBefore, err := b.cpu(p)
 	if err != nil {
 		return s, err

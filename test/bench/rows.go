@@ -46,6 +46,8 @@ type side struct {
 	// Envoy is Envoy's part of it, where it has one.
 	CPU   float64 `json:"cpu"`
 	Envoy float64 `json:"envoy,omitempty"`
+	// Instructions are Envoy's in user space for a request, if they are counted.
+	Instructions float64 `json:"instructions,omitempty"`
 }
 
 // The rates at which latency is compared, on kept connections and new ones.
@@ -90,6 +92,7 @@ func (m sample) figures() side {
 	return side{
 		P50: micros(m.result.P50), P99: micros(m.result.P99), PerSecond: m.result.PerSecond,
 		CPU: micros(m.client+m.servers+m.envoy) / each, Envoy: micros(m.envoy) / each,
+		Instructions: float64(m.instructions) / each,
 	}
 }
 
@@ -103,7 +106,7 @@ func (s side) over(o side) side {
 	}
 	return side{
 		P50: ratio(s.P50, o.P50), P99: ratio(s.P99, o.P99), PerSecond: ratio(s.PerSecond, o.PerSecond),
-		CPU: ratio(s.CPU, o.CPU), Envoy: ratio(s.Envoy, o.Envoy),
+		CPU: ratio(s.CPU, o.CPU), Envoy: ratio(s.Envoy, o.Envoy), Instructions: ratio(s.Instructions, o.Instructions),
 	}
 }
 
@@ -134,6 +137,8 @@ func medians(all []side) side {
 		PerSecond: median(all, func(s side) float64 { return s.PerSecond }),
 		CPU:       median(all, func(s side) float64 { return s.CPU }),
 		Envoy:     median(all, func(s side) float64 { return s.Envoy }),
+
+		Instructions: median(all, func(s side) float64 { return s.Instructions }),
 	}
 }
 
@@ -153,8 +158,9 @@ func median(all []side, value func(side) float64) float64 {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// printTable prints each figure of each row on every path, and the ratios.
-func printTable(rows []*row) {
+// printTable prints each figure of each row on every path, and the ratios. Where
+// instructions are counted, Envoy is too slow for any other figure to mean anything.
+func printTable(rows []*row, instructions bool) {
 	const line = "%-23s %-22s %8s %8s %8s %8s  %11s %11s %11s\n"
 	fmt.Printf(line, "", "", "direct", "host", "pod", "sidecar", "host/direct", "pod/direct", "pod/sidecar")
 	for _, r := range rows {
@@ -173,6 +179,10 @@ func printTable(rows []*row) {
 			}
 			fmt.Printf(line, cells...)
 			name = ""
+		}
+		if instructions {
+			show("Envoy's instructions", func(s side) float64 { return s.Instructions })
+			continue
 		}
 		show("p50, us", func(s side) float64 { return s.P50 })
 		show("p99, us", func(s side) float64 { return s.P99 })

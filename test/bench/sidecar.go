@@ -21,10 +21,9 @@ var sidecarTemplate string
 // sidecar is what sidecar.yaml is rendered with.
 type sidecar struct {
 	// Admin is the path of the admin socket.
-	Admin string
-	Ports []sidecarPort
-	// Backends are the addresses of the Service's pods.
-	Backends []string
+	Admin    string
+	Ports    []sidecarPort
+	Backends []sidecarBackend
 	// HTTPLog and TCPLog are the access log, as JSON.
 	HTTPLog, TCPLog string
 }
@@ -37,6 +36,10 @@ type sidecarPort struct {
 	Service, Listen, Backend int
 }
 
+// sidecarBackend is one of the Service's pods: its address, and its name as the
+// access log has it.
+type sidecarBackend struct{ Address, Pod string }
+
 // startSidecar starts Envoy in the path's pod with a plain configuration, has
 // the pod's connections to the Service redirected to it, and gives it the same
 // access log as the node's Envoy.
@@ -47,7 +50,7 @@ func (p *path) startSidecar(ctx context.Context, nodes *lab.Envoy, web []*lab.Po
 		{Name: "tcp", Service: echo.TCPPort, Listen: 15003, Backend: echo.TCPPort},
 	}}
 	for _, pod := range web {
-		with.Backends = append(with.Backends, pod.IPs[0].String())
+		with.Backends = append(with.Backends, sidecarBackend{pod.IPs[0].String(), pod.Namespace + "/" + pod.Name})
 	}
 	if with.HTTPLog, with.TCPLog, err = accessLogs(ctx, nodes); err != nil {
 		return err

@@ -17,9 +17,10 @@ import (
 	"time"
 )
 
-// The environment that says where the binaries are; the Makefile sets it.
+// The environment that says where the binaries of Envoy and of nodevoy are; the
+// Makefile sets it.
 const (
-	envoyEnv = "NODEVOY_ENVOY"
+	EnvoyEnv = "NODEVOY_ENVOY"
 	agentEnv = "NODEVOY_BIN"
 )
 
@@ -75,7 +76,7 @@ type envoyFiles struct{ config, access, log, admin string }
 // startEnvoy starts Envoy in a network namespace, with one worker, and returns
 // when its admin socket answers. The node ends it.
 func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, config string) (*Envoy, error) {
-	binary, err := binary(envoyEnv, "make envoy")
+	binary, err := binary(EnvoyEnv, "make envoy")
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func binary(env, target string) (string, error) {
 // Installed returns an error that says what is missing for agents and Envoys.
 func Installed() error {
 	_, agentErr := binary(agentEnv, "make build")
-	_, envoyErr := binary(envoyEnv, "make envoy")
+	_, envoyErr := binary(EnvoyEnv, "make envoy")
 	return errors.Join(agentErr, envoyErr)
 }
 

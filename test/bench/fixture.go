@@ -98,7 +98,7 @@ func (b *fixture) populate(ctx context.Context, nodes []*lab.Node) (err error) {
 		b.web = append(b.web, pod)
 	}
 	b.Objects().SetService(lab.Service{
-		Namespace: "off", Name: "web", IPs: []netip.Addr{netip.MustParseAddr(serviceIP)}, Ports: lab.EchoPorts(), Pods: b.web,
+		Namespace: "off", Name: "web", IPs: []netip.Addr{netip.MustParseAddr(serviceIP)}, Ports: append(lab.EchoPorts(), bulkServicePorts()...), Pods: b.web,
 	})
 	return b.Publish(ctx)
 }

@@ -35,11 +35,16 @@ type config struct {
 	size    int
 	// instructions counts those of each Envoy, and measures nothing else.
 	instructions bool
+	// bulk is the size in MiB of transfers to measure, and nothing else.
+	bulk int
 	// only names the rows to measure.
 	only *regexp.Regexp
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == bulkCommand {
+		os.Exit(bulkMain(os.Args[2:]))
+	}
 	os.Exit(lab.Main(contain.Setup{}, run))
 }
 
@@ -51,13 +56,14 @@ func run() int {
 	flag.IntVar(&cfg.conns, "connections", 16, "connections of the client at a time")
 	flag.IntVar(&cfg.size, "size", 1024, "padding of each answer, in bytes")
 	flag.BoolVar(&cfg.instructions, "instructions", false, "count the instructions of each Envoy in user space, by valgrind, and measure nothing else")
+	flag.IntVar(&cfg.bulk, "bulk", 0, "measure the speed of transfers of so many MiB, at once and with a delay to the backends, and nothing else")
 	flag.Func("only", "measure only the rows whose name matches this regular expression", func(text string) (err error) {
 		cfg.only, err = regexp.Compile(text)
 		return err
 	})
 	flag.Parse()
-	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || cfg.size < 0 || len(cfg.rows()) == 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "bench: want -o table or json, -rounds, -seconds and -connections above 0, -size from 0, and -only in the name of a row")
+	if cfg.output != "table" && cfg.output != "json" || cfg.rounds < 1 || cfg.seconds <= 0 || cfg.conns < 1 || cfg.size < 0 || cfg.bulk < 0 || len(cfg.rows()) == 0 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "bench: want -o table or json, -size and -bulk from 0, -rounds, -seconds and -connections above 0, and -only in the name of a row")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -66,6 +72,9 @@ func run() int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1
+	}
+	if cfg.bulk > 0 {
+		return 0
 	}
 	if cfg.output == "json" {
 		out := json.NewEncoder(os.Stdout)

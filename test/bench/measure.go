@@ -39,6 +39,9 @@ func measure(ctx context.Context, cfg config) (rows []*row, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.bulk > 0 {
+		return nil, b.measureBulk(ctx, cfg)
+	}
 	rows = cfg.rows()
 	for round := range cfg.rounds {
 		for _, r := range rows {

@@ -143,7 +143,7 @@ func medians(all []side) side {
 }
 
 // median is the middle of a value over the rounds.
-func median(all []side, value func(side) float64) float64 {
+func median[T any](all []T, value func(T) float64) float64 {
 	var values []float64
 	for _, s := range all {
 		values = append(values, value(s))

@@ -48,6 +48,9 @@ func (p *path) startSidecar(ctx context.Context, nodes *lab.Envoy, web []*lab.Po
 		{Name: "http", HTTP: true, Service: 80, Listen: 15001, Backend: echo.HTTPPort},
 		{Name: "grpc", HTTP: true, Service: echo.GRPCPort, Listen: 15002, Backend: echo.GRPCPort},
 		{Name: "tcp", Service: echo.TCPPort, Listen: 15003, Backend: echo.TCPPort},
+		{Name: "http-bulk", HTTP: true, Service: 81, Listen: 15004, Backend: bulkPort},
+		{Name: "tcp-bulk", Service: 82, Listen: 15005, Backend: bulkPort},
+		{Name: "http-delayed", HTTP: true, Service: 83, Listen: 15006, Backend: delayedPort},
 	}}
 	for _, pod := range web {
 		with.Backends = append(with.Backends, sidecarBackend{pod.IPs[0].String(), pod.Namespace + "/" + pod.Name})

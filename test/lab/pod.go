@@ -132,6 +132,16 @@ func (p *Pod) Run(ctx context.Context, argv ...string) (string, error) {
 	return p.ns.run(ctx, "", argv...)
 }
 
+// Start starts a program in the pod's network namespace, with its output in a file
+// of this name. The node ends it.
+func (p *Pod) Start(output string, argv ...string) (*Process, error) {
+	process, err := p.ns.start(filepath.Join(p.Node.dir, p.Name+"-"+output), argv...)
+	if err == nil {
+		*p.Node.procs = append(*p.Node.procs, process)
+	}
+	return process, err
+}
+
 // Call makes the calls of a spec from the pod, by OwnPorts, and waits for their
 // result.
 func (p *Pod) Call(ctx context.Context, spec echo.Spec) (echo.Result, error) {

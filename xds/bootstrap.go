@@ -110,12 +110,21 @@ overload_manager:
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig
       max_heap_size_bytes: "{{.MaxHeap}}"
-  refresh_interval: 0.250s
+  # Half of what a burst could add until the next reading is left above the last
+  # threshold.
+  refresh_interval: 0.050s
+  # What holds 64 KiB or more of bodies is known, so that it can be ended first.
+  buffer_factory_config: {minimum_account_to_track_power_of_two: 16}
   actions:
   - name: envoy.overload_actions.shrink_heap
-    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.9}}]
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.7}}]
+  # Ends the requests with the most memory, the more of them the fuller the heap.
+  - name: envoy.overload_actions.reset_high_memory_stream
+    triggers: [{name: envoy.resource_monitors.fixed_heap, scaled: {scaling_threshold: 0.75, saturation_threshold: 0.95}}]
   - name: envoy.overload_actions.stop_accepting_connections
-    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.97}}]
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.9}}]
+  - name: envoy.overload_actions.stop_accepting_requests
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.95}}]
 {{- end}}
 `
 

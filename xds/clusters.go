@@ -42,15 +42,17 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 	endpoints := ads()
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
 	return &clusterv3.Cluster{
-		Name:                      in.name.String(),
-		AltStatName:               utf8(in.port.String()),
-		ClusterDiscoveryType:      &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		EdsClusterConfig:          &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
-		ConnectTimeout:            durationpb.New(cfg.ConnectTimeout),
-		LbPolicy:                  clusterv3.Cluster_ROUND_ROBIN,
-		CircuitBreakers:           noLimits(),
-		UpstreamBindConfig:        bindInPod(cfg),
-		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()},
+		Name:                 in.name.String(),
+		AltStatName:          utf8(in.port.String()),
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: endpoints},
+		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
+		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
+
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
+		CircuitBreakers:               noLimits(),
+		UpstreamBindConfig:            bindInPod(cfg),
+		UpstreamConnectionOptions:     &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.absolute)),
 		},
@@ -79,13 +81,13 @@ func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 	http1 := http1Options()
 	http1.SendFullyQualifiedUrl = absolute
 	common := commonOptions(durationpb.New(cfg.UpstreamIdle))
-	common.MaxResponseHeadersKb = wrapperspb.UInt32(maxHeadersKiB)
+	common.MaxResponseHeadersKb = wrapperspb.UInt32(maxResponseHeadersKiB)
 	return &upstreamv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,
 		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &upstreamv3.HttpProtocolOptions_UseDownstreamHttpConfig{
 				HttpProtocolOptions:  http1,
-				Http2ProtocolOptions: http2Options(),
+				Http2ProtocolOptions: http2Options(math.MaxInt32, remoteWindow, remoteConnectionWindow),
 			},
 		},
 	}

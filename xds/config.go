@@ -5,6 +5,7 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -59,6 +60,10 @@ type Config struct {
 	// a time from one pod: for each capture class by itself and, where the
 	// protocol is detected, for HTTP and for the rest. Further ones are closed.
 	MaxConnectionsPerPod uint32
+	// MaxHeadersKiB is the maximum size of a request's headers in KiB, which Envoy
+	// answers with 431 above it, and MaxStreams the maximum number of requests at a
+	// time on an HTTP/2 connection, which clients wait at.
+	MaxHeadersKiB, MaxStreams uint32
 	// MaxHeap is the maximum of Envoy's heap in bytes; 0 for none. Close to it,
 	// Envoy first releases memory, and then accepts no connections.
 	MaxHeap uint64
@@ -89,6 +94,8 @@ func Default() Config {
 		AccessLog:            AccessLogText,
 		UpstreamMark:         0x10,
 		MaxConnectionsPerPod: 10_000,
+		MaxHeadersKiB:        256,
+		MaxStreams:           250,
 		DiscoveryTimeout:     2 * time.Second,
 		DetectTimeout:        500 * time.Millisecond,
 		ConnectTimeout:       5 * time.Second,
@@ -126,6 +133,9 @@ func (c Config) Validate() error {
 	c.validateListeners(&p)
 	p.addIf(c.MaxHeap != 0 && c.MaxHeap < minHeap,
 		"heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap)
+	// The bounds of Envoy's own options.
+	p.addIf(c.MaxHeadersKiB < 1 || c.MaxHeadersKiB > 8192, "maximum size of headers %d KiB: want 1 to 8192", c.MaxHeadersKiB)
+	p.addIf(c.MaxStreams < 1 || c.MaxStreams > math.MaxInt32, "maximum streams per connection %d: want 1 to %d", c.MaxStreams, math.MaxInt32)
 	p.addIf(c.PodMode && c.Transparent, "transparent listeners: not in pod mode")
 	p.addIf(c.PodMode && c.UpstreamMark == 0, "mark of connections to backends: 0, by which they would be redirected again")
 	p.addIf(c.PodMode && c.MaxConnectionsPerPod == 0, "maximum connections per pod: 0, want at least 1")

@@ -16,14 +16,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Limits that no application reaches: Envoy must not refuse what the server would
-// accept. The first two are the highest that Envoy allows.
-const (
-	maxHeadersKiB = 8192
-	maxStreams    = 1<<31 - 1
-	maxHeaders    = 100_000
-)
-
 // anyUpgrade stands for every upgrade token while Envoy decides on a request:
 // Envoy wants each by name, and clients and servers may agree on any.
 const anyUpgrade = "websocket"
@@ -57,9 +49,9 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		AccessLog: logs,
 
 		HttpProtocolOptions:       http1,
-		Http2ProtocolOptions:      http2Options(),
+		Http2ProtocolOptions:      http2Options(cfg.MaxStreams, localWindow, localConnectionWindow),
 		CommonHttpProtocolOptions: commonOptions(durationpb.New(0)),
-		MaxRequestHeadersKb:       wrapperspb.UInt32(maxHeadersKiB),
+		MaxRequestHeadersKb:       wrapperspb.UInt32(cfg.MaxHeadersKiB),
 		StreamIdleTimeout:         durationpb.New(0),
 		RequestTimeout:            durationpb.New(0),
 		RequestHeadersTimeout:     durationpb.New(0),
@@ -123,15 +115,6 @@ func http1Options() *corev3.Http1ProtocolOptions {
 				}),
 			},
 		},
-	}
-}
-
-// http2Options are those towards both client and server.
-func http2Options() *corev3.Http2ProtocolOptions {
-	return &corev3.Http2ProtocolOptions{
-		AllowConnect:                            true,
-		MaxConcurrentStreams:                    wrapperspb.UInt32(maxStreams),
-		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}
 }
 

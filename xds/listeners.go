@@ -41,6 +41,8 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 		Freebind:         wrapperspb.Bool(true),
 		TcpKeepalive:     tcpKeepalive(),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
 		// Finds the destination in conntrack or, if the socket is transparent,
 		// in the socket: without it, Envoy takes its own address for it.
 		ListenerFilters: []*listenerv3.ListenerFilter{listenerFilter("original_dst", &originaldstv3.OriginalDst{})},
@@ -124,26 +126,23 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 	)}
 }
 
-// firstFilters begin each chain: they set these states of the connection. In pod
-// mode they also limit the connections of the pod, and have those to backends made
-// in the network namespace that the client's connection was accepted in.
+// firstFilters begin each chain: they set these states of the connection. Connections
+// to backends are pooled by the states that are shared with them, so pods never share
+// one: servers authenticate connections, too. In pod mode they are made in the network
+// namespace that the client's connection was accepted in, and those of the pod are
+// limited.
 func (s ListenerSpec) firstFilters(cfg Config, states ...*commonstatev3.FilterStateValue) []*listenerv3.Filter {
 	var filters []*listenerv3.Filter
+	source := filterState("nodevoy.source", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
 	if cfg.PodMode {
 		filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
-		namespace := filterState("envoy.network.upstream_bind_override.network_namespace",
+		source = filterState("envoy.network.upstream_bind_override.network_namespace",
 			"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
-		// Connections to backends are pooled by the namespace, too. With a factory
-		// whose strings are not hashable, pods would share them, and a request would
-		// leave from the pod that had the connection made.
-		namespace.FactoryKey = "envoy.hashable_string"
-		namespace.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
-		states = append(states, namespace)
 	}
-	if len(states) > 0 {
-		filters = append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: states}))
-	}
-	return filters
+	// A factory whose strings are not hashable would not part the pools.
+	source.FactoryKey = "envoy.hashable_string"
+	source.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
+	return append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: append(states, source)}))
 }
 
 func connectionLimit(statPrefix string, most uint32) *listenerv3.Filter {

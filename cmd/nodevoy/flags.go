@@ -48,6 +48,8 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
 	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
+	f.Uint32Var(&x.MaxHeadersKiB, "max-headers-kib", x.MaxHeadersKiB, "maximum size of a request's headers, in KiB; Envoy answers 431 above it")
+	f.Uint32Var(&x.MaxStreams, "max-streams", x.MaxStreams, "maximum number of requests at a time on one HTTP/2 connection of a client")
 	f.Uint32Var(&x.MaxConnectionsPerPod, "max-connections-per-pod", x.MaxConnectionsPerPod, "in pod mode, how many connections of a pod Envoy takes at a time, of each class: http, tcp, detect")
 }
 

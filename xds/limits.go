@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Limits that keep one client or server from filling Envoy's memory, which all pods
+// of the node share. What an ordinary server accepts is below them. Those that an
+// application may reach are settings: see Config.
+const (
+	// maxHeaders is the number of header fields of a message. Node.js, whose limit
+	// is the highest of common servers, accepts 2,000; a field takes 130 bytes of
+	// memory or more.
+	maxHeaders = 2000
+	// maxResponseHeadersKiB is the size of a response's headers; the unit is that of
+	// Envoy's option. Clients accept less: curl 300 KiB, Go 10 MiB.
+	maxResponseHeadersKiB = 1024
+	// localWindow is how much of a request's body on an HTTP/2 stream, and
+	// localConnectionWindow of all on a connection, a client may send that no server
+	// has taken. The client is on the node, where a small window costs nothing.
+	localWindow, localConnectionWindow = 256 << 10, 1 << 20
+	// remoteWindow and remoteConnectionWindow are the same for responses, whose
+	// server may be far away: a window is sent once in each round trip.
+	remoteWindow, remoteConnectionWindow = 10 << 20, 64 << 20
+	// bufferSize is how much Envoy holds for each direction of a connection before it
+	// stops reading.
+	bufferSize = 128 << 10
+)
+
+// http2Options are those of both sides; the windows are for what is received there.
+func http2Options(streams, window, connectionWindow uint32) *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		AllowConnect:                            true,
+		MaxConcurrentStreams:                    wrapperspb.UInt32(streams),
+		InitialStreamWindowSize:                 wrapperspb.UInt32(window),
+		InitialConnectionWindowSize:             wrapperspb.UInt32(connectionWindow),
+		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
+	}
+}

@@ -21,7 +21,7 @@ PACKAGES := iptables ipset iproute2 nftables conntrack jq openssl procps
 RACE_PACKAGES := gcc libc6-dev
 
 # Run by `make test`, in this order: what needs no root comes first.
-SUITES := lint unit netns envoy-test chart-test apiserver e2e demo
+SUITES := lint unit netns envoy-test chart-test apiserver e2e attack-test demo
 GO_TEST := go test -race -count=1 -timeout=20m
 # Packages of the other suites; `unit` is all the rest.
 SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)
@@ -29,11 +29,13 @@ FUZZTIME ?= 30s
 COUNT ?= 1
 CHURN_PODS ?= 200
 CHURN_TIME ?= 10m
+# Envoy's memory limit in MiB while it is attacked: the chart's default.
+ATTACK_LIMIT ?= 1024
 
 include test/cluster/cluster.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
-.PHONY: test lint unit netns envoy-test chart-test apiserver e2e churn churn-api fuzz bench
+.PHONY: test lint unit netns envoy-test chart-test apiserver e2e attack-test attack churn churn-api fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -68,6 +70,14 @@ apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a re
 
 e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
 	$(GO_TEST) ./test/e2e/...
+
+attack-test: deps envoy build ## some of the attacks, by one pod
+	go build -o .cache/attack ./test/attack
+	.cache/attack -short -limit $(ATTACK_LIMIT)
+
+attack: deps envoy build ## pods attack their node's Envoy beside a victim, in each mode (ATTACK_LIMIT=MiB)
+	go build -o .cache/attack ./test/attack
+	.cache/attack -limit $(ATTACK_LIMIT)
 
 # Without the race detector: the callers of 200 pods are one program.
 churn: deps envoy build ## create and delete pods under load, CHURN_PODS at a time for CHURN_TIME

@@ -186,7 +186,7 @@ func bulkCall(url, version, direction, bytes string) error {
 // startBulk starts a server of bulk transfers in each backend.
 func (b *fixture) startBulk(ctx context.Context) error {
 	for _, pod := range b.web {
-		server, err := pod.Start("bulk.log", "/proc/self/exe", bulkCommand, "serve")
+		server, err := pod.Start(pod.Name+"-bulk.log", "/proc/self/exe", bulkCommand, "serve")
 		if err != nil {
 			return err
 		}

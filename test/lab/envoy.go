@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,10 +36,30 @@ type Envoy struct {
 	log   string
 }
 
+// EnvoyOptions are what a node's Envoy may be started with. The zero value is one
+// worker and what most tests need.
+type EnvoyOptions struct {
+	// By is a program that is given Envoy's command line, to limit Envoy; it is to
+	// become Envoy.
+	By []string
+	// Flags replace those for the number of workers and the drain time.
+	Flags []string
+	// Bootstrap are more flags of `nodevoy bootstrap`.
+	Bootstrap []string
+	// Piped drops the access log, read from a pipe as a container runtime does.
+	// Its file is in memory, which would be accounted to Envoy.
+	Piped bool
+}
+
 // StartEnvoy starts Envoy with what `nodevoy bootstrap` prints, and returns
 // when its admin socket answers: listeners come once an agent serves them.
 func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
-	argv, err := nodevoy("bootstrap", "--run-dir", n.RunDir(), "--node-name", n.Name)
+	return n.StartEnvoyWith(ctx, EnvoyOptions{})
+}
+
+// StartEnvoyWith is StartEnvoy with options.
+func (n *Node) StartEnvoyWith(ctx context.Context, options EnvoyOptions) (*Envoy, error) {
+	argv, err := nodevoy("bootstrap", append([]string{"--run-dir", n.RunDir(), "--node-name", n.Name}, options.Bootstrap...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +67,17 @@ func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.startEnvoy(ctx, n.ns, envoyFiles{
+	files := envoyFiles{
 		config: filepath.Join(n.dir, "envoy"+n.generation+".yaml"),
 		// Standard output has the access log only; Envoy's own log goes to a file.
 		access: filepath.Join(n.dir, "access"+n.generation+".log"),
 		log:    filepath.Join(n.dir, "envoy"+n.generation+".log"),
 		admin:  filepath.Join(n.RunDir(), "envoy-admin.sock"),
-	}, bootstrap)
+	}
+	if options.Piped {
+		files.access = ""
+	}
+	return n.startEnvoy(ctx, n.ns, files, bootstrap, options)
 }
 
 // StartSidecar starts Envoy in the pod's network namespace, with the flags of a
@@ -61,7 +86,7 @@ func (p *Pod) StartSidecar(ctx context.Context, config string) (*Envoy, error) {
 	file := func(suffix string) string { return filepath.Join(p.Node.dir, p.Name+"-sidecar"+suffix) }
 	return p.Node.startEnvoy(ctx, p.ns, envoyFiles{
 		config: file(".yaml"), access: file("-access.log"), log: file(".log"), admin: p.SidecarAdmin(),
-	}, config)
+	}, config, EnvoyOptions{})
 }
 
 // SidecarAdmin is the path of the admin socket of the pod's sidecar.
@@ -73,9 +98,9 @@ func (p *Pod) SidecarAdmin() string {
 // log and its admin socket.
 type envoyFiles struct{ config, access, log, admin string }
 
-// startEnvoy starts Envoy in a network namespace, with one worker, and returns
-// when its admin socket answers. The node ends it.
-func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, config string) (*Envoy, error) {
+// startEnvoy starts Envoy in a network namespace and returns when its admin socket
+// answers. The node ends it.
+func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, config string, options EnvoyOptions) (*Envoy, error) {
 	binary, err := binary(EnvoyEnv, "make envoy")
 	if err != nil {
 		return nil, err
@@ -84,8 +109,13 @@ func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, 
 		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
 	}
 	e := &Envoy{admin: unixClient(files.admin), log: files.log}
-	e.Process, err = in.start(files.access, binary, "--config-path", files.config, "--disable-hot-restart",
-		"--concurrency", "1", "--drain-time-s", drainSeconds, "--log-path", files.log, "--log-level", "warning", "--file-flush-interval-msec", "100")
+	flags := options.Flags
+	if flags == nil {
+		flags = []string{"--concurrency", "1", "--drain-time-s", drainSeconds}
+	}
+	argv := append(slices.Clone(options.By), binary, "--config-path", files.config, "--disable-hot-restart",
+		"--log-path", files.log, "--log-level", "warning", "--file-flush-interval-msec", "100")
+	e.Process, err = in.start(files.access, append(argv, flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +160,15 @@ func (e *Envoy) Admin(ctx context.Context, path string) (string, error) {
 
 // Stat is the value of one counter or gauge; 0 when Envoy has none of this name.
 func (e *Envoy) Stat(ctx context.Context, name string) (int64, error) {
-	text, err := e.Admin(ctx, "/stats?format=json&filter=^"+name+"$")
+	stats, err := e.Stats(ctx, "^"+name+"$")
+	return stats[name], err
+}
+
+// Stats are the counters and gauges whose names match a regular expression.
+func (e *Envoy) Stats(ctx context.Context, filter string) (map[string]int64, error) {
+	text, err := e.Admin(ctx, "/stats?format=json&filter="+url.QueryEscape(filter))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var got struct {
 		Stats []struct {
@@ -141,14 +177,15 @@ func (e *Envoy) Stat(ctx context.Context, name string) (int64, error) {
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
-		return 0, fmt.Errorf("parse stats of Envoy: %w", err)
+		return nil, fmt.Errorf("parse stats of Envoy: %w", err)
 	}
+	stats := map[string]int64{}
 	for _, s := range got.Stats {
-		if s.Name == name {
-			return s.Value, nil
+		if s.Name != "" {
+			stats[s.Name] = s.Value
 		}
 	}
-	return 0, nil
+	return stats, nil
 }
 
 // unixClient is an HTTP client that talks to one unix socket.

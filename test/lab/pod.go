@@ -132,14 +132,14 @@ func (p *Pod) Run(ctx context.Context, argv ...string) (string, error) {
 	return p.ns.run(ctx, "", argv...)
 }
 
-// Start starts a program in the pod's network namespace, with its output in a file
-// of this name. The node ends it.
+// Start starts a program in the pod, with its output in a file of this name. It is
+// ended with the lab.
 func (p *Pod) Start(output string, argv ...string) (*Process, error) {
-	process, err := p.ns.start(filepath.Join(p.Node.dir, p.Name+"-"+output), argv...)
+	started, err := p.ns.start(filepath.Join(p.Node.dir, output), argv...)
 	if err == nil {
-		*p.Node.procs = append(*p.Node.procs, process)
+		*p.Node.procs = append(*p.Node.procs, started)
 	}
-	return process, err
+	return started, err
 }
 
 // Call makes the calls of a spec from the pod, by OwnPorts, and waits for their

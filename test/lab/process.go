@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -31,15 +32,20 @@ type Process struct {
 	err    error
 }
 
-// start runs argv in the namespace; output goes to a file of its own.
+// start runs argv in the namespace; output goes to a file of its own or, when
+// that has no name, through a pipe to nowhere.
 func (n *namespace) start(output string, argv ...string) (*Process, error) {
-	file, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open output of %s: %w", argv[0], err)
-	}
-	defer file.Close()
 	p := &Process{name: argv[0], output: output, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = file, file
+	if output == "" {
+		p.cmd.Stdout, p.cmd.Stderr = io.Discard, io.Discard
+	} else {
+		file, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open output of %s: %w", argv[0], err)
+		}
+		defer file.Close()
+		p.cmd.Stdout, p.cmd.Stderr = file, file
+	}
 	if err := n.do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s in %s: %w", p.name, n.name, err)
 	}
@@ -81,6 +87,9 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 // Output is all that the process, and those before it with the same output
 // file, have written.
 func (p *Process) Output() string {
+	if p.output == "" {
+		return ""
+	}
 	text, err := os.ReadFile(p.output)
 	if err != nil {
 		return err.Error()

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// attack is something that a pod may do to its node's Envoy, by nothing but
+// connections to a Service of its own.
+type attack struct {
+	// Name is unique; What is done, in a line.
+	Name, What string
+	// run does it, in a process of the attacking pod, until ctx ends.
+	run func(ctx context.Context, a *attacker) error
+	// processes is how many processes of the pod do it; 0 means 1. A process may
+	// have no more files than Envoy.
+	processes int
+	// port is the port of the attackers' Service, and with it the class and how
+	// the backend behaves.
+	port uint16
+	// manyPorts gives the attackers a Service of manyPorts ports.
+	manyPorts bool
+	// vanish cuts the attackers off the network and kills them, in place of an end.
+	vanish bool
+	// Short is part of the tests; the others are in the long form only.
+	Short bool
+	// Pending says why the attack still succeeds. It is made and reported, but
+	// doesn't fail the suite.
+	Pending string
+}
+
+// attacks is the table of all attacks, in the order in which they are made.
+func attacks() []attack {
+	return slices.Concat(headerAttacks(), uploadAttacks(), connectionAttacks(), frameAttacks(), speedAttacks())
+}
+
+// find is the attack of this name.
+func find(name string) (attack, error) {
+	all := attacks()
+	i := slices.IndexFunc(all, func(a attack) bool { return a.Name == name })
+	if i < 0 {
+		return attack{}, fmt.Errorf("no attack is named %q", name)
+	}
+	return all[i], nil
+}
+
+// pause is how long an attacker waits after it was refused: it is to attack, not to
+// spend the machine's processors on being refused.
+const pause = 20 * time.Millisecond

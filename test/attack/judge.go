@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// The victim's p99 may be this many times that of before, or this long, whichever is
+// more. On a busy machine, where a pod that doesn't use Envoy isn't served in time
+// either, it is busyLimit.
+const (
+	slower    = 5
+	slowLimit = 10 * time.Millisecond
+	busyLimit = 50 * time.Millisecond
+)
+
+// busy is whether the machine itself was too slow for anybody: the control's requests
+// took what the victim's must not, or half of it.
+func (r report) busy() bool { return max(r.Control.P99, r.Control.Fresh99) > slowLimit/2 }
+
+// allowed is how long a request may take at p99, given what it took before.
+func (r report) allowed(before time.Duration) time.Duration {
+	limit := max(slower*before, slowLimit)
+	if r.busy() {
+		limit = max(limit, busyLimit)
+	}
+	return limit
+}
+
+// judge says all that is wrong.
+func (r report) judge(limit int64) []string {
+	var faults []string
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if r.Ended != "" {
+		fault("Envoy %s", r.Ended)
+	}
+	if r.Peak.total() > limit {
+		fault("memory above the limit")
+	}
+	for _, p := range []struct {
+		when string
+		period
+	}{{"before", r.Before}, {"during", r.During}, {"at the end", r.Tail}, {"after", r.After}} {
+		switch {
+		case p.Requests == 0 && p.when != "at the end":
+			fault("no request %s", p.when)
+		case p.Failed > 0:
+			fault("%d of %d requests failed %s: %s", p.Failed, p.Requests, p.when, p.Errors[0])
+		case p.Past > 0 && r.Ended == "":
+			fault("%d of %d requests went past Envoy %s", p.Past, p.Requests, p.when)
+		}
+	}
+	for _, p := range []struct {
+		when          string
+		before, after time.Duration
+	}{
+		{"during", r.Before.P99, r.During.P99},
+		{"during, on new connections", r.Before.Fresh99, r.During.Fresh99},
+		{"after", r.Before.P99, r.After.P99},
+		{"after, on new connections", r.Before.Fresh99, r.After.Fresh99},
+	} {
+		if allowed := r.allowed(p.before); p.after > allowed {
+			fault("p99 %s %s, above %s", p.when, millis(p.after), millis(allowed))
+		}
+	}
+	if r.NotRecovered != nil {
+		fault("not as before %s later: %v", recovery, r.NotRecovered)
+	}
+	if r.Nacks > 0 {
+		fault("%d updates refused by Envoy", r.Nacks)
+	}
+	return faults
+}
+
+// millis is a duration as people compare them.
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command attack has pods attack the Envoy of their node, in each mode of
+// redirection, while a victim on the same node makes requests, and says whether the
+// victim and Envoy notice. Everything is real and in a lab (test/lab); Envoy runs as
+// the chart starts it, in a control group with the chart's memory limit, so that
+// the kernel kills it as it would in a cluster.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nodevoy/nodevoy/test/contain"
+	"github.com/nodevoy/nodevoy/test/lab"
+)
+
+// config is what the flags say.
+type config struct {
+	limit                 int64
+	workers               int
+	modes                 []lab.Mode
+	attackers             []int
+	short                 bool
+	only                  *regexp.Regexp
+	before, length, after time.Duration
+}
+
+func main() {
+	os.Exit(start())
+}
+
+// start runs one of the programs that this is: an attacker, its servers, or the suite.
+func start() int {
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == attackerCommand:
+		err = attackerMain(os.Args[2])
+	case len(os.Args) == 2 && os.Args[1] == targetCommand:
+		err = targetMain()
+	default:
+		return contained()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// contained runs the suite in namespaces of its own, with a control group that is
+// made and removed outside of them: there is nobody left in it then.
+func contained() int {
+	setup := contain.Setup{}
+	if contain.Inside() || len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		return lab.Main(setup, run)
+	}
+	dir, err := makeGroup()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "attack: no control group can be made (%v): Envoy's resident memory is read instead, and an Envoy above the limit is killed\n", err)
+		return lab.Main(setup, run)
+	}
+	setup.Env = []string{groupEnv + "=" + dir}
+	code := lab.Main(setup, run)
+	if err := removeGroup(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "attack:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func run() int {
+	cfg, err := parse(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "attack:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := cfg.attackAll(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "attack:", err)
+		return 1
+	}
+	return 0
+}
+
+// parse reads the command line.
+func parse(args []string) (config, error) {
+	cfg := config{modes: []lab.Mode{lab.Host, lab.Pods}, attackers: []int{1, 8}}
+	flags := flag.NewFlagSet("attack", flag.ContinueOnError)
+	limit := flags.Int64("limit", 1024, "memory limit of Envoy, in MiB")
+	flags.IntVar(&cfg.workers, "workers", 2, "worker threads of Envoy")
+	flags.BoolVar(&cfg.short, "short", false, "make only a few attacks, by one pod")
+	flags.DurationVar(&cfg.before, "before", 3*time.Second, "how long the victim is measured before an attack")
+	flags.DurationVar(&cfg.length, "length", 8*time.Second, "how long an attack lasts")
+	flags.DurationVar(&cfg.after, "after", 2*time.Second, "how long the victim is measured after an attack")
+	flags.Func("only", "make only the attacks whose name matches this regular expression", func(text string) (err error) {
+		cfg.only, err = regexp.Compile(text)
+		return err
+	})
+	flags.Func("modes", "host, pod or both, with a comma", func(text string) error {
+		cfg.modes = nil
+		for mode := range strings.SplitSeq(text, ",") {
+			if mode != string(lab.Host) && mode != string(lab.Pods) {
+				return fmt.Errorf("want host or pod, not %q", mode)
+			}
+			cfg.modes = append(cfg.modes, lab.Mode(mode))
+		}
+		return nil
+	})
+	flags.Func("attackers", "numbers of pods that attack at once, with commas", func(text string) error {
+		cfg.attackers = nil
+		for number := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(number)
+			if err != nil || n < 1 {
+				return fmt.Errorf("want a number above 0, not %q", number)
+			}
+			cfg.attackers = append(cfg.attackers, n)
+		}
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
+	cfg.limit = *limit << 20
+	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 {
+		return cfg, errors.New("want a limit of at least 64 MiB, workers, and no arguments")
+	}
+	return cfg, lab.Installed()
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nodevoy/nodevoy/test/lab"
+)
+
+// recovery is how long after an attack everything is to be as before.
+const recovery = 10 * time.Second
+
+// report is what one attack did.
+type report struct {
+	Attack    attack
+	Mode      lab.Mode
+	Attackers int
+	Sent      sent
+	// Before, During and After are of the victim; Control, meanwhile, is of a pod
+	// that does the same without Envoy.
+	Before, During, After, Control period
+	// Tail are the victim's requests between the attack and After.
+	Tail period
+	// Peak is Envoy's memory at most, Start and End what it was before and after.
+	Peak       memory
+	Start, End state
+	// Ended says how Envoy ended, if it did.
+	Ended string
+	// Recovered is how long it took until all was as before; NotRecovered is what
+	// was not, recovery later.
+	Recovered    time.Duration
+	NotRecovered error
+	// Nacks counts the updates that Envoy refused.
+	Nacks int
+	// Faults are what the verdict is made of.
+	Faults []string
+}
+
+// attack makes one attack on a new Envoy and judges it.
+func (n *node) attack(ctx context.Context, a attack, attackers int) (r report, err error) {
+	r = report{Attack: a, Mode: n.mode, Attackers: attackers}
+	if err := n.attackers(ctx, attackers); err != nil {
+		return r, err
+	}
+	if a.manyPorts {
+		if err := n.setManyPorts(ctx, true); err != nil {
+			return r, err
+		}
+		defer func() { err = errors.Join(err, n.setManyPorts(ctx, false)) }()
+	}
+	stop, err := n.start(ctx)
+	if stop != nil {
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	if err != nil {
+		return r, err
+	}
+	victim, err := startClient(n.victim)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, victim.stop()) }()
+	control, err := startClient(n.control)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, control.stop()) }()
+	if err := n.observe(ctx, &r, victim, control); err != nil {
+		return r, err
+	}
+	r.Faults = r.judge(n.config.limit)
+	return r, nil
+}
+
+// observe attacks and takes down what happens.
+func (n *node) observe(ctx context.Context, r *report, victim, control client) error {
+	// The first requests load the Service.
+	if err := wait(ctx, time.Second); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := wait(ctx, n.config.before); err != nil {
+		return err
+	}
+	var err error
+	if r.Start, err = n.state(ctx); err != nil {
+		return fmt.Errorf("before the attack: %w", err)
+	}
+	r.Before = victim.between(begin, time.Now())
+	memory := n.watchMemory(ctx)
+	start := time.Now()
+	assault, err := n.launch(r.Attack, n.config.length)
+	if err != nil {
+		return errors.Join(err, wait(ctx, 0))
+	}
+	if r.Attack.vanish {
+		err = errors.Join(wait(ctx, n.config.length/2), n.vanish(assault))
+	} else {
+		limit, cancel := context.WithTimeout(ctx, n.config.length+20*time.Second)
+		r.Sent, err = assault.end(limit)
+		cancel()
+	}
+	over := time.Now()
+	if err != nil {
+		memory.end()
+		return err
+	}
+	recovered := n.recover(ctx, r, over)
+	// The victim's requests that were due in the attack have ended by now, or time
+	// out within the next.
+	quiet := time.Now()
+	err = errors.Join(recovered, wait(ctx, n.config.after))
+	r.Peak = memory.end()
+	r.During, r.Control = victim.between(start, over), control.between(start, over)
+	r.Tail, r.After = victim.between(over, quiet), victim.between(quiet, time.Now())
+	return err
+}
+
+// recover waits until all is as before the attack, for as long as that may take. Its
+// error is that of the suite.
+func (n *node) recover(ctx context.Context, r *report, over time.Time) error {
+	limit, cancel := context.WithDeadline(ctx, over.Add(recovery))
+	defer cancel()
+	for limit.Err() == nil {
+		// What was found last is more than that it took too long.
+		if err := n.asBefore(limit, r); limit.Err() == nil || r.NotRecovered == nil {
+			r.NotRecovered = err
+		}
+		if r.NotRecovered == nil {
+			break
+		}
+		select {
+		case <-n.envoy.Ended():
+			cancel()
+		case <-time.After(200 * time.Millisecond):
+		case <-limit.Done():
+		}
+	}
+	r.Recovered = time.Since(over)
+	select {
+	case <-n.envoy.Ended():
+		r.Ended = n.howEnded()
+		r.NotRecovered = nil
+		return n.whileEnded(ctx)
+	default:
+	}
+	status, err := n.node.Status(ctx)
+	r.Nacks = status.Envoy.Nacks
+	return err
+}
+
+// asBefore returns an error that says what is not as it was.
+func (n *node) asBefore(ctx context.Context, r *report) error {
+	if err := n.victim.Redirected(ctx); err != nil {
+		return err
+	}
+	now, err := n.state(ctx)
+	if err != nil {
+		return err
+	}
+	r.End = now
+	if now.Active > r.Start.Active+activeSlack {
+		return fmt.Errorf("%d connections are active, %d before", now.Active, r.Start.Active)
+	}
+	// The allocator keeps some of what it is given back, to give it out again.
+	if now.Allocated > r.Start.Allocated*6/5 {
+		return fmt.Errorf("%d MiB are allocated, %d before", now.Allocated>>20, r.Start.Allocated>>20)
+	}
+	if now.total() > r.Start.total()*6/5 {
+		return fmt.Errorf("%d MiB are in use, %d before, of which %d and %d are allocated",
+			now.total()>>20, r.Start.total()>>20, now.Allocated>>20, r.Start.Allocated>>20)
+	}
+	return nil
+}
+
+// activeSlack is how many connections more than before may be active: the victim
+// makes new ones all the time.
+const activeSlack = 10
+
+// howEnded says why Envoy has ended.
+func (n *node) howEnded() string {
+	if n.group.there() {
+		kills, err := n.group.kills()
+		if err == nil && kills > n.killed {
+			n.killed = kills
+			return "killed by the kernel, out of memory"
+		}
+	}
+	return "ended: " + n.envoy.LogEnd(3)
+}
+
+// whileEnded waits until the agent has seen that Envoy has ended.
+func (n *node) whileEnded(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	return lab.Until(limit, "redirection to end", func() error { return n.victim.NotRedirected(limit) })
+}
+
+func wait(ctx context.Context, length time.Duration) error {
+	select {
+	case <-time.After(length):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/nodevoy/nodevoy/test/lab/echo"
+)
+
+// targetCommand is the first argument that makes this program the servers that
+// attackers call.
+const targetCommand = "target"
+
+// The ports of the attackers' Service. The names begin with the class.
+const (
+	httpDeaf   uint16 = 80 // accepts connections and never reads
+	httpHung   uint16 = 81 // takes requests and never reads their bodies nor answers
+	httpFlood  uint16 = 82 // answers without an end
+	tcpDeaf    uint16 = 90
+	tcpFlood   uint16 = 91
+	detectDeaf uint16 = 92
+	httpEcho   uint16 = 8080
+)
+
+// manyPorts is the number of ports of the Service of many ports, from firstPort on.
+const (
+	firstPort = 10_000
+	manyPorts = 7_000
+)
+
+// Where the servers listen in their pods.
+const (
+	deafPort = 9200 + iota
+	hungPort
+	floodPort
+	rawFloodPort
+)
+
+// targetPorts are the ports of the attackers' Service.
+func targetPorts() []corev1.ServicePort {
+	port := func(name string, number uint16, target int) corev1.ServicePort {
+		return corev1.ServicePort{Name: name, Port: int32(number), TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
+	}
+	return []corev1.ServicePort{
+		port("http-deaf", httpDeaf, deafPort),
+		port("http-hung", httpHung, hungPort),
+		port("http-flood", httpFlood, floodPort),
+		port("tcp-deaf", tcpDeaf, deafPort),
+		port("tcp-flood", tcpFlood, rawFloodPort),
+		port("deaf", detectDeaf, deafPort),
+		port("http-echo", httpEcho, echo.HTTPPort),
+	}
+}
+
+// targetMain serves until it is killed.
+func targetMain() error {
+	var group errgroup.Group
+	for port, serve := range map[int]func(net.Listener) error{
+		deafPort: deaf, hungPort: hung, floodPort: flood, rawFloodPort: rawFlood,
+	} {
+		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return serve(listener) })
+	}
+	fmt.Println("listening")
+	return group.Wait()
+}
+
+// deaf accepts connections and does nothing with them.
+func deaf(listener net.Listener) error {
+	var held []net.Conn
+	for {
+		c, err := listener.Accept()
+		switch {
+		case errors.Is(err, unix.EMFILE):
+			// The kernel makes further connections and holds them.
+			<-time.After(time.Second)
+		case err != nil:
+			return fmt.Errorf("accept after %d connections: %w", len(held), err)
+		default:
+			held = append(held, c)
+		}
+	}
+}
+
+// server speaks HTTP/1 and h2c, with as many streams as are asked for.
+func server(handler http.HandlerFunc) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Protocols: &protocols,
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 1 << 20},
+		Handler:   handler,
+	}
+}
+
+// hung takes requests and never reads on: a server that waits for something.
+func hung(listener net.Listener) error {
+	return server(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }).Serve(listener)
+}
+
+// flood answers without an end.
+func flood(listener net.Listener) error {
+	return server(func(w http.ResponseWriter, _ *http.Request) {
+		// The client ends it.
+		_, _ = io.Copy(w, endless{new(atomic.Int64)})
+	}).Serve(listener)
+}
+
+// rawFlood writes to each connection without an end.
+func rawFlood(listener net.Listener) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		all.Go(func() {
+			defer c.Close()
+			_, _ = io.Copy(c, endless{new(atomic.Int64)})
+		})
+	}
+}

@@ -96,6 +96,9 @@ layered_runtime:
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}
 
+# What a burst left free goes back to the node within some seconds.
+memory_allocator_manager: {bytes_to_release: 67108864, memory_release_interval: 1s}
+
 # Above these limits, Envoy leaves new connections in the kernel, where they wait.
 # The agent's probes are among them, so that redirection ends.
 overload_manager:

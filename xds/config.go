@@ -95,7 +95,7 @@ func Default() Config {
 		UpstreamMark:         0x10,
 		MaxConnectionsPerPod: 10_000,
 		MaxHeadersKiB:        256,
-		MaxStreams:           250,
+		MaxStreams:           1000,
 		DiscoveryTimeout:     2 * time.Second,
 		DetectTimeout:        500 * time.Millisecond,
 		ConnectTimeout:       5 * time.Second,

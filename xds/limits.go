@@ -27,7 +27,7 @@ const (
 	remoteWindow, remoteConnectionWindow = 10 << 20, 64 << 20
 	// bufferSize is how much Envoy holds for each direction of a connection before it
 	// stops reading.
-	bufferSize = 128 << 10
+	bufferSize = 32 << 10
 )
 
 // http2Options are those of both sides; the windows are for what is received there.

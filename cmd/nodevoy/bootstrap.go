@@ -19,9 +19,13 @@ import (
 // probeProgram is the name of the program that kubelet's probes run.
 const probeProgram = "nodevoy-probe"
 
+// defaultMaxHeap is for a container with the chart's limit of 1 GiB.
+const defaultMaxHeap = "800Mi"
+
 func newBootstrap() *cobra.Command {
 	cfg := agent.DefaultConfig()
-	output, probeOutput, maxHeap := "", "", resource.QuantityValue{}
+	output, probeOutput := "", ""
+	maxHeap := resource.QuantityValue{Quantity: resource.MustParse(defaultMaxHeap)}
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the configuration file that Envoy starts with",
@@ -52,7 +56,7 @@ func newBootstrap() *cobra.Command {
 		},
 	}
 	nodeFlags(cmd.Flags(), &cfg)
-	cmd.Flags().Var(&maxHeap, "envoy-max-heap", "heap size near which Envoy accepts no more connections, such as 512Mi; keep it below the memory limit of Envoy's container; 0 for no bound")
+	cmd.Flags().Var(&maxHeap, "envoy-max-heap", "heap size near which Envoy ends requests and accepts no more connections, such as 512Mi; keep it below the memory limit of Envoy's container; 0 for no bound")
 	cmd.Flags().StringVar(&output, "output", output, "file to write, instead of standard output")
 	cmd.Flags().StringVar(&probeOutput, "probe-output", probeOutput, "file to copy "+probeProgram+" to, for the liveness probe of a container without it")
 	return cmd

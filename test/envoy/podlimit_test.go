@@ -3,7 +3,6 @@
 package envoy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +10,10 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -164,56 +161,35 @@ func TestPodAccessLog(t *testing.T) {
 // TestHeapBound: an Envoy close to the bound of its heap takes no connections,
 // so that the agent's probe fails, and takes them again, with those that
 // waited, once there are fewer. It stays healthy all the while: a restart would
-// cut the connections it has.
+// cut the connections it has. It is filled with the headers of requests that never
+// end, as it ends those whose bodies fill it: see TestHeapBoundEndsRequests.
 func TestHeapBound(t *testing.T) {
-	// Nor does the kernel take much for a server that reads nothing.
-	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
-		return errors.Join(err, failed)
-	}}
-	sink, err := small.Listen(t.Context(), "tcp", "10.244.0.3:8080")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sink.Close() }()
 	web := webServer(t, "10.244.0.1:8080", "web-0")
-	r := newFixtureWith(t, nodeOf(t,
-		service{"web", "10.96.1.10:80", []string{web}},
-		service{"sink", "10.96.1.11:80", []string{sink.Addr().String()}},
-	), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
-	// It leaves the requests in Envoy.
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	post := func(body string) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://10.96.1.11:80/", strings.NewReader(body))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
-			t.Errorf("a request is answered, by %s: nobody else holds it", resp.Status)
-			_ = resp.Body.Close()
+	r := newFixtureWith(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
+	mustGet(t, "10.96.1.10:80", "web-0")
+	headers := "GET / HTTP/1.1\r\nHost: web\r\n" + strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 200)
+	var full []net.Conn
+	empty := func() {
+		for _, c := range full {
+			_ = c.Close()
 		}
 	}
-	// The first has the Service loaded: with all at once, the agent, which is this
-	// process, may not come to say what it is before they have waited long enough.
-	go post("x")
-	eventually(t, 5*time.Second, func() error {
-		if n := r.stat("cluster.shop/sink/main.upstream_rq_total"); n != 1 {
-			return fmt.Errorf("%d requests are passed on", n)
-		}
-		return nil
-	})
-	body := strings.Repeat("x", 4<<20)
-	for range 300 {
-		go post(body)
-	}
+	defer func() { empty() }()
 	eventually(t, 20*time.Second, func() error {
-		if r.stat("overload.envoy.overload_actions.stop_accepting_connections.active") != 1 {
-			return fmt.Errorf("connections are taken with %d bytes in use:\n%s", r.stat("server.memory_allocated"), r.ask("/stats?usedonly&filter=shop/sink|overload"))
+		if r.stat("overload.envoy.overload_actions.stop_accepting_connections.active") == 1 {
+			return nil
 		}
-		return nil
+		c, err := net.DialTimeout("tcp", "10.96.1.10:80", 5*time.Second)
+		if err != nil {
+			return err
+		}
+		full = append(full, c)
+		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		// What Envoy doesn't take any more stays in the kernel.
+		_, _ = io.WriteString(c, headers)
+		return fmt.Errorf("connections are taken after %d, with %d bytes in use", len(full), r.stat("server.memory_allocated"))
 	})
 	if r.probe() == nil {
 		t.Error("the probe is answered")
@@ -236,11 +212,55 @@ func TestHeapBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = waiting.Close() }()
-	cancel()
+	empty()
 	took := eventually(t, 20*time.Second, r.probe)
 	t.Logf("taken again %v after the requests that filled it ended", took)
 	if err := exchangeOnce(waiting, "GET / HTTP/1.1\r\nHost: web\r\n\r\n", "web-0"); err != nil {
 		t.Errorf("the connection that waited: %v", err)
 	}
 	mustGet(t, "10.96.1.10:80", "web-0")
+}
+
+// TestHeapBoundEndsRequests: an Envoy that downloads fill, as their client doesn't
+// read, ends some of those, and goes on to serve all others.
+func TestHeapBoundEndsRequests(t *testing.T) {
+	web := webServer(t, "10.244.0.1:8080", "web-0")
+	flood := h2Server(t, "10.244.0.3:8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		piece := make([]byte, 64<<10)
+		for {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	}))
+	r := newFixtureWith(t, nodeOf(t,
+		service{"web", "10.96.1.10:80", []string{web}},
+		service{"flood", "10.96.1.11:80", []string{flood}},
+	), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
+	client := &http.Client{Transport: &http.Transport{
+		Protocols: &http.Protocols{}, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 64 << 10},
+	}}
+	client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+	defer client.CloseIdleConnections()
+	for range 40 {
+		// Each is left unread, and those that are ended don't come again.
+		response, err := client.Get("http://10.96.1.11:80/")
+		if err != nil {
+			continue
+		}
+		defer func() { _ = response.Body.Close() }()
+	}
+	eventually(t, 30*time.Second, func() error {
+		if n := r.stat("envoy.overload_actions.reset_high_memory_stream.count"); n == 0 {
+			return fmt.Errorf("no request is ended, with %d bytes in use", r.stat("server.memory_allocated"))
+		}
+		return nil
+	})
+	for range 20 {
+		mustGet(t, "10.96.1.10:80", "web-0")
+	}
+	if most := int(r.cfg.MaxHeap); r.stat("server.memory_allocated") > most {
+		t.Errorf("%d bytes in use, want at most %d", r.stat("server.memory_allocated"), most)
+	}
+	r.alive()
 }

@@ -149,7 +149,7 @@ func ProblemLine(p model.Problem) string {
 		object += " " + p.Name
 	}
 	parts := slices.DeleteFunc([]string{object, p.Field, p.Detail}, func(s string) bool { return s == "" })
-	return strings.Join(parts, ": ")
+	return debug.Printable(strings.Join(parts, ": "))
 }
 
 // Explain says of each pod whether it is enrolled and of each frontend where
@@ -170,6 +170,9 @@ func Explain(n *model.Node) []string {
 			verdict = "not redirected: " + f.Bypass
 		}
 		lines = append(lines, fmt.Sprintf("frontend %s, %s: %s", f.Address, f.Service, verdict))
+	}
+	for i := range lines {
+		lines[i] = debug.Printable(lines[i])
 	}
 	return lines
 }

@@ -5,9 +5,11 @@ package debug
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 )
 
 // WriteTable prints the view for a person: what state the node is in, then
@@ -44,7 +46,7 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 	if len(v.Problems) > 0 {
 		t.line("\nPROBLEMS")
 		for _, p := range v.Problems {
-			t.line(p)
+			t.row(p)
 		}
 	}
 	return t.err
@@ -62,7 +64,12 @@ func (t *table) line(s string) {
 	}
 }
 
-func (t *table) row(cells ...string) { t.line(strings.Join(cells, "\t")) }
+func (t *table) row(cells ...string) {
+	for i := range cells {
+		cells[i] = Printable(cells[i])
+	}
+	t.line(strings.Join(cells, "\t"))
+}
 
 // rows has one line in each, the first beside the head.
 func (t *table) rows(head string, lines []string) {
@@ -101,6 +108,26 @@ func (t *table) pods(pods []Pod, namespaces bool) {
 		t.row(row...)
 	}
 	t.flush()
+}
+
+// Printable escapes what is no printable character, as Go's strings are written: what
+// users wrote can then make no line or column of its own, and nothing that a terminal
+// acts on.
+func Printable(s string) string {
+	var out strings.Builder
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case strconv.IsPrint(r):
+			out.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRune(r)
+			out.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return out.String()
 }
 
 // oneLine keeps what others wrote from breaking the table.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -169,6 +170,13 @@ func (r *reading) object(place string, text []byte) {
 	switch {
 	case key.name == "":
 		r.fault(key, "metadata.name", "is missing", place)
+		return
+	case len(validation.IsDNS1123Subdomain(key.name)) > 0:
+		// Whatever comes after would show it to people and write it into logs.
+		r.fault(key, "metadata.name", "is no name of an object", place)
+		return
+	case key.namespace != "" && len(validation.IsDNS1123Label(key.namespace)) > 0:
+		r.fault(key, "metadata.namespace", "is no name of a namespace", place)
 		return
 	case !kind.Namespaced && key.namespace != "":
 		r.fault(key, "metadata.namespace", "is set, but a "+key.kind+" is in no namespace", place)

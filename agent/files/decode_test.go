@@ -201,6 +201,14 @@ metadata: {name: client, namespace: shop}
 			faults: []string{"Service shop/: metadata.name: is missing (f.yaml, object from line 1)"},
 		},
 		{
+			name: "a name of two lines", text: "apiVersion: v1\nkind: Pod\nmetadata: {name: \"a\\nb\"}\n",
+			faults: []string{"Pod default/a\nb: metadata.name: is no name of an object (f.yaml, object from line 1)"},
+		},
+		{
+			name: "a namespace that can't be", text: "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: 'a/b'}\n",
+			faults: []string{"Pod a/b/a: metadata.namespace: is no name of a namespace (f.yaml, object from line 1)"},
+		},
+		{
 			name: "namespace of a namespace", text: "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, namespace: shop}\n",
 			faults: []string{"Namespace shop/shop: metadata.namespace: is set, but a Namespace is in no namespace (f.yaml, object from line 1)"},
 		},

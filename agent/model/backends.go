@@ -5,6 +5,7 @@ package model
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -79,19 +80,22 @@ func stillServing(list []candidate) []Backend {
 
 func (c *candidate) backend() Backend {
 	backend := Backend{Address: c.address, Namespace: c.slice.Namespace}
-	if ref := c.from.TargetRef; ref != nil && ref.Kind == kindPod {
+	if ref := c.from.TargetRef; ref != nil && namesPod(ref, c.slice.Namespace) {
 		backend.Pod = ref.Name
-		if ref.Namespace != "" {
-			backend.Namespace = ref.Namespace
-		}
 	}
-	if c.from.NodeName != nil {
-		backend.Node = *c.from.NodeName
+	if node := c.from.NodeName; node != nil && validName(*node) {
+		backend.Node = *node
 	}
-	if c.from.Zone != nil {
-		backend.Zone = *c.from.Zone
+	if zone := c.from.Zone; zone != nil && validLabelValue(*zone) {
+		backend.Zone = *zone
 	}
 	return backend
+}
+
+// namesPod says whether the reference names a pod of this namespace. The API server
+// lets the slice's author write anything there, and logs name the pod.
+func namesPod(ref *corev1.ObjectReference, namespace string) bool {
+	return ref.Kind == kindPod && (ref.Namespace == "" || ref.Namespace == namespace) && validName(ref.Name)
 }
 
 // hintsUse says which hints of a Service port's endpoints are followed.

@@ -214,15 +214,22 @@ func TestBackendSaysWhatItIs(t *testing.T) {
 			endpoint("10.0.0.3", ref("Pod", "elsewhere", "web-c")),
 			endpoint("10.0.0.4", ref("VirtualMachine", "shop", "vm")),
 			endpoint("10.0.0.5"),
+			endpoint("10.0.0.6", ref("Pod", "shop", "web-a\n[2026] \"GET / HTTP/1.1\" 200"), on("node\n2"), func(e *discoveryv1.Endpoint) { e.Zone = new("zone b") }),
+			endpoint("10.0.0.7", ref("Pod", "shop\n", "web-a")),
+			endpoint("10.0.0.8", ref("Pod", "shop", "%PROTOCOL%")),
 		)},
 	})
 	at := netip.MustParseAddrPort
 	want := []model.Backend{
 		{Address: at("10.0.0.1:8080"), Namespace: "shop", Pod: "web-a", Node: "node-2", Zone: "zone-b"},
 		{Address: at("10.0.0.2:8080"), Namespace: "shop", Pod: "web-b"},
-		{Address: at("10.0.0.3:8080"), Namespace: "elsewhere", Pod: "web-c"},
+		// A slice's author may name any pod, and any text.
+		{Address: at("10.0.0.3:8080"), Namespace: "shop"},
 		{Address: at("10.0.0.4:8080"), Namespace: "shop"},
 		{Address: at("10.0.0.5:8080"), Namespace: "shop"},
+		{Address: at("10.0.0.6:8080"), Namespace: "shop"},
+		{Address: at("10.0.0.7:8080"), Namespace: "shop"},
+		{Address: at("10.0.0.8:8080"), Namespace: "shop"},
 	}
 	if diff := cmp.Diff(want, node.Frontends[0].Backends, noEmpty...); diff != "" {
 		t.Errorf("backends (-want +got):\n%s", diff)

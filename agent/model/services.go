@@ -124,6 +124,9 @@ func (v *serviceView) check() {
 			v.problems.add(kindService, &v.ObjectMeta, indexed("spec.ports", i, ".port"),
 				strconv.Itoa(int(port.Port))+" is not a port; ignored")
 		}
+		if !validPortName(port.Name) {
+			v.problems.add(kindService, &v.ObjectMeta, indexed("spec.ports", i, ".name"), "is no name of a port; the port is ignored")
+		}
 	}
 }
 
@@ -137,7 +140,7 @@ func (v *serviceView) claim() {
 		}
 		for i := range v.Spec.Ports {
 			port := &v.Spec.Ports[i]
-			if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP || !validPort(port.Port) {
+			if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP || !validPort(port.Port) || !validPortName(port.Name) {
 				continue
 			}
 			c.service, c.port, c.frontend.Address = v, i, netip.AddrPortFrom(ip, uint16(port.Port))

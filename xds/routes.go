@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -40,15 +41,17 @@ func (routeInputs) Message(Config) proto.Message {
 
 // defaultRoutes all lead to the same backends. They differ in which of Envoy's
 // changes to the request they undo: to a missing Host, an absolute URL, the
-// x-forwarded-proto. Envoy tries them in order, so the most frequent is first.
+// x-forwarded-proto. Requests of several hosts are refused. Envoy tries them in order, so the most frequent is first.
 func defaultRoutes() []*routev3.Route {
 	return []*routev3.Route{
-		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost())))),
+		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost()), inverted(severalHosts())))),
+		refuse(anyPath(severalHosts())),
 		forward(anyPath(ownProto(), inverted(absoluteURL()), inverted(withoutHost()))),
 		toAbsolute(withoutProto(forward(anyPath(inverted(ownProto()), absoluteURL())))),
 		toAbsolute(forward(anyPath(absoluteURL()))),
 		toDestination(withoutProto(forward(anyPath(inverted(ownProto()))))),
 		toDestination(forward(anyPath())),
+		refuse(anyConnect(severalHosts())),
 		withoutProto(forward(anyConnect(inverted(ownProto())))),
 		forward(anyConnect()),
 	}
@@ -83,6 +86,12 @@ func ownProto() *routev3.HeaderMatcher {
 // withoutHost matches HTTP/1.0 requests that came without a Host.
 func withoutHost() *routev3.HeaderMatcher { return headerIs(":authority", noHost) }
 
+// severalHosts matches requests with more than one Host: Envoy joins them by a comma,
+// which is in no name of a host.
+func severalHosts() *routev3.HeaderMatcher {
+	return header(":authority", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ","}})
+}
+
 // absoluteURL matches HTTP/1.1 requests that have an absolute URL.
 func absoluteURL() *routev3.HeaderMatcher {
 	return header(formHeader, hasPrefix(absolutePrefix, false))
@@ -115,6 +124,15 @@ func forward(match *routev3.RouteMatch) *routev3.Route {
 			Header:       &corev3.HeaderValue{Key: "upgrade", Value: "%REQ(" + upgradeHeader + ")%"},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS,
 		}},
+	}
+}
+
+// refuse answers matching requests as malformed, as RFC 9112 asks for.
+func refuse(match *routev3.RouteMatch) *routev3.Route {
+	const badRequest = 400
+	return &routev3.Route{
+		Match:  match,
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: badRequest}},
 	}
 }
 

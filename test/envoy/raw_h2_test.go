@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envoy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// field is a header field or a trailer as it is on the wire, with its faults.
+type field struct{ name, value string }
+
+// rawH2 is one HTTP/2 request: fields that no library would send, and trailers.
+type rawH2 struct{ headers, trailers []field }
+
+// send makes the request on a connection of its own. It returns the status of the
+// answer, or how the stream or the connection ended without one.
+func (r rawH2) send(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	_, err := io.WriteString(conn, http2.ClientPreface)
+	err = errors.Join(err, framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, EndHeaders: true, EndStream: r.trailers == nil, BlockFragment: block(r.headers),
+	}))
+	if r.trailers != nil {
+		err = errors.Join(err, framer.WriteData(1, false, []byte("abc")), framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 1, EndHeaders: true, EndStream: true, BlockFragment: block(r.trailers),
+		}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return "connection: " + err.Error()
+		}
+		switch f := frame.(type) {
+		case *http2.HeadersFrame:
+			fields, err := hpack.NewDecoder(4096, nil).DecodeFull(f.HeaderBlockFragment())
+			if err != nil || len(fields) == 0 {
+				t.Fatalf("answer: %v, %v", fields, err)
+			}
+			return fields[0].Value
+		case *http2.RSTStreamFrame:
+			return "reset: " + f.ErrCode.String()
+		case *http2.GoAwayFrame:
+			return "goaway: " + f.ErrCode.String()
+		}
+	}
+}
+
+// block is a header block without any compression, which checks nothing.
+func block(fields []field) []byte {
+	var out bytes.Buffer
+	encoder := hpack.NewEncoder(&out)
+	for _, f := range fields {
+		_ = encoder.WriteField(hpack.HeaderField{Name: f.name, Value: f.value, Sensitive: true}) // To memory.
+	}
+	return out.Bytes()
+}
+
+// get2 are the headers of a request with further ones.
+func get2(path string, more ...field) []field {
+	return append([]field{{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "web"}}, more...)
+}

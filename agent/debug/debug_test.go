@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,6 +242,27 @@ func fetch(t *testing.T, socket string, all bool) View {
 		case <-deadline:
 			t.Fatal(err)
 		case <-tick.C:
+		}
+	}
+}
+
+// TestTableIsNotForged: what users wrote makes no line or column of the table, and is
+// nothing that a terminal acts on.
+func TestTableIsNotForged(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	v := sample(now)
+	v.Pods = []Pod{{Namespace: "demo", Name: "a\nkube-system\tb", Reason: "\x1b[2Jx\u2028\xff"}}
+	v.Problems = []string{"Service demo/web:\nSTATE redirecting\r\t\u0085"}
+	var out bytes.Buffer
+	if err := WriteTable(&out, &v, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`demo       a\nkube-system\tb  -   no        no          \x1b[2Jx\u2028\xff` + "\n",
+		`Service demo/web:\nSTATE redirecting\r\t\u0085` + "\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no line %q in\n%s", want, out.String())
 		}
 	}
 }

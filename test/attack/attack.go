@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // attack is something that a pod may do to its node's Envoy, by nothing but
@@ -35,7 +34,7 @@ type attack struct {
 
 // attacks is the table of all attacks, in the order in which they are made.
 func attacks() []attack {
-	return slices.Concat(headerAttacks(), uploadAttacks(), connectionAttacks(), frameAttacks(), speedAttacks())
+	return slices.Concat(headerAttacks(), uploadAttacks(), connectionAttacks(), requestAttacks(), frameAttacks(), speedAttacks())
 }
 
 // find is the attack of this name.
@@ -47,7 +46,3 @@ func find(name string) (attack, error) {
 	}
 	return all[i], nil
 }
-
-// pause is how long an attacker waits after it was refused: it is to attack, not to
-// spend the machine's processors on being refused.
-const pause = 20 * time.Millisecond

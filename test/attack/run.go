@@ -40,23 +40,24 @@ type report struct {
 	Faults []string
 }
 
-// attack makes one attack on a new Envoy and judges it.
-func (n *node) attack(ctx context.Context, a attack, attackers int) (r report, err error) {
-	r = report{Attack: a, Mode: n.mode, Attackers: attackers}
-	if err := n.attackers(ctx, attackers); err != nil {
+// attack makes one attack, in a lab of its own, and judges it. An error is one of the
+// suite itself.
+func (c config) attack(ctx context.Context, a attack, mode lab.Mode, attackers int) (r report, err error) {
+	r = report{Attack: a, Mode: mode, Attackers: attackers}
+	n, err := newNode(ctx, c, mode, attackers)
+	if n.Lab != nil {
+		defer func() { err = errors.Join(err, n.Close()) }()
+	}
+	if err != nil {
 		return r, err
 	}
 	if a.manyPorts {
-		if err := n.setManyPorts(ctx, true); err != nil {
+		n.setManyPorts()
+		if err := n.Publish(ctx); err != nil {
 			return r, err
 		}
-		defer func() { err = errors.Join(err, n.setManyPorts(ctx, false)) }()
 	}
-	stop, err := n.start(ctx)
-	if stop != nil {
-		defer func() { err = errors.Join(err, stop()) }()
-	}
-	if err != nil {
+	if err := n.start(ctx); err != nil {
 		return r, err
 	}
 	victim, err := startClient(n.victim)
@@ -72,7 +73,7 @@ func (n *node) attack(ctx context.Context, a attack, attackers int) (r report, e
 	if err := n.observe(ctx, &r, victim, control); err != nil {
 		return r, err
 	}
-	r.Faults = r.judge(n.config.limit)
+	r.Faults = r.judge(c.limit)
 	return r, nil
 }
 
@@ -95,7 +96,8 @@ func (n *node) observe(ctx context.Context, r *report, victim, control client) e
 	start := time.Now()
 	assault, err := n.launch(r.Attack, n.config.length)
 	if err != nil {
-		return errors.Join(err, wait(ctx, 0))
+		memory.end()
+		return err
 	}
 	if r.Attack.vanish {
 		err = errors.Join(wait(ctx, n.config.length/2), n.vanish(assault))
@@ -103,6 +105,10 @@ func (n *node) observe(ctx context.Context, r *report, victim, control client) e
 		limit, cancel := context.WithTimeout(ctx, n.config.length+20*time.Second)
 		r.Sent, err = assault.end(limit)
 		cancel()
+	}
+	if r.Attack.manyPorts {
+		n.Objects().DeleteService("evil", "many")
+		err = errors.Join(err, n.PublishObjects())
 	}
 	over := time.Now()
 	if err != nil {
@@ -125,12 +131,12 @@ func (n *node) observe(ctx context.Context, r *report, victim, control client) e
 func (n *node) recover(ctx context.Context, r *report, over time.Time) error {
 	limit, cancel := context.WithDeadline(ctx, over.Add(recovery))
 	defer cancel()
-	for limit.Err() == nil {
+	for {
 		// What was found last is more than that it took too long.
 		if err := n.asBefore(limit, r); limit.Err() == nil || r.NotRecovered == nil {
 			r.NotRecovered = err
 		}
-		if r.NotRecovered == nil {
+		if r.NotRecovered == nil || limit.Err() != nil {
 			break
 		}
 		select {
@@ -145,7 +151,7 @@ func (n *node) recover(ctx context.Context, r *report, over time.Time) error {
 	case <-n.envoy.Ended():
 		r.Ended = n.howEnded()
 		r.NotRecovered = nil
-		return n.whileEnded(ctx)
+		return nil
 	default:
 	}
 	status, err := n.node.Status(ctx)
@@ -184,20 +190,11 @@ const activeSlack = 10
 // howEnded says why Envoy has ended.
 func (n *node) howEnded() string {
 	if n.group.there() {
-		kills, err := n.group.kills()
-		if err == nil && kills > n.killed {
-			n.killed = kills
+		if killed, err := n.group.killed(); err == nil && killed {
 			return "killed by the kernel, out of memory"
 		}
 	}
 	return "ended: " + n.envoy.LogEnd(3)
-}
-
-// whileEnded waits until the agent has seen that Envoy has ended.
-func (n *node) whileEnded(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, 40*time.Second)
-	defer cancel()
-	return lab.Until(limit, "redirection to end", func() error { return n.victim.NotRedirected(limit) })
 }
 
 func wait(ctx context.Context, length time.Duration) error {

@@ -9,6 +9,9 @@ import (
 	"text/tabwriter"
 )
 
+// failed is the verdict that fails the suite.
+const failed = "FAIL"
+
 // verdict is one word about a report.
 func (r report) verdict() string {
 	switch {
@@ -19,20 +22,20 @@ func (r report) verdict() string {
 	case r.Attack.Pending != "":
 		return "pending"
 	}
-	return "FAIL"
+	return failed
 }
 
 // line is a report in columns.
 func (r report) line() string {
-	failed := r.Before.Failed + r.During.Failed + r.Tail.Failed + r.After.Failed
+	lost := r.Before.Failed + r.During.Failed + r.Tail.Failed + r.After.Failed
 	busy := ""
 	if r.busy() {
 		busy = fmt.Sprintf(" (busy machine: %.1f without Envoy)", float64(max(r.Control.P99, r.Control.Fresh99))/1e6)
 	}
 	columns := []string{
 		r.Attack.Name, string(r.Mode), fmt.Sprint(r.Attackers),
-		fmt.Sprintf("%d", r.Start.total()>>20), fmt.Sprintf("%d", r.Peak.total()>>20), fmt.Sprintf("%d", r.End.total()>>20),
-		pair(r.Before), pair(r.During), fmt.Sprint(failed), r.verdict() + busy,
+		fmt.Sprintf("%d+%d", r.Peak.Own>>20, r.Peak.Sockets>>20), fmt.Sprintf("%d/%d", r.Start.total()>>20, r.End.total()>>20),
+		pair(r.Before), pair(r.During), fmt.Sprint(lost), r.verdict() + busy,
 	}
 	return strings.Join(columns, "\t")
 }
@@ -51,7 +54,7 @@ func pair(p period) string {
 // printTable prints a line for each attack.
 func printTable(out io.Writer, reports []report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ATTACK\tMODE\tPODS\tMiB BEFORE\tPEAK\tAFTER\tMS BEFORE: P50/P99/NEW P99\tDURING\tFAILED\tVERDICT")
+	fmt.Fprintln(w, "ATTACK\tMODE\tPODS\tPEAK MiB\tRSS BEFORE/AFTER\tMS BEFORE: P50/P99/NEW P99\tDURING\tFAILED\tVERDICT")
 	for _, r := range reports {
 		fmt.Fprintln(w, r.line())
 	}
@@ -64,6 +67,9 @@ func (r report) progress() string {
 		strings.ReplaceAll(r.line(), "\t", "  "))
 	for _, fault := range r.Faults {
 		text += "\n    " + fault
+	}
+	if past := r.During.Past + r.Tail.Past; past > 0 {
+		text += fmt.Sprintf("\n    %d of the victim's requests went past Envoy meanwhile", past)
 	}
 	if r.Ended == "" && r.NotRecovered == nil {
 		text += fmt.Sprintf("\n    as before after %.1f s", r.Recovered.Seconds())

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +33,9 @@ const (
 	tcpFlood   uint16 = 91
 	detectDeaf uint16 = 92
 	httpEcho   uint16 = 8080
+
+	httpLongHeader    uint16 = 83 // answers with a header without an end
+	httpInformational uint16 = 84 // answers with informational answers without an end
 )
 
 // manyPorts is the number of ports of the Service of many ports, from firstPort on.
@@ -47,6 +50,8 @@ const (
 	hungPort
 	floodPort
 	rawFloodPort
+	longHeaderPort
+	informationalPort
 )
 
 // targetPorts are the ports of the attackers' Service.
@@ -58,6 +63,8 @@ func targetPorts() []corev1.ServicePort {
 		port("http-deaf", httpDeaf, deafPort),
 		port("http-hung", httpHung, hungPort),
 		port("http-flood", httpFlood, floodPort),
+		port("http-header", httpLongHeader, longHeaderPort),
+		port("http-informational", httpInformational, informationalPort),
 		port("tcp-deaf", tcpDeaf, deafPort),
 		port("tcp-flood", tcpFlood, rawFloodPort),
 		port("deaf", detectDeaf, deafPort),
@@ -69,7 +76,9 @@ func targetPorts() []corev1.ServicePort {
 func targetMain() error {
 	var group errgroup.Group
 	for port, serve := range map[int]func(net.Listener) error{
-		deafPort: deaf, hungPort: hung, floodPort: flood, rawFloodPort: rawFlood,
+		deafPort: deaf, hungPort: hung, floodPort: flood, rawFloodPort: say("", "0"),
+		longHeaderPort:    say("HTTP/1.1 200 OK\r\n", "x: "+strings.Repeat("v", 8_000)+"\r\n"),
+		informationalPort: say("", "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"),
 	} {
 		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
@@ -123,18 +132,22 @@ func flood(listener net.Listener) error {
 	}).Serve(listener)
 }
 
-// rawFlood writes to each connection without an end.
-func rawFlood(listener net.Listener) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			return err
+// say writes to each connection: a start, and then the same without an end.
+func say(start, again string) func(net.Listener) error {
+	again = strings.Repeat(again, max(1, 32<<10/len(again)))
+	return func(listener net.Listener) error {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return err
+			}
+			go func() {
+				defer c.Close()
+				_, err := io.WriteString(c, start)
+				for err == nil {
+					_, err = io.WriteString(c, again)
+				}
+			}()
 		}
-		all.Go(func() {
-			defer c.Close()
-			_, _ = io.Copy(c, endless{new(atomic.Int64)})
-		})
 	}
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fine is a report of an attack that nobody noticed.
+func fine() report {
+	p := period{Requests: 100, P50: time.Millisecond, P99: 2 * time.Millisecond, Fresh50: time.Millisecond, Fresh99: 3 * time.Millisecond}
+	return report{Before: p, During: p, Tail: p, After: p, Control: p, Peak: memory{Own: 200 << 20, Sockets: 100 << 20}}
+}
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(r *report)
+		// want is in the only fault; empty: there is none.
+		want string
+	}{
+		{"nobody noticed", func(*report) {}, ""},
+		{"Envoy was killed", func(r *report) { r.Ended = "killed by the kernel" }, "killed by the kernel"},
+		{"memory", func(r *report) { r.Peak.Sockets = 900 << 20 }, "memory above the limit"},
+		{"a lost request", func(r *report) { r.During.Failed, r.During.Errors = 1, []string{"EOF"} }, "1 of 100 requests failed during: EOF"},
+		{"a request lost later", func(r *report) { r.Tail.Failed, r.Tail.Errors = 1, []string{"EOF"} }, "at the end"},
+		{"no request at all", func(r *report) { r.During = period{} }, "no request during"},
+		{"short end", func(r *report) { r.Tail = period{} }, ""},
+		{"past Envoy meanwhile", func(r *report) { r.During.Past = 5 }, ""},
+		{"past Envoy afterwards", func(r *report) { r.After.Past = 5 }, "went past Envoy after"},
+		{"slower", func(r *report) { r.During.P99 = 10 * time.Millisecond }, ""},
+		{"too slow", func(r *report) { r.During.P99 = 11 * time.Millisecond }, "p99 during 11.0 ms, above 10.0 ms"},
+		{"slow before", func(r *report) { r.Before.P99, r.During.P99 = 4*time.Millisecond, 20*time.Millisecond }, ""},
+		{"too slow on new connections", func(r *report) { r.During.Fresh99 = 16 * time.Millisecond }, "on new connections 16.0 ms, above 15.0 ms"},
+		{"too slow afterwards", func(r *report) { r.After.P99 = 11 * time.Millisecond }, "p99 after"},
+		{"busy machine", func(r *report) { r.During.P99, r.Control.P99 = 50*time.Millisecond, 6*time.Millisecond }, ""},
+		{"too slow on a busy machine", func(r *report) { r.During.P99, r.Control.P99 = 51*time.Millisecond, 6*time.Millisecond }, "above 50.0 ms"},
+		{"very busy machine", func(r *report) { r.During.P99, r.Control.P99 = 80*time.Millisecond, 40*time.Millisecond }, ""},
+		{"not as before", func(r *report) { r.NotRecovered = errors.New("5 connections are active") }, "5 connections are active"},
+		{"a refused update", func(r *report) { r.Nacks = 1 }, "1 updates refused"},
+	} {
+		r := fine()
+		c.spoil(&r)
+		faults := r.judge(1 << 30)
+		if c.want == "" && len(faults) > 0 || c.want != "" && (len(faults) != 1 || !strings.Contains(faults[0], c.want)) {
+			t.Errorf("%s: %q, want %q", c.name, faults, c.want)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		pending string
+		faults  []string
+		want    string
+	}{
+		{"", nil, "pass"},
+		{"", []string{"killed"}, failed},
+		{"not mended", []string{"killed"}, "pending"},
+		{"not mended", nil, "pass, was pending"},
+	} {
+		r := report{Attack: attack{Pending: c.pending}, Faults: c.faults}
+		if got := r.verdict(); got != c.want {
+			t.Errorf("pending %q, faults %q: %q, want %q", c.pending, c.faults, got, c.want)
+		}
+	}
+}
+
+// TestTable: each attack has a name of its own, and says what it does and where.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, a := range attacks() {
+		if seen[a.Name] || a.Name == "" || a.What == "" || a.run == nil || a.port == 0 {
+			t.Errorf("the attack %q is incomplete, or there twice", a.Name)
+		}
+		seen[a.Name] = true
+		if a.Short && a.Pending != "" {
+			t.Errorf("%q is pending and part of the tests", a.Name)
+		}
+	}
+}

@@ -63,6 +63,39 @@ func (n *Network) Addresses(f family.Family) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
+// servicesDevice has the cluster IPs where kube-proxy runs in IPVS mode: one more
+// with each Service, and nothing of the node's. kube-proxy itself keeps everybody
+// from reaching the node at them.
+const servicesDevice = "kube-ipvs0"
+
+// Local lists the addresses of one family that the kernel takes for its own: those
+// of all interfaces, and those that have a local route, as load balancers of clouds
+// set up.
+func (n *Network) Local(f family.Family) ([]netip.Prefix, error) {
+	except := 0
+	if link, err := n.handle.LinkByName(servicesDevice); err == nil {
+		except = link.Attrs().Index
+	} else if !errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, fmt.Errorf("find %s: %w", servicesDevice, err)
+	}
+	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL}
+	routes, err := n.handle.RouteListFiltered(int(f), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	if err != nil {
+		return nil, fmt.Errorf("list %s local routes: %w", f, err)
+	}
+	prefixes := make([]netip.Prefix, 0, len(routes))
+	for _, route := range routes {
+		if route.Dst == nil || route.LinkIndex == except {
+			continue
+		}
+		ones, _ := route.Dst.Mask.Size()
+		if ip, ok := netip.AddrFromSlice(route.Dst.IP); ok {
+			prefixes = append(prefixes, netip.PrefixFrom(ip.Unmap(), ones))
+		}
+	}
+	return prefixes, nil
+}
+
 // AddAddress puts an address on lo, so that nothing chooses it to speak to others.
 func (n *Network) AddAddress(addr netip.Addr) error {
 	if err := n.handle.AddrReplace(loLink(), loAddress(addr)); err != nil {

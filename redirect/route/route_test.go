@@ -172,3 +172,40 @@ func TestBridged(t *testing.T) {
 		})
 	}
 }
+
+// TestLocal: what the kernel takes for its own is every address of every interface,
+// and what has a local route, but not the cluster IPs of kube-proxy's IPVS mode.
+func TestLocal(t *testing.T) {
+	n := open(t)
+	ip := func(args string) {
+		t.Helper()
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", args, err, out)
+		}
+	}
+	for _, args := range []string{
+		"link add one type bridge", "link set one up", "address add 192.0.2.77/32 dev one", "address add 2001:db8::77/128 dev one nodad",
+		"route add local 198.51.100.0/28 dev lo table local", "route add local 2001:db8:1::/64 dev lo table local",
+		"route add local 203.0.113.0/24 dev lo table 1064", "route add 10.0.0.0/8 dev one",
+		"link add kube-ipvs0 type bridge", "address add 10.96.0.1/32 dev kube-ipvs0", "address add fd00:96::1/128 dev kube-ipvs0 nodad",
+	} {
+		ip(args)
+	}
+	for f, want := range map[family.Family][]string{
+		family.V4: {"127.0.0.0/8", "192.0.2.77/32", "198.51.100.0/28"},
+		family.V6: {"::1/128", "2001:db8::77/128", "2001:db8:1::/64"},
+	} {
+		local, err := n.Local(f)
+		must(t, err)
+		for _, text := range want {
+			if !slices.Contains(local, netip.MustParsePrefix(text)) {
+				t.Errorf("%s: %s is not in %v", f, text, local)
+			}
+		}
+		for _, text := range []string{"10.96.0.1", "203.0.113.1", "10.0.0.1", "fd00:96::1"} {
+			if slices.ContainsFunc(local, func(p netip.Prefix) bool { return p.Contains(netip.MustParseAddr(text)) }) {
+				t.Errorf("%s: %s is in %v", f, text, local)
+			}
+		}
+	}
+}

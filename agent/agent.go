@@ -47,6 +47,7 @@ type Agent struct {
 	kernel *handover.Fence
 	// pods is nil in host mode.
 	pods  *pods.Pods
+	local localNetworks
 	envoy *envoyadmin.Envoy
 	state *atomic.Pointer[State]
 	parts []runner
@@ -71,12 +72,16 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Agent, error) {
 	cfg.Redirect = findings.Resolve(cfg.Redirect)
 	cfg = cfg.Resolved()
 	log.Info("mode chosen", zap.Stringer("mode", cfg.Redirect.Mode))
+	local, err := openLocal(cfg.Redirect)
+	if err != nil {
+		return nil, err
+	}
 	lease, err := acquire(cfg)
 	if err != nil {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{},
+		cfg: cfg.inSlot(lease.Slot()), log: log, state: &atomic.Pointer[State]{}, local: local,
 		envoy: envoyadmin.New(cfg.XDS.AdminSocket),
 	}
 	if a.kernel, a.pods, err = openKernel(a.cfg, lease, log); err != nil {
@@ -108,7 +113,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newWatchCollector(src.Health))
 	l := &loop{
-		cfg: a.cfg, source: src, kernel: a.kernel, resume: a.envoy.Resume, cpu: processorTime,
+		cfg: a.cfg, source: src, kernel: a.kernel, local: a.local, resume: a.envoy.Resume, cpu: processorTime,
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
 	l.proof.prober = newProber(askHost(a.cfg.Redirect, func() server.Status { return l.envoy.Status() }))

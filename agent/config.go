@@ -88,8 +88,8 @@ func (c Config) inSlot(slot int) Config {
 }
 
 // Resolved fills in what follows from other settings: socket paths from the
-// run directory, and Envoy's listeners from where redirection sends
-// connections.
+// run directory, and Envoy's listeners, and whose labels and endpoints count, from
+// where redirection sends connections.
 func (c Config) Resolved() Config {
 	if c.HostDir == "" {
 		c.HostDir = c.RunDir
@@ -103,6 +103,8 @@ func (c Config) Resolved() Config {
 	c.XDS.UpstreamMark = c.Redirect.Mark
 	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
+	c.Model.HostMode = !c.XDS.PodMode
+	c.Model.ListenerAddresses = []netip.Addr{c.Redirect.Address4, c.Redirect.Address6}
 	return c
 }
 

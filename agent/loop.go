@@ -74,6 +74,8 @@ type loop struct {
 	pace    *pace
 	round   round
 	*reporter
+	// local is what the node's kernel takes for its own.
+	local localNetworks
 	// resume ends the draining of an Envoy that is there already; may be nil.
 	resume func(context.Context) error
 	// located is when pods were last searched for.
@@ -110,9 +112,7 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			continue
 		case <-locate:
-			if l.relocate(ctx) && debounce == nil {
-				debounce = time.After(0)
-			}
+			debounce = soonIf(l.relocate(ctx), debounce)
 			continue
 		case <-debounce:
 			if l.unanswered() {
@@ -135,6 +135,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-refresh.C:
 			l.refresh(ctx)
 		case <-drift.C:
+			debounce = soonIf(l.checkLocal(), debounce)
 			l.checkDrift(ctx)
 		case <-retry.C:
 			l.retry(ctx)
@@ -142,6 +143,15 @@ func (l *loop) run(ctx context.Context) error {
 		l.advance(ctx)
 		l.publishState()
 	}
+}
+
+// soonIf is the debounce of a change that need not wait for others, if there is one
+// and none waits already.
+func soonIf(changed bool, debounce <-chan time.Time) <-chan time.Time {
+	if changed && debounce == nil {
+		return time.After(0)
+	}
+	return debounce
 }
 
 // unanswered says whether a change should wait, because Envoy is still busy

@@ -149,7 +149,7 @@ func (l *loop) publishState() {
 		PendingSince: r.pendingSince, DriftRepaired: l.drift,
 		Mode: l.cfg.Redirect.Mode, Pods: l.podReport(), Leftover: l.kernel.Leftover(),
 		ProbeErr: text(l.proof.last.err), ApplyErr: text(errors.Join(r.prepareErr, r.withdrawErr, r.applyErr)),
-		CheckErr: cmp.Or(text(l.kernel.OwnershipErr()), text(l.checkErr)),
+		CheckErr: cmp.Or(text(l.kernel.OwnershipErr()), text(errors.Join(l.checkErr, l.local.err))),
 	}
 	if r.node != nil {
 		s.Phase, s.Reason = l.phase()

@@ -87,7 +87,7 @@ func (l *loop) rebuild(ctx context.Context) {
 		l.log.Info("all objects are read")
 	}
 	done := l.metrics.stage("build")
-	l.round.node = l.builder.Build(l.source.Inputs())
+	l.round.node = l.builder.Build(l.inputs())
 	l.compile(l.envoy.Status().Refused)
 	done(nil)
 	l.tellProblems(l.round.node)

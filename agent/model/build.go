@@ -24,6 +24,9 @@ type Inputs struct {
 	Pods           []*corev1.Pod
 	Services       []*corev1.Service
 	EndpointSlices []*discoveryv1.EndpointSlice
+	// NodeNetworks are the addresses that the node's kernel takes for its own, also
+	// those that its object does not name. Host mode asks for them.
+	NodeNetworks []netip.Prefix
 }
 
 // Build computes the node's view of the objects. It never fails: an object
@@ -55,7 +58,7 @@ func (b *Builder) Build(in Inputs) *Node {
 	}
 	var problems problems
 	node.Pods = b.pods.build(in, b.opts, &problems)
-	reader := serviceReader{nodeName: node.Name, zone: node.Zone, opts: b.opts}
+	reader := serviceReader{nodeName: node.Name, zone: node.Zone, opts: b.opts, offLimits: newOffLimits(in, b.opts)}
 	node.Frontends = b.services.frontends(in, reader, &problems)
 	node.Problems = problems.sorted()
 	node.byAddress = byAddress(node.Frontends, b.last)

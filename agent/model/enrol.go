@@ -96,17 +96,28 @@ func (e *enrolment) optedIn(pod *corev1.Pod) (bool, string) {
 		return false, "namespace is excluded"
 	case own == RedirectDisabled:
 		return false, "own label " + RedirectLabel + "=" + RedirectDisabled
-	case own == RedirectEnabled:
-		return true, "own label " + RedirectLabel + "=" + RedirectEnabled
-	case !known:
-		return false, "namespace does not exist (deleted, or not seen yet)"
 	case namespace == RedirectDisabled:
 		return false, "namespace label " + RedirectLabel + "=" + RedirectDisabled
+	case own == RedirectEnabled && e.opts.podsOptIn(pod.Namespace):
+		return true, "own label " + RedirectLabel + "=" + RedirectEnabled
 	case namespace == RedirectEnabled:
 		return true, "namespace label " + e.opts.NamespaceSelector.String()
+	case own == RedirectEnabled:
+		// Envoy calls backends as the node: a pod that may enroll itself passes every
+		// NetworkPolicy that denies it.
+		return false, "own label ignored in host mode: " + e.notOptedIn(known)
 	default:
-		return false, "namespace is not labelled " + e.opts.NamespaceSelector.String()
+		return false, e.notOptedIn(known)
 	}
+}
+
+// notOptedIn is why the namespace of a pod does not enroll it. known says whether
+// there is the namespace.
+func (e *enrolment) notOptedIn(known bool) string {
+	if !known {
+		return "namespace does not exist (deleted, or not seen yet)"
+	}
+	return "namespace is not labelled " + e.opts.NamespaceSelector.String()
 }
 
 // localPods are the pods on this node, sorted by namespace and name.
@@ -160,12 +171,8 @@ const ownedByNode = -1
 // a moment when the CNI reuses the IP of a pod that is about to go.
 func (e *enrolment) ipOwners(p *problems) map[netip.Addr]int {
 	owners := make(map[netip.Addr]int, len(e.local))
-	if e.node != nil {
-		for _, address := range e.node.Status.Addresses {
-			if ip, err := netip.ParseAddr(address.Address); err == nil {
-				owners[ip.Unmap()] = ownedByNode
-			}
-		}
+	for _, ip := range nodeAddresses(e.node) {
+		owners[ip] = ownedByNode
 	}
 	for i, pod := range e.local {
 		for _, ip := range podIPs(pod, p) {

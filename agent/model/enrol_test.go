@@ -67,8 +67,7 @@ func TestEnrolment(t *testing.T) {
 		},
 		{
 			name: "pod opts in against its namespace", namespace: namespace("shop", "disabled"),
-			pod:  with(pod("p", "10.1.0.1"), label("enabled")),
-			want: true, reason: "own label nodevoy.io/redirect=enabled",
+			pod: with(pod("p", "10.1.0.1"), label("enabled")), reason: "namespace label nodevoy.io/redirect=disabled",
 		},
 		{
 			name: "pod opts out", namespace: namespace("shop", "enabled"),
@@ -199,6 +198,41 @@ func TestEnrolment(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, texts(node.Problems), noEmpty...); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestOwnLabelInHostMode is a pod that opts in where Envoy calls backends as the node.
+func TestOwnLabelInHostMode(t *testing.T) {
+	const ignored = "own label ignored in host mode: "
+	for _, test := range []struct {
+		name, namespace, own string
+		optIn                []string
+		want                 bool
+		reason               string
+	}{
+		{name: "pod opts in", own: "enabled", reason: ignored + "namespace is not labelled nodevoy.io/redirect=enabled"},
+		{name: "in an enrolled namespace", namespace: "enabled", own: "enabled", want: true, reason: "namespace label nodevoy.io/redirect=enabled"},
+		{name: "against its namespace", namespace: "disabled", own: "enabled", reason: "namespace label nodevoy.io/redirect=disabled"},
+		{name: "pod opts out", namespace: "enabled", own: "disabled", reason: "own label nodevoy.io/redirect=disabled"},
+		{name: "no label", namespace: "enabled", want: true, reason: "namespace label nodevoy.io/redirect=enabled"},
+		{name: "unknown value", own: "on", reason: "namespace is not labelled nodevoy.io/redirect=enabled"},
+		{name: "namespace not seen", namespace: "missing", own: "enabled", reason: ignored + "namespace does not exist (deleted, or not seen yet)"},
+		{name: "where it may", own: "enabled", optIn: []string{"shop"}, want: true, reason: "own label nodevoy.io/redirect=enabled"},
+		{name: "where all may", own: "enabled", optIn: []string{"*"}, want: true, reason: "own label nodevoy.io/redirect=enabled"},
+		{name: "where others may", own: "enabled", optIn: []string{"sho", "web"}, reason: ignored + "namespace is not labelled nodevoy.io/redirect=enabled"},
+		{name: "where it may, against its namespace", namespace: "disabled", own: "enabled", optIn: []string{"*"}, reason: "namespace label nodevoy.io/redirect=disabled"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			opts := model.DefaultOptions()
+			opts.HostMode, opts.PodOptInNamespaces = true, test.optIn
+			in := model.Inputs{NodeName: nodeName, Pods: []*corev1.Pod{with(pod("p", "10.1.0.1"), func(p *corev1.Pod) { p.Labels = labels(test.own) })}}
+			if test.namespace != "missing" {
+				in.Namespaces = []*corev1.Namespace{namespace("shop", test.namespace)}
+			}
+			if got := model.Build(in, opts).Pods[0]; got.Enrolled != test.want || got.Reason != test.reason {
+				t.Errorf("got %v, %q; want %v, %q", got.Enrolled, got.Reason, test.want, test.reason)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 // again while the Service and its EndpointSlices are the same objects.
 type servicesMemo struct {
 	nodeName, zone string
+	offLimits      *offLimits
 	// build counts builds. Each marks what it meets with its number, and drops
 	// what has another, so that the memo is of the last build alone.
 	build  uint64
@@ -45,9 +46,9 @@ type knownSlice struct {
 
 // frontends gives every address to one Service port and finds its backends.
 func (m *servicesMemo) frontends(in Inputs, r serviceReader, p *problems) []*Frontend {
-	if m.build == 0 || m.nodeName != r.nodeName || m.zone != r.zone {
+	if m.build == 0 || m.nodeName != r.nodeName || m.zone != r.zone || !m.offLimits.same(r.offLimits) {
 		*m = servicesMemo{
-			nodeName: r.nodeName, zone: r.zone,
+			nodeName: r.nodeName, zone: r.zone, offLimits: r.offLimits,
 			views:  make(map[*corev1.Service]*serviceView, len(in.Services)),
 			groups: make(map[serviceKey]*sliceGroup, len(in.Services)),
 			known:  make(map[*discoveryv1.EndpointSlice]*knownSlice, len(in.EndpointSlices)),

@@ -4,6 +4,7 @@ package model_test
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -33,10 +34,12 @@ func FuzzBuilder(f *testing.F) {
 		source := &bytesToObjects{data[len(data)/4:]}
 		choices := &bytesToObjects{data[:len(data)/4]}
 		pools := []model.Inputs{source.inputs(), source.inputs(), source.inputs()}
-		builder := model.NewBuilder(model.DefaultOptions())
+		opts := pick(choices, model.DefaultOptions(), hostOptions())
+		builder := model.NewBuilder(opts)
 		for step := range 4 + len(choices.data)/16 {
 			in := choices.choose(pools)
-			want, got := model.Build(in, model.DefaultOptions()), builder.Build(in)
+			in.NodeNetworks = pick(choices, nil, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/30")})
+			want, got := model.Build(in, opts), builder.Build(in)
 			if err := consistent(got); err != nil {
 				t.Fatalf("step %d: inconsistent node: %v", step, err)
 			}

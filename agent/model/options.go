@@ -5,6 +5,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -33,7 +34,22 @@ type Options struct {
 	// A namespace with RedirectDisabled is out all the same. The zero value is
 	// the label RedirectEnabled.
 	NamespaceSelector Selector
+	// HostMode is set where Envoy calls backends from the node's address. Labels
+	// and endpoints that tenants write count for less there: they would let a pod
+	// pass rules that keep it out.
+	HostMode bool
+	// PodOptInNamespaces are those in which a pod's own label may enroll it in host
+	// mode; AllNamespaces stands for all. In pod mode it may in every namespace.
+	PodOptInNamespaces []string
+	// ExcludedEndpoints are networks that Envoy must not call in host mode, besides
+	// those that it never may: a frontend with a backend there is left to kube-proxy.
+	ExcludedEndpoints []netip.Prefix
+	// ListenerAddresses are where Envoy listens in host mode.
+	ListenerAddresses []netip.Addr
 }
+
+// AllNamespaces stands for every namespace in PodOptInNamespaces.
+const AllNamespaces = "*"
 
 // DefaultOptions are the options of an agent that was told nothing.
 func DefaultOptions() Options {
@@ -49,12 +65,23 @@ func (o Options) Validate() error {
 	if slices.Contains(o.OpaquePorts, 0) {
 		errs = append(errs, errors.New("opaque ports: 0 is not a port"))
 	}
-	for _, ns := range o.ExcludedNamespaces {
-		if ns == "" || strings.ContainsAny(ns, " ,/*") {
-			errs = append(errs, fmt.Errorf("excluded namespaces: %q is not a namespace name", ns))
+	check := func(what string, namespaces []string) {
+		for _, ns := range namespaces {
+			if ns == "" || strings.ContainsAny(ns, " ,/*") {
+				errs = append(errs, fmt.Errorf("%s: %q is not a namespace name", what, ns))
+			}
 		}
 	}
+	check("excluded namespaces", o.ExcludedNamespaces)
+	if !slices.Equal(o.PodOptInNamespaces, []string{AllNamespaces}) {
+		check("pod opt-in namespaces", o.PodOptInNamespaces)
+	}
 	return errors.Join(errs...)
+}
+
+// podsOptIn says whether pods of the namespace may enroll themselves.
+func (o *Options) podsOptIn(namespace string) bool {
+	return !o.HostMode || slices.Contains(o.PodOptInNamespaces, namespace) || slices.Contains(o.PodOptInNamespaces, AllNamespaces)
 }
 
 // excluded says whether the namespace is never touched.

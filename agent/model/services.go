@@ -21,6 +21,7 @@ const ServiceProxyNameLabel = "service.kubernetes.io/service-proxy-name"
 type serviceReader struct {
 	nodeName, zone string
 	opts           Options
+	offLimits      *offLimits
 	// scratch is reused from one Service to the next.
 	scratch endpointScratch
 }
@@ -61,8 +62,12 @@ func (r *serviceReader) read(svc *corev1.Service, group *sliceGroup, slices []*d
 		}
 		c.frontend.Class, c.frontend.ClassReason = classify(port, r.opts.OpaquePorts)
 		c.frontend.Bypass = cmp.Or(bypass, c.frontend.Bypass)
-		if c.frontend.Bypass == "" {
-			c.frontend.Backends = backends[c.port][c.scope()]
+		if c.frontend.Bypass != "" {
+			continue
+		}
+		usable := backends[c.port][c.scope()]
+		if c.frontend.Bypass = r.offLimits.why(usable); c.frontend.Bypass == "" {
+			c.frontend.Backends = usable
 		}
 	}
 	return v

@@ -58,6 +58,8 @@ func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	m := &cfg.Model
 	f.StringSliceVar(&m.ExcludedNamespaces, "excluded-namespaces", m.ExcludedNamespaces, "namespaces whose Services and pods are never touched")
 	f.TextVar(&m.NamespaceSelector, "namespace-selector", m.NamespaceSelector, "label selector of the namespaces whose pods are opted in")
+	f.StringSliceVar(&m.PodOptInNamespaces, "pod-opt-in-namespaces", m.PodOptInNamespaces, "in host mode, namespaces in which a pod's own label may enroll it; * for all. In pod mode it may in every namespace")
+	f.Var(networksVar(&m.ExcludedEndpoints), "excluded-endpoints", "in host mode, networks whose addresses Envoy doesn't call, such as that of the nodes: Services with a backend there are left to kube-proxy")
 	f.Var(portsVar(&m.OpaquePorts), "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
 }
 
@@ -98,26 +100,40 @@ func addrVar(p *netip.Addr, v4 bool) value[netip.Addr] {
 func portVar(p *uint16) value[uint16] { return value[uint16]{p, "port", writePort, parsePort} }
 
 // portsVar is a list of TCP ports.
-func portsVar(p *[]uint16) value[[]uint16] {
-	write := func(ports []uint16) string {
-		words := make([]string, len(ports))
-		for i, n := range ports {
-			words[i] = writePort(n)
+func portsVar(p *[]uint16) value[[]uint16] { return listVar(p, "ports", writePort, parsePort) }
+
+// networksVar is a list of networks.
+func networksVar(p *[]netip.Prefix) value[[]netip.Prefix] {
+	return listVar(p, "networks", netip.Prefix.String, func(s string) (netip.Prefix, error) {
+		network, err := netip.ParsePrefix(s)
+		if err != nil || network != network.Masked() {
+			return network, fmt.Errorf("%q is no network, such as 10.0.0.0/8", s)
+		}
+		return network, nil
+	})
+}
+
+// listVar is a list of values with commas between them.
+func listVar[T any](p *[]T, name string, write func(T) string, read func(string) (T, error)) value[[]T] {
+	join := func(list []T) string {
+		words := make([]string, len(list))
+		for i, one := range list {
+			words[i] = write(one)
 		}
 		return strings.Join(words, ",")
 	}
-	return value[[]uint16]{p, "ports", write, func(s string) (ports []uint16, err error) {
+	return value[[]T]{p, name, join, func(s string) (list []T, err error) {
 		for word := range strings.SplitSeq(s, ",") {
 			if word = strings.TrimSpace(word); word == "" {
 				continue
 			}
-			n, err := parsePort(word)
+			one, err := read(word)
 			if err != nil {
 				return nil, err
 			}
-			ports = append(ports, n)
+			list = append(list, one)
 		}
-		return ports, nil
+		return list, nil
 	}}
 }
 

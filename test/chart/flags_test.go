@@ -171,6 +171,8 @@ func TestDefaultsAreTheBinarys(t *testing.T) {
 		"metrics-address": "it would be a port of the node",
 		"netns-dir":       "each is a mount of the node's",
 		"node-name":       "the node's",
+		// The binary knows no release.
+		"pod-opt-in-namespaces": "the release's own, for helm test",
 	}
 	help, failure := run(t, nil, nodevoyPath(t), "agent", "--help")
 	if failure != "" {

@@ -75,6 +75,8 @@ func TestRefusals(t *testing.T) {
 		"a strategy that is none":    {`updateStrategy.type="Recreate"`, []string{"/updateStrategy/type", "'OnDelete'"}},
 		"a tolerations' effect":      {`tolerations=[{"effect":"Never"}]`, []string{"/tolerations/0/effect"}},
 		"an affinity of no kind":     {`affinity={"nodes":{}}`, []string{"/affinity", "'nodes' not allowed"}},
+		"a namespace that opts in":   {`redirect.podOptInNamespaces=["shop*"]`, []string{"/redirect/podOptInNamespaces/0"}},
+		"a network's name":           {`redirect.excludedEndpoints=["10.0.0.0"]`, []string{"/redirect/excludedEndpoints/0", "does not match"}},
 		"a selector as text":         {`namespaceSelector="a=b"`, []string{"/namespaceSelector", "want object"}},
 		"a selector's operator":      {`namespaceSelector={"matchExpressions":[{"key":"a","operator":"="}]}`, []string{"/namespaceSelector/matchExpressions/0/operator"}},
 		"a selector without values":  {`namespaceSelector={"matchExpressions":[{"key":"a","operator":"In"}]}`, []string{"namespaceSelector: a In needs values"}},

@@ -119,9 +119,12 @@ func Load(path, scratch string) (*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s.Node = model.Build(inputs, model.DefaultOptions())
-	s.Problems = slices.Concat(problems, s.Node.Problems)
 	s.configure()
+	options := model.DefaultOptions()
+	options.HostMode = s.Redirect.Mode != plan.PodMode
+	options.ListenerAddresses = []netip.Addr{s.Redirect.Address4, s.Redirect.Address6}
+	s.Node = model.Build(inputs, options)
+	s.Problems = slices.Concat(problems, s.Node.Problems)
 	s.Plan = plan.Compile(s.Node, s.Redirect)
 	return s, nil
 }

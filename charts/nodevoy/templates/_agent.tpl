@@ -28,6 +28,12 @@ compares them.
 - --iptables={{ .iptables }}
 - --redirect-timeout={{ .timeout }}
 - --excluded-namespaces={{ join "," .excludedNamespaces }}
+{{- if ne .mode "pod" }}
+- --pod-opt-in-namespaces={{ include "nodevoy.podOptIn" $ }}
+{{- with .excludedEndpoints }}
+- --excluded-endpoints={{ join "," . }}
+{{- end }}
+{{- end }}
 - --opaque-ports={{ join "," .opaquePorts }}
 - --listener-address4={{ .listener.address4 }}
 - --listener-address6={{ .listener.address6 }}

@@ -93,6 +93,17 @@ default
 {{- end }}
 {{- end }}
 
+{{/* The namespaces whose pods may enroll themselves in host mode. The client of
+`helm test` does: whoever may make pods in the release's namespace, which has to
+allow privileged ones, needs no redirection to pass a NetworkPolicy. */}}
+{{- define "nodevoy.podOptIn" -}}
+{{- with .Values.redirect.podOptInNamespaces }}
+{{- if has "*" . }}*{{ else }}{{ append . $.Release.Namespace | uniq | join "," }}{{ end }}
+{{- else }}
+{{- .Release.Namespace }}
+{{- end }}
+{{- end }}
+
 {{/* "true" when agents may redirect in pods' network namespaces. */}}
 {{- define "nodevoy.podNetns" -}}
 {{- if ne .Values.redirect.mode "host" }}true{{ end }}

@@ -27,6 +27,7 @@ type servicesMemo struct {
 	met struct{ views, groups, known int }
 	// claims are those of all views, sorted.
 	claims []*claim
+	behind behindMemo
 }
 
 // serviceKey names a Service.
@@ -60,7 +61,11 @@ func (m *servicesMemo) frontends(in Inputs, r serviceReader, p *problems) []*Fro
 	fresh := m.read(in.Services, &r, p)
 	m.claims = merge(m.claims, fresh, m.build)
 	m.forget()
-	return winners(m.claims, p)
+	frontends := winners(m.claims, p)
+	if r.offLimits == nil {
+		return frontends
+	}
+	return m.behind.bypassing(frontends)
 }
 
 // group groups the EndpointSlices by the Service they belong to.

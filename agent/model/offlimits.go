@@ -85,6 +85,52 @@ func (o *offLimits) why(backends []Backend) string {
 	return ""
 }
 
+// behindMemo finds frontends that have another for a backend. Those of the last
+// build it does not judge again, unless frontends came or went.
+type behindMemo struct {
+	// given and judged are the last build's, by index; taken are their addresses.
+	given, judged []*Frontend
+	taken         map[netip.AddrPort]struct{}
+}
+
+// bypassing are the frontends, of which those that have another for a backend are
+// bypassed. kube-proxy would give Envoy's connection to that one's backends, which
+// may be off limits. A pod's own connection it translates only once.
+func (m *behindMemo) bypassing(frontends []*Frontend) []*Frontend {
+	sameAddress := func(x, y *Frontend) bool { return x == y || x.Address == y.Address }
+	last := *m
+	if m.taken == nil || !slices.EqualFunc(frontends, m.given, sameAddress) {
+		last = behindMemo{taken: make(map[netip.AddrPort]struct{}, len(frontends))}
+		for _, f := range frontends {
+			last.taken[f.Address] = struct{}{}
+		}
+	}
+	judged := make([]*Frontend, len(frontends))
+	for i, f := range frontends {
+		if last.given != nil && last.given[i] == f {
+			judged[i] = last.judged[i]
+		} else {
+			judged[i] = last.judge(f)
+		}
+	}
+	*m = behindMemo{given: frontends, judged: judged, taken: last.taken}
+	return slices.Clone(judged)
+}
+
+// judge is the frontend, bypassed if a backend is another's address.
+func (m *behindMemo) judge(f *Frontend) *Frontend {
+	for i := range f.Backends {
+		address := f.Backends[i].Address
+		if _, is := m.taken[address]; is {
+			bypassed := *f
+			bypassed.Bypass = "backend " + address.String() + " is an address of a Service, which Envoy must not call in host mode"
+			bypassed.Backends = nil
+			return &bypassed
+		}
+	}
+	return f
+}
+
 func (o *offLimits) what(ip netip.Addr) string {
 	if what := o.hosts[ip]; what != "" {
 		return what

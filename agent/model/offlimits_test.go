@@ -152,6 +152,37 @@ func TestNeighboursService(t *testing.T) {
 	}
 }
 
+// TestServiceBehindAService: kube-proxy would send what Envoy sends to a Service on
+// to that Service's backends, which are the node itself.
+func TestServiceBehindAService(t *testing.T) {
+	inner := func(s *corev1.Service) {
+		s.Name, s.Spec.ClusterIP, s.Spec.ExternalIPs = "inner", "10.96.0.66", []string{"198.18.0.1"}
+	}
+	innerSlice := slice("inner-1", endpoint("10.9.9.9"))
+	innerSlice.Labels[discoveryv1.LabelServiceName] = "inner"
+	for ip, port := range map[string]int32{"10.96.0.66": 80, "198.18.0.1": 80} {
+		outerSlice := slice("web-1", endpoint("10.0.0.1"), endpoint(ip))
+		outerSlice.Ports[0].Port = &port
+		in := hostInputs()
+		in.EndpointSlices = []*discoveryv1.EndpointSlice{outerSlice, innerSlice}
+		in.Services = []*corev1.Service{service(), service(inner)}
+		builder := model.NewBuilder(hostOptions())
+		want := "backend " + ip + ":80 is an address of a Service, which Envoy must not call in host mode"
+		for range 2 {
+			if f := builder.Build(in).Frontends[0]; f.Bypass != want || f.Backends != nil {
+				t.Errorf("bypass %q, backends %v; want %q", f.Bypass, f.Backends, want)
+			}
+		}
+		if f := model.Build(in, model.DefaultOptions()).Frontends[0]; f.Bypass != "" {
+			t.Errorf("in pod mode: %s", f.Bypass)
+		}
+		in.Services = in.Services[:1]
+		if f := builder.Build(in).Frontends[0]; f.Bypass != "" || len(f.Backends) != 2 {
+			t.Errorf("without the other Service: %q, backends %v", f.Bypass, f.Backends)
+		}
+	}
+}
+
 // TestBuilderFollowsTheNode: an address that the node gets or loses decides about
 // Services that did not change; without such a change they are taken over.
 func TestBuilderFollowsTheNode(t *testing.T) {

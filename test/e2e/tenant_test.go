@@ -117,6 +117,7 @@ func TestEndpointsPodsAreKeptFrom(t *testing.T) {
 				t.Errorf("%s: %d of 2 calls were answered, %d by Envoy, as %v", p.name, r.Requests-r.Failed, r.Relayed, r.Peers)
 			}
 		}
+		w.callBehind(t, places[0])
 		// A neighbour's Service goes on as before.
 		r := call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Requests: 3, Fresh: true, Timeout: 2 * time.Second})
 		w.allThroughEnvoy(t, r)
@@ -140,6 +141,34 @@ func TestNodeAsEndpointWithoutRules(t *testing.T) {
 			t.Errorf("%d of 3 calls failed, %d by Envoy, want %d, seen to come from %v: %v", r.Failed, r.Relayed, want, r.Peers, r.Errors)
 		}
 	})
+}
+
+// callBehind has a Service whose endpoint is the first Service of pointAt, which
+// kube-proxy would lead the node's connections through.
+func (w *fixture) callBehind(t *testing.T, p place) {
+	t.Helper()
+	inner := netip.MustParseAddrPort(frontendOf(p, 0))
+	outer := place{"behind", inner.Addr(), "an address of a Service"}
+	w.pointAt(t, outer, 99)
+	service := lab.EchoPorts()[:1]
+	service[0].TargetPort.IntVal = int32(inner.Port())
+	w.Objects().Set(&discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "behind-by-hand", Labels: map[string]string{discoveryv1.LabelServiceName: "behind"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{inner.Addr().String()}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: &service[0].Name, Port: &service[0].TargetPort.IntVal, Protocol: &service[0].Protocol}},
+	})
+	check(t, w.Publish(limit(t)))
+	target := frontendOf(outer, 99)
+	if w.variant.Mode == lab.Pods {
+		w.untilStatus(t, target, "port name http")
+	} else {
+		w.untilStatus(t, target, "backend "+inner.String()+" is an address of a Service")
+	}
+	r := call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: target, Requests: 2, Fresh: true, Timeout: 500 * time.Millisecond})
+	if r.Failed < 2 {
+		t.Errorf("through two Services: %d of 2 calls were answered, as %v", r.Requests-r.Failed, r.Peers)
+	}
 }
 
 // makePlaces has servers on both nodes at addresses that pods are to be kept from.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The agent and its probe: two static binaries, and iptables and ipset with the libraries they load.
+# The agent, its probe and Envoy's launcher: three static binaries, and iptables and ipset with the libraries they load.
 # There is no shell in it. It runs as root, which iptables needs, with the
 # capabilities that the chart grants. `make image` builds it with docker, podman or buildah.
 #

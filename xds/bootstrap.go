@@ -17,10 +17,10 @@ import (
 const HealthListener = "health"
 
 // bootstrapTemplate is the configuration that Envoy starts with. It has two
-// unix sockets of mode 0600, for their owner only.
+// unix sockets, for their owner only or for a group too.
 const bootstrapTemplate = `
 node: {id: {{json .NodeID}}, cluster: nodevoy}
-admin: {address: {pipe: {path: {{json .AdminSocket}}, mode: 0600}}}
+admin: {address: {pipe: {path: {{json .AdminSocket}}, mode: {{.SocketMode}}}}}
 header_prefix: {{.HeaderPrefix}}
 
 # Everything else comes from the agent. Both are on one node, so that frequent
@@ -56,7 +56,7 @@ static_resources:
   # it accepts: a restart would end those.
   - name: {{.HealthListener}}
     stat_prefix: {{.HealthListener}}
-    address: {pipe: {path: {{json .HealthSocket}}, mode: 0600}}
+    address: {pipe: {path: {{json .HealthSocket}}, mode: {{.SocketMode}}}}
     traffic_direction: INBOUND
     ignore_global_conn_limit: true
     filter_chains:
@@ -144,10 +144,15 @@ func Bootstrap(cfg Config) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	t := template.Must(template.New("bootstrap").Funcs(template.FuncMap{"json": json}).Parse(bootstrapTemplate))
+	mode := "0600"
+	if cfg.Group != 0 {
+		// Envoy's own group is this one.
+		mode = "0660"
+	}
 	err := t.Execute(&out, struct {
 		Config
-		HeaderPrefix, HealthListener string
-	}{cfg, envoyPrefix, HealthListener})
+		HeaderPrefix, HealthListener, SocketMode string
+	}{cfg, envoyPrefix, HealthListener, mode})
 	if err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}

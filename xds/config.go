@@ -40,8 +40,11 @@ type Config struct {
 	NodeID string
 	// Socket is the path of the unix socket of the ADS server, AdminSocket that of
 	// Envoy's admin interface, and HealthSocket that on which Envoy's worker
-	// threads answer health checks. All are for their owner only (0600).
+	// threads answer health checks.
 	Socket, AdminSocket, HealthSocket string
+	// Group is the group that the sockets are for, besides their owner (0660): the
+	// agent and Envoy may be different users. 0 is for their owner only (0600).
+	Group int
 	// Address4 and Address6 are where the listeners listen; the zero address is
 	// for a family without listeners.
 	Address4, Address6 netip.Addr
@@ -130,6 +133,7 @@ func (c Config) Validate() error {
 		p.addIf(path == "" || path[0] != '/' || len(path) > maxSocketPath,
 			"%s %q: want an absolute path of at most %d bytes", name, path, maxSocketPath)
 	}
+	p.addIf(c.Group < 0 || c.Group >= 1<<31-1, "group of sockets %d: want the number of a group, or 0 for none", c.Group)
 	c.validateListeners(&p)
 	p.addIf(c.MaxHeap != 0 && c.MaxHeap < minHeap,
 		"heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap)

@@ -30,6 +30,8 @@ func ruled(setns bool) []rule {
 		}},
 		{unix.SYS_SOCKET, [][]check{
 			{is(0, unix.AF_INET, unix.AF_INET6), masked(1, socketType, unix.SOCK_STREAM), is(2, 0, unix.IPPROTO_TCP)},
+			// On one of these, Envoy tries whether the kernel knows IP_TRANSPARENT.
+			{is(0, unix.AF_INET, unix.AF_INET6), masked(1, socketType, unix.SOCK_DGRAM), is(2, 0, unix.IPPROTO_UDP)},
 			{is(0, unix.AF_UNIX), masked(1, socketType, unix.SOCK_STREAM)},
 		}},
 		{unix.SYS_SOCKETPAIR, [][]check{{is(0, unix.AF_UNIX)}}},

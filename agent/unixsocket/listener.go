@@ -25,6 +25,8 @@ const checkInterval = time.Second
 // Listener is a net.Listener whose file stays at its path: see Keep.
 type Listener struct {
 	path string
+	// group may connect, besides the owner, unless it is 0.
+	group int
 
 	mu      sync.Mutex
 	current socket
@@ -40,12 +42,16 @@ type socket struct {
 // Listen makes a socket at path, with mode 0600. A socket there that nobody
 // answers on is replaced. One that a process answers on is an error that wraps
 // ErrServed, and anything else at path is an error too: neither is touched.
-func Listen(path string) (*Listener, error) {
-	s, err := listen(path)
+func Listen(path string) (*Listener, error) { return ListenFor(path, 0) }
+
+// ListenFor is Listen for a group too, with mode 0660, unless the group is 0. This
+// process has to be in the group, or may change the owner of any file.
+func ListenFor(path string, group int) (*Listener, error) {
+	s, err := listen(path, group)
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{path: path, current: s}, nil
+	return &Listener{path: path, group: group, current: s}, nil
 }
 
 // Accept waits for the next connection. Making the socket anew does not end it.
@@ -138,7 +144,7 @@ func (l *Listener) restore() (made bool, err error) {
 	if own, err := l.own(); own || err != nil {
 		return false, err
 	}
-	s, err := listen(l.path)
+	s, err := listen(l.path, l.group)
 	if err != nil {
 		return false, err
 	}
@@ -151,7 +157,7 @@ func (l *Listener) restore() (made bool, err error) {
 // listen makes a socket under another name, in a directory that only the owner
 // can enter, and renames it: it is never there with other permissions, and a
 // client finds either the old one or the new.
-func listen(path string) (socket, error) {
+func listen(path string, group int) (socket, error) {
 	if err := checkStale(path); err != nil {
 		return socket{}, err
 	}
@@ -159,7 +165,7 @@ func listen(path string) (socket, error) {
 	if err != nil {
 		return socket{}, fmt.Errorf("make socket %s: %w", path, err)
 	}
-	s, err := listenAt(filepath.Join(dir, "s"), path)
+	s, err := listenAt(filepath.Join(dir, "s"), path, group)
 	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 		if s.Listener != nil {
 			err = errors.Join(err, s.Close())
@@ -170,20 +176,28 @@ func listen(path string) (socket, error) {
 }
 
 // listenAt listens at temporary, and renames the socket to path.
-func listenAt(temporary, path string) (s socket, err error) {
+func listenAt(temporary, path string, group int) (s socket, err error) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return s, err
 	}
 	l.SetUnlinkOnClose(false)
 	s.Listener = l
-	if err := os.Chmod(temporary, 0o600); err != nil {
+	if err := open(temporary, group); err != nil {
 		return s, err
 	}
 	if s.file, err = os.Lstat(temporary); err != nil {
 		return s, err
 	}
 	return s, os.Rename(temporary, path)
+}
+
+// open lets the owner, and the group unless it is 0, use what is at path.
+func open(path string, group int) error {
+	if group == 0 {
+		return os.Chmod(path, 0o600)
+	}
+	return errors.Join(os.Chown(path, -1, group), os.Chmod(path, 0o660))
 }
 
 // checkStale returns nil if there is nothing at path that must stay.

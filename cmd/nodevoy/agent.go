@@ -40,6 +40,7 @@ func newAgent() *cobra.Command {
 	}
 	f := cmd.Flags()
 	nodeFlags(f, &cfg)
+	socketFlags(f, &cfg)
 	redirectFlags(f, &cfg)
 	netnsFlags(f, &cfg)
 	envoyFlags(f, &cfg)

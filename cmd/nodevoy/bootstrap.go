@@ -16,15 +16,19 @@ import (
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-// probeProgram is the name of the program that kubelet's probes run.
-const probeProgram = "nodevoy-probe"
+// The programs that run beside Envoy: what kubelet's probes run, and what starts
+// Envoy.
+const (
+	probeProgram  = "nodevoy-probe"
+	launchProgram = "nodevoy-launch"
+)
 
 // defaultMaxHeap is for a container with the chart's limit of 1 GiB.
 const defaultMaxHeap = "800Mi"
 
 func newBootstrap() *cobra.Command {
 	cfg := agent.DefaultConfig()
-	output, probeOutput := "", ""
+	output, programs := "", ""
 	maxHeap := resource.QuantityValue{Quantity: resource.MustParse(defaultMaxHeap)}
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
@@ -42,8 +46,8 @@ func newBootstrap() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if probeOutput != "" {
-				if err := copyProbe(probeOutput); err != nil {
+			if programs != "" {
+				if err := prepareRunDir(programs, cfg.XDS.Group); err != nil {
 					return err
 				}
 			}
@@ -56,23 +60,51 @@ func newBootstrap() *cobra.Command {
 		},
 	}
 	nodeFlags(cmd.Flags(), &cfg)
+	socketFlags(cmd.Flags(), &cfg)
 	cmd.Flags().Var(&maxHeap, "envoy-max-heap", "heap size near which Envoy ends requests and accepts no more connections, such as 512Mi; keep it below the memory limit of Envoy's container; 0 for no bound")
 	cmd.Flags().StringVar(&output, "output", output, "file to write, instead of standard output")
-	cmd.Flags().StringVar(&probeOutput, "probe-output", probeOutput, "file to copy "+probeProgram+" to, for the liveness probe of a container without it")
+	cmd.Flags().StringVar(&programs, "programs-output", programs, "run directory to copy "+probeProgram+" and "+launchProgram+" to, for a container that has only Envoy, and to prepare for Envoy's sockets")
 	return cmd
 }
 
-// copyProbe copies the probe program, which is installed beside this one.
-func copyProbe(target string) error {
+// prepareRunDir puts the programs there, and lets Envoy's group in if it has one.
+func prepareRunDir(dir string, group int) error {
+	if err := copyPrograms(dir); err != nil || group == 0 {
+		return err
+	}
+	return shareDir(dir, group)
+}
+
+// copyPrograms copies the programs that are installed beside this one.
+func copyPrograms(dir string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find %s: %w", probeProgram, err)
+		return fmt.Errorf("find this program: %w", err)
 	}
-	program, err := os.ReadFile(filepath.Join(filepath.Dir(self), probeProgram))
+	for _, name := range []string{probeProgram, launchProgram} {
+		program, err := os.ReadFile(filepath.Join(filepath.Dir(self), name))
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", name, err)
+		}
+		if err := writeFile(filepath.Join(dir, name), program, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shareDir lets the group make files in the directory. The sticky bit keeps it
+// from replacing those of others: kubelet runs a program there, as root. Nobody
+// loses permissions, as kubelet would give them back.
+func shareDir(dir string, group int) error {
+	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("copy %s: %w", probeProgram, err)
+		return fmt.Errorf("share the run directory: %w", err)
 	}
-	return writeFile(target, program, 0o755)
+	if err := errors.Join(os.Chown(dir, -1, group), os.Chmod(dir, info.Mode().Perm()|0o070|fs.ModeSticky)); err != nil {
+		return fmt.Errorf("share the run directory with group %d: %w", group, err)
+	}
+	return nil
 }
 
 // writeFile writes the whole file or, if that fails, changes nothing: who reads

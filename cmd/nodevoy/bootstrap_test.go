@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,35 +130,84 @@ func TestBootstrapToDevice(t *testing.T) {
 	}
 }
 
-// TestBootstrapCopiesTheProbe: the copy can be run, whatever the mode of the
-// original. The test binary stands beside it.
-func TestBootstrapCopiesTheProbe(t *testing.T) {
+// TestBootstrapCopiesPrograms: the copies can be run, whatever the mode of the
+// originals. The test binary stands beside them.
+func TestBootstrapCopiesPrograms(t *testing.T) {
 	dir := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	original := filepath.Join(filepath.Dir(self), probeProgram)
-	args := []string{"bootstrap", "--node-name", "n", "--output", filepath.Join(dir, "envoy.yaml"), "--probe-output", filepath.Join(dir, "probe")}
+	programs := []string{probeProgram, launchProgram}
+	args := []string{"bootstrap", "--node-name", "n", "--output", filepath.Join(dir, "envoy.yaml"), "--programs-output", dir}
 	var errs bytes.Buffer
-	if code := run(t.Context(), args, io.Discard, &errs); code != exitFailed || !strings.Contains(errs.String(), original) {
+	if code := run(t.Context(), args, io.Discard, &errs); code != exitFailed || !strings.Contains(errs.String(), filepath.Join(filepath.Dir(self), probeProgram)) {
 		t.Errorf("without the program: exit code %d: %s", code, &errs)
 	}
 	if found := content(t, dir); len(found) > 0 {
 		t.Errorf("without the program: wrote %v", found)
 	}
-	if err := os.WriteFile(original, []byte("the program"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(original); err != nil {
-			t.Error(err)
-		}
-	})
+	install(t, programs...)
 	if code := run(t.Context(), args, io.Discard, &errs); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}
-	if got, want := content(t, dir)["probe"], "-rwxr-xr-x the program"; got != want {
-		t.Errorf("copied %q, want %q", got, want)
+	for _, name := range programs {
+		if got, want := content(t, dir)[name], "-rwxr-xr-x the program "+name; got != want {
+			t.Errorf("copied %q, want %q", got, want)
+		}
+	}
+}
+
+// install puts programs beside the test binary.
+func install(t *testing.T, programs ...string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range programs {
+		original := filepath.Join(filepath.Dir(self), name)
+		if err := os.WriteFile(original, []byte("the program "+name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(original); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestBootstrapSharesTheRunDirectory: Envoy's group may make its sockets there, and
+// replace nothing.
+func TestBootstrapSharesTheRunDirectory(t *testing.T) {
+	install(t, probeProgram, launchProgram)
+	// One that any user may give a directory to.
+	group := os.Getegid()
+	if group == 0 {
+		group = 65532
+	}
+	for before, want := range map[fs.FileMode]fs.FileMode{0o755: 0o775, 0o777: 0o777} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, before); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), []string{"bootstrap", "--node-name", "n", "--programs-output", dir, "--envoy-group", strconv.Itoa(group)}, &out, &errs); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &errs)
+		}
+		if !strings.Contains(out.String(), "mode: 432") { // 0660
+			t.Errorf("the sockets are not for the group:\n%s", &out)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode(); got != want|fs.ModeDir|fs.ModeSticky {
+			t.Errorf("mode %v before, %v after, want %v and sticky", before, got, want)
+		}
+		if got := info.Sys().(*syscall.Stat_t).Gid; int(got) != group {
+			t.Errorf("it is group %d's, want %d's", got, group)
+		}
 	}
 }

@@ -19,6 +19,11 @@ func nodeFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "directory of the agent's and Envoy's sockets")
 }
 
+// socketFlags say for whom the sockets are that the agent and Envoy share.
+func socketFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	f.IntVar(&cfg.XDS.Group, "envoy-group", cfg.XDS.Group, "number of the group that Envoy runs as, which the agent is in too; 0 if Envoy runs as the agent's user")
+}
+
 // redirectFlags say what redirection does to the kernel.
 func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	r := &cfg.Redirect

@@ -89,7 +89,7 @@ func TestProbesExist(t *testing.T) {
 			t.Errorf("%s: probes (-want +got):\n%s", name, diff)
 		}
 		commands := commands(o)
-		for _, arg := range []string{"--run-dir=/run/nodevoy", "--probe-output=" + want["envoy liveness"][0]} {
+		for _, arg := range []string{"--run-dir=/run/nodevoy", "--programs-output=" + filepath.Dir(want["envoy liveness"][0])} {
 			if !slices.Contains(commands["bootstrap"], arg) {
 				t.Errorf("%s: no %s in %q", name, arg, commands["bootstrap"])
 			}
@@ -141,7 +141,8 @@ func TestEnvoyFlagsExist(t *testing.T) {
 		os.Getenv("NODEVOY_ENVOY"), "../../.cache/envoy/1.40.0/envoy")
 	for name, file := range cases(t) {
 		spec := decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec
-		argv := append(slices.Clone(envoyOf(t, spec).Args), "--version")
+		_, argv := launch(t, envoyOf(t, spec))
+		argv = append(argv[1:], "--version")
 		if out, failure := run(t, nil, envoy, argv...); failure != "" || !strings.Contains(string(out), "/1.40.0/") {
 			t.Errorf("%s: envoy %q: %s%s", name, argv, out, failure)
 		}
@@ -149,6 +150,42 @@ func TestEnvoyFlagsExist(t *testing.T) {
 	if _, failure := run(t, nil, envoy, "--no-such-flag", "--version"); failure == "" {
 		t.Error("envoy accepts any flag")
 	}
+}
+
+// Envoy is started by the launcher that bootstrap copies to where it is mounted,
+// with flags that it has and the program that the image has.
+func TestLauncherFlagsExist(t *testing.T) {
+	launcher := filepath.Join(filepath.Dir(nodevoyPath(t)), "nodevoy-launch")
+	for name, file := range cases(t) {
+		envoy := envoyOf(t, decode(t, render(t, "--values", file)).daemonSet.Spec.Template.Spec)
+		if diff := cmp.Diff([]string{"/run/nodevoy/nodevoy-launch"}, envoy.Command); diff != "" {
+			t.Errorf("%s: command (-want +got):\n%s", name, diff)
+		}
+		flags, argv := launch(t, envoy)
+		if argv[0] != "/usr/local/bin/envoy" {
+			t.Errorf("%s: it starts %s", name, argv[0])
+		}
+		// Without a program it shows its usage, once it has read the flags.
+		if _, failure := run(t, nil, launcher, flags...); !strings.Contains(failure, "usage") || strings.Contains(failure, "flag provided") || strings.Contains(failure, "invalid value") {
+			t.Errorf("%s: %s %q: %s", name, launcher, flags, failure)
+		}
+	}
+	for _, flags := range [][]string{{"--no-such-flag"}, {"--capabilities=SYS_BOOT"}} {
+		if _, failure := run(t, nil, launcher, flags...); !strings.Contains(failure, "flag provided") && !strings.Contains(failure, "invalid value") {
+			t.Errorf("%q: %s", flags, failure)
+		}
+	}
+}
+
+// launch splits the arguments of the launcher: its own, and the command line that
+// it starts.
+func launch(t *testing.T, c corev1.Container) (flags, argv []string) {
+	t.Helper()
+	end := slices.Index(c.Args, "--")
+	if end < 0 || end == len(c.Args)-1 {
+		t.Fatalf("%q starts nothing", c.Args)
+	}
+	return c.Args[:end], slices.Clone(c.Args[end+1:])
 }
 
 // words are the subcommand in a command line: what comes before the flags.
@@ -167,6 +204,7 @@ func TestDefaultsAreTheBinarys(t *testing.T) {
 	differs := map[string]string{
 		"cleanup-on-exit": "an agent that stops is replaced by a pod that starts again, or by none",
 		"drain-timeout":   "only an agent that cleans up drains",
+		"envoy-group":     "Envoy is another user than the agent",
 		"host-dir":        "the run directory belongs to the pod",
 		"metrics-address": "it would be a port of the node",
 		"netns-dir":       "each is a mount of the node's",

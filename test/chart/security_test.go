@@ -18,10 +18,10 @@ import (
 func TestCapabilities(t *testing.T) {
 	type caps = []corev1.Capability
 	for name, want := range map[string]map[string]caps{
-		"default": {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN"}},
-		"pod":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN"}},
-		"all":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE"}, "envoy": {"NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"}},
-		"host":    {"agent": {"NET_ADMIN", "NET_RAW"}, "envoy": {"NET_RAW"}},
+		"default": {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN", "SETUID", "SETGID"}},
+		"pod":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN"}, "envoy": {"NET_ADMIN", "SYS_ADMIN", "SETUID", "SETGID"}},
+		"all":     {"agent": {"NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE"}, "envoy": {"NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SETUID", "SETGID"}},
+		"host":    {"agent": {"NET_ADMIN", "NET_RAW"}, "envoy": {"NET_RAW", "SETUID", "SETGID"}},
 		"dnat":    {"agent": {"NET_ADMIN", "NET_RAW"}, "envoy": nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,6 +43,29 @@ func TestCapabilities(t *testing.T) {
 				t.Errorf("capabilities added (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Envoy itself keeps none of those that its launcher becomes another user by, and
+// is never root: not even where it could be that user from the start.
+func TestEnvoyKeeps(t *testing.T) {
+	for name, want := range map[string]string{
+		"default": "NET_ADMIN,SYS_ADMIN", "pod": "NET_ADMIN,SYS_ADMIN", "all": "NET_ADMIN,SYS_ADMIN,SYS_PTRACE", "host": "NET_RAW", "dnat": "",
+	} {
+		spec := decode(t, render(t, "--values", cases(t)[name])).daemonSet.Spec.Template.Spec
+		envoy := envoyOf(t, spec)
+		flags, _ := launch(t, envoy)
+		for _, flag := range []string{"--user=65532", "--capabilities=" + want} {
+			if !slices.Contains(flags, flag) {
+				t.Errorf("%s: no %s in %q", name, flag, flags)
+			}
+		}
+		if s := envoy.SecurityContext; (want == "") != (s.RunAsNonRoot != nil && *s.RunAsNonRoot && s.RunAsUser != nil && *s.RunAsUser == 65532) {
+			t.Errorf("%s: with the capabilities %q, it is started as %v", name, want, s.RunAsUser)
+		}
+		if diff := cmp.Diff([]int64{65532}, spec.SecurityContext.SupplementalGroups); diff != "" {
+			t.Errorf("%s: the agent isn't in Envoy's group (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func (n *Node) startAgent(by []string, objects string, flags ...string) (*Agent,
 	if mode := n.lab.options.Mode; mode != "" {
 		own = append(own, "--redirect-mode", string(mode))
 	}
-	own = append(own, "--run-dir", n.RunDir(), "--host-dir", n.hostDir(), "--objects", objects, "--node-name", n.Name)
+	own = append(own, "--run-dir", n.RunDir(), "--host-dir", n.hostDir(), "--objects", objects, "--node-name", n.Name, "--envoy-group", EnvoyUser)
 	argv, err := nodevoy("agent", append(own, flags...)...)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ const (
 	EnvoyEnv = "NODEVOY_ENVOY"
 	agentEnv = "NODEVOY_BIN"
 )
+
+// EnvoyUser is the user, and the group, that a node's Envoy runs as.
+const EnvoyUser = "65532"
 
 // drainSeconds is how long Envoy lets the connections of a listener that it lost
 // go on. Those of a pod that is gone may have nobody else to end them.
@@ -52,14 +56,15 @@ type EnvoyOptions struct {
 }
 
 // StartEnvoy starts Envoy with what `nodevoy bootstrap` prints, and returns
-// when its admin socket answers: listeners come once an agent serves them.
+// when its admin socket answers: listeners come once an agent serves them. It is
+// started by the launcher, with the rights that the chart gives it.
 func (n *Node) StartEnvoy(ctx context.Context) (*Envoy, error) {
 	return n.StartEnvoyWith(ctx, EnvoyOptions{})
 }
 
 // StartEnvoyWith is StartEnvoy with options.
 func (n *Node) StartEnvoyWith(ctx context.Context, options EnvoyOptions) (*Envoy, error) {
-	argv, err := nodevoy("bootstrap", append([]string{"--run-dir", n.RunDir(), "--node-name", n.Name}, options.Bootstrap...)...)
+	argv, err := nodevoy("bootstrap", append([]string{"--run-dir", n.RunDir(), "--node-name", n.Name, "--envoy-group", EnvoyUser, "--programs-output", n.RunDir()}, options.Bootstrap...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +72,9 @@ func (n *Node) StartEnvoyWith(ctx context.Context, options EnvoyOptions) (*Envoy
 	if err != nil {
 		return nil, err
 	}
+	options.By = append(slices.Clone(options.By), n.launcher()...)
 	files := envoyFiles{
-		config: filepath.Join(n.dir, "envoy"+n.generation+".yaml"),
+		config: filepath.Join(n.RunDir(), "envoy.yaml"),
 		// Standard output has the access log only; Envoy's own log goes to a file.
 		access: filepath.Join(n.dir, "access"+n.generation+".log"),
 		log:    filepath.Join(n.dir, "envoy"+n.generation+".log"),
@@ -78,6 +84,24 @@ func (n *Node) StartEnvoyWith(ctx context.Context, options EnvoyOptions) (*Envoy
 		files.access = ""
 	}
 	return n.startEnvoy(ctx, n.ns, files, bootstrap, options)
+}
+
+// launcher is the command that starts a node's Envoy. setpriv gives it no more than
+// the chart's container has.
+func (n *Node) launcher() []string {
+	capabilities := []string{"NET_ADMIN", "SYS_ADMIN"}
+	if n.lab.options.Mode == Host {
+		capabilities = []string{"NET_RAW"}
+	}
+	bounds := "-all,+setuid,+setgid"
+	for _, c := range capabilities {
+		bounds += ",+" + strings.ToLower(c)
+	}
+	return []string{
+		"setpriv", "--inh-caps=-all", "--bounding-set=" + bounds, "--",
+		filepath.Join(n.RunDir(), "nodevoy-launch"), "--user", EnvoyUser, "--run-dir", n.RunDir(),
+		"--netns-dir", n.NetnsDir(), "--capabilities", strings.Join(capabilities, ","), "--",
+	}
 }
 
 // StartSidecar starts Envoy in the pod's network namespace, with the flags of a
@@ -105,18 +129,25 @@ func (n *Node) startEnvoy(ctx context.Context, in *namespace, files envoyFiles, 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(files.config, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(files.config, []byte(config), 0o644); err != nil {
 		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
 	}
-	e := &Envoy{admin: unixClient(files.admin), log: files.log}
 	flags := options.Flags
 	if flags == nil {
 		flags = []string{"--concurrency", "1", "--drain-time-s", drainSeconds}
 	}
-	argv := append(slices.Clone(options.By), binary, "--config-path", files.config, "--disable-hot-restart",
-		"--log-path", files.log, "--log-level", "warning", "--file-flush-interval-msec", "100")
-	e.Process, err = in.start(files.access, append(argv, flags...)...)
+	log, err := os.OpenFile(files.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
+		return nil, fmt.Errorf("open Envoy's log: %w", err)
+	}
+	defer log.Close()
+	argv := append(slices.Clone(options.By), binary, "--config-path", files.config, "--disable-hot-restart",
+		"--log-level", "warning", "--file-flush-interval-msec", "100")
+	argv = append(argv, flags...)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stderr = log
+	e := &Envoy{admin: unixClient(files.admin), log: files.log}
+	if e.Process, err = in.startWith(cmd, files.access); err != nil {
 		return nil, err
 	}
 	*n.procs = append(*n.procs, e.Process)

@@ -35,16 +35,25 @@ type Process struct {
 // start runs argv in the namespace; output goes to a file of its own or, when
 // that has no name, through a pipe to nowhere.
 func (n *namespace) start(output string, argv ...string) (*Process, error) {
-	p := &Process{name: argv[0], output: output, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
+	return n.startWith(exec.Command(argv[0], argv[1:]...), output)
+}
+
+// startWith is start of a command, whose errors go with its output unless they go
+// elsewhere.
+func (n *namespace) startWith(cmd *exec.Cmd, output string) (*Process, error) {
+	p := &Process{name: cmd.Args[0], output: output, cmd: cmd, ended: make(chan struct{})}
 	if output == "" {
-		p.cmd.Stdout, p.cmd.Stderr = io.Discard, io.Discard
+		cmd.Stdout = io.Discard
 	} else {
 		file, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("open output of %s: %w", argv[0], err)
+			return nil, fmt.Errorf("open output of %s: %w", p.name, err)
 		}
 		defer file.Close()
-		p.cmd.Stdout, p.cmd.Stderr = file, file
+		cmd.Stdout = file
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = cmd.Stdout
 	}
 	if err := n.do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s in %s: %w", p.name, n.name, err)

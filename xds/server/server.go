@@ -145,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	case <-s.ready:
 	}
-	listener, err := unixsocket.Listen(s.cfg.Socket)
+	listener, err := unixsocket.ListenFor(s.cfg.Socket, s.cfg.Group)
 	if err != nil {
 		return fmt.Errorf("serve xds: %w", err)
 	}

@@ -6,6 +6,7 @@ compares them.
 {{- define "nodevoy.agentArgs" -}}
 - --node-name=$(NODE_NAME)
 - --run-dir=/run/nodevoy
+- --envoy-group=65532
 - --host-dir=/run/nodevoy-host
 - --cleanup-on-exit
 - --drain-timeout={{ .Values.drainSeconds }}s

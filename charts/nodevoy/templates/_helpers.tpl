@@ -142,7 +142,8 @@ has it: the paths that the agent finds are those that Envoy opens. */}}
 {{- end }}
 {{- end }}
 
-{{/* The capabilities that the agent and Envoy have, as lists in JSON. */}}
+{{/* The capabilities that the agent and Envoy have, as lists in JSON. Envoy's are
+those that it keeps; the launcher has two more to become another user. */}}
 {{- define "nodevoy.agentCapabilities" -}}
 {{- $all := list "NET_ADMIN" "NET_RAW" }}
 {{- if include "nodevoy.podNetns" . }}{{ $all = append $all "SYS_ADMIN" }}{{ end }}

@@ -29,7 +29,7 @@ type paths struct {
 func main() {
 	var from paths
 	flag.StringVar(&from.bin, "bin", "", "`directory` of pause, echo and coredns")
-	flag.StringVar(&from.nodevoy, "nodevoy", "", "the agent's static `binary`, with nodevoy-probe beside it")
+	flag.StringVar(&from.nodevoy, "nodevoy", "", "the agent's static `binary`, with nodevoy-probe and nodevoy-launch beside it")
 	flag.StringVar(&from.envoy, "envoy", "", "the Envoy `binary`")
 	flag.StringVar(&from.version, "version", "dev", "`tag` of the agent's image")
 	flag.StringVar(&from.out, "out", "", "`directory` for the archives")
@@ -99,6 +99,7 @@ func agentImage(from paths) image {
 		binaries: map[string]string{
 			"/usr/local/bin/nodevoy":         from.nodevoy,
 			"/usr/local/bin/nodevoy-probe":   filepath.Join(filepath.Dir(from.nodevoy), "nodevoy-probe"),
+			"/usr/local/bin/nodevoy-launch":  filepath.Join(filepath.Dir(from.nodevoy), "nodevoy-launch"),
 			"/usr/sbin/xtables-nft-multi":    "/usr/sbin/xtables-nft-multi",
 			"/usr/sbin/xtables-legacy-multi": "/usr/sbin/xtables-legacy-multi",
 			"/usr/sbin/ipset":                "/usr/sbin/ipset",

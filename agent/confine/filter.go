@@ -53,7 +53,7 @@ type rule struct {
 // program is the filter. Calls with a rule are those that need a look at their
 // arguments, plain calls don't. The kernel remembers which calls are plain, since
 // 5.11, and doesn't run the filter for these.
-func program(arch uint32, rules []rule, plain []int) ([]bpf.RawInstruction, error) {
+func program(arch uint32, rules []rule, plain []int) ([]bpf.Instruction, error) {
 	out := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: archOffset, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: arch, SkipTrue: 1},
@@ -75,7 +75,7 @@ func program(arch uint32, rules []rule, plain []int) ([]bpf.RawInstruction, erro
 	out = append(out, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_CLONE3, SkipFalse: 1}, ret(absent))
 	// A call that is newer than this list is one that a C library can do without.
 	out = append(out, bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: newestCall, SkipFalse: 1}, ret(absent), ret(denied))
-	return bpf.Assemble(out)
+	return out, nil
 }
 
 // instructions decide about a call whose number was recognized.

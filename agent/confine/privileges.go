@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -91,7 +92,11 @@ func keep(wanted Capabilities) error {
 
 // filter installs the seccomp filter for this thread.
 func filter(setns bool) error {
-	raw, err := program(auditArch, ruled(setns), plain())
+	instructions, err := program(auditArch, ruled(setns), plain())
+	if err != nil {
+		return err
+	}
+	raw, err := bpf.Assemble(instructions)
 	if err != nil {
 		return fmt.Errorf("assemble the seccomp filter: %w", err)
 	}

@@ -50,6 +50,8 @@ compares them.
 - --detect-timeout={{ .detectTimeout }}
 - --connect-timeout={{ .connectTimeout }}
 - --max-connections-per-pod={{ int64 .maxConnectionsPerPod }}
+- --max-headers-kib={{ int64 .maxHeadersKiB }}
+- --max-streams={{ int64 .maxStreams }}
 {{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 
@@ -39,17 +38,15 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Exec replaces this process by the program, confined, and returns only errors.
+// Exec replaces this process by the program, confined, and returns only errors. The
+// first of argv is its path.
 // What the kernel doesn't support is said on notes and left out; every other
 // failure is an error, and the program doesn't start.
 func (c Config) Exec(notes io.Writer, argv, environment []string) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	path, err := exec.LookPath(argv[0])
-	if err != nil {
-		return err
-	}
+	path := argv[0]
 	// Threads differ from here on. execve keeps this one.
 	runtime.LockOSThread()
 	steps := []struct {

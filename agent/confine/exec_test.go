@@ -120,7 +120,7 @@ func confined(dir string) error {
 	}
 	err := errors.Join(tryCalls(), tryNamespaces(), tryFiles(dir), tryWork())
 	if err == nil {
-		fmt.Println("tried everything")
+		_, err = io.WriteString(os.Stdout, "tried everything\n")
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func confined(dir string) error {
 // want is an error unless a call ended as it should.
 func want(what string, got, wanted error) error {
 	if !errors.Is(got, wanted) {
-		return fmt.Errorf("%s: %v, want %v", what, got, wanted)
+		return fmt.Errorf("%s: %w, want %w", what, got, wanted)
 	}
 	return nil
 }

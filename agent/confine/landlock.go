@@ -66,7 +66,7 @@ func landlock(all []grant) error {
 	if errno != 0 {
 		return fmt.Errorf("make a Landlock ruleset: %w", errno)
 	}
-	defer unix.Close(int(fd))
+	defer func() { _ = unix.Close(int(fd)) }()
 	for _, g := range all {
 		if err := g.add(int(fd), handled.Handled_access_fs); err != nil {
 			return err
@@ -110,7 +110,7 @@ func (g grant) add(ruleset int, handled uint64) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", g.path, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var info unix.Stat_t
 	if err := unix.Fstat(fd, &info); err != nil {
 		return fmt.Errorf("look at %s: %w", g.path, err)

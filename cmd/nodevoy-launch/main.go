@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 
 	"github.com/nodevoy/nodevoy/agent/confine"
 )
@@ -34,6 +35,12 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	fmt.Fprintln(os.Stderr, "nodevoy-launch:", cfg.Exec(os.Stderr, flag.Args(), os.Environ()))
+	argv := flag.Args()
+	path, err := exec.LookPath(argv[0])
+	if err == nil {
+		argv[0] = path
+		err = cfg.Exec(os.Stderr, argv, os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, "nodevoy-launch:", err)
 	os.Exit(1)
 }

@@ -74,7 +74,8 @@ func bulkServe() error {
 		return err
 	}
 	fmt.Println("listening")
-	server := &http.Server{Protocols: versions(true, true), ReadHeaderTimeout: time.Minute,
+	server := &http.Server{
+		Protocols: versions(true, true), ReadHeaderTimeout: time.Minute,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				// The client sees that its request failed.
@@ -87,7 +88,8 @@ func bulkServe() error {
 				return
 			}
 			_, _ = io.CopyN(w, zeros{}, size)
-		})}
+		}),
+	}
 	return server.Serve(listener)
 }
 
@@ -123,9 +125,10 @@ func relay(to, from *net.TCPConn) {
 	}
 	pieces := make(chan piece, 4096)
 	go func() {
-		defer to.CloseWrite()
+		// The other end sees what is missing.
+		defer func() { _ = to.CloseWrite() }()
 		for p := range pieces {
-			time.Sleep(time.Until(p.due))
+			<-time.After(time.Until(p.due))
 			if _, err := to.Write(p.bytes); err != nil {
 				_ = from.Close()
 			}

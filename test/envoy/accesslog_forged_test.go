@@ -13,83 +13,91 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
-// forged is what a client appends to a value to have the rest of the line its own,
-// and further lines.
-const forged = `x" "1.2.3.4" 10.9.9.9:80 shop/bank/http - 10.244.9.9:1 shop/victim shop/bank-0`
+// forged is what a client appends to a value to have the rest of the line its own.
+const forged = `x" "1.2.3.4"` + "\t" + `[2026-11-21T10:00:00.000Z] 200 5 1 10.9.9.9:80 shop/bank/http - 10.244.9.9:1 shop/victim shop/bank-0 "GET / HTTP/1.1`
 
-// textLine is a line of the text log, each column by itself.
-func textLine() *regexp.Regexp {
-	const word, quoted = `[!#-~]+`, `"[ !#-~]*"`
-	return regexp.MustCompile(`^\[[0-9T:.Z-]+\] "` + word + " " + word + " " + word + `" ` +
-		strings.Join([]string{word, `\d+`, `\d+`, word, quoted, quoted, word, word, word, word, word, word}, " ") + "$")
+// facts matches a line of the text log: what no client can write, up to the backend's
+// pod, and what the client wrote.
+func facts() *regexp.Regexp {
+	return regexp.MustCompile(`^\[[0-9T:.Z-]+\] (\d+|-) \d+ \d+ (\S+ \S+) \S+ (\S+) (\S+ \S+) (".*")$`)
 }
 
-// TestLogIsNotForged: whatever a client writes, the text log has one line for each
-// request, and no client writes more than its own columns.
-func TestLogIsNotForged(t *testing.T) { bothModes(t, testLogIsNotForged) }
+// TestLogIsNotForged: whatever a client writes, each request has one line, in which all
+// that the client wrote comes after the facts. JSON has it in its place.
+func TestLogIsNotForged(t *testing.T) {
+	for _, form := range []xds.AccessLog{xds.AccessLogText, xds.AccessLogJSON} {
+		t.Run(string(form), func(t *testing.T) {
+			bothModes(t, func(t *testing.T, in mode) { testLogIsNotForged(t, in, form) })
+		})
+	}
+}
 
-func testLogIsNotForged(t *testing.T, in mode) {
+func testLogIsNotForged(t *testing.T, in mode, form xds.AccessLog) {
 	web := h2Server(t, "10.244.0.1:8080", nothing())
-	f := in.fixture(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}))
-	const agent, from, id = "user_agent", "x_forwarded_for", "request_id"
+	f := newFixtureWith(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}),
+		setup{pods: in.pods, change: func(c *xds.Config) { c.AccessLog = form }})
+	const agent, from, id, path = "user_agent", "x_forwarded_for", "request_id", "path"
 	count := 0
 	for _, c := range []struct {
-		name, path, header, value string
-		// column is the one in which the object has what the client wrote, as shown;
-		// empty if the request has a line of text.
-		column, shown string
-		onlyHTTP2     bool
+		// header is what the client sends value in, which the log has in column; json is
+		// how that reads, if not as it was sent.
+		header, column, value, json string
+		onlyHTTP2                   bool
 	}{
-		{name: "honest", path: "/a?b=%22'x", header: "user-agent", value: "Mozilla/5.0 (X11; 'x') \\ [y]"},
-		{name: "empty in quotes", path: "/", header: "user-agent"},
-		{name: "empty", path: "/", header: "x-request-id", column: id, shown: ""},
-		{name: "agent", path: "/", header: "user-agent", value: forged, column: agent},
-		{name: "agent that ends an object", path: "/", header: "user-agent", value: `\"}`, column: agent},
-		{name: "tab", path: "/", header: "user-agent", value: "a\tb", column: agent},
-		{name: "line of Unicode", path: "/", header: "user-agent", value: "a\u2028[2026-11-21T10:00:00.000Z] b", column: agent},
-		{name: "command to a terminal", path: "/", header: "user-agent", value: "a\x9b2Jb", column: agent, shown: "a\u009b2Jb"},
-		{name: "forwarded", path: "/", header: "x-forwarded-for", value: forged, column: from},
-		{name: "words in the request id", path: "/", header: "x-request-id", value: `1 "me" "-" 10.9.9.9:80 shop/bank/http`, column: id},
-		{name: "a second word", path: "/", header: "x-request-id", value: "1 2", column: id},
-		{name: "path", path: `/"HTTP/1.1"200`, header: "a", column: "path"},
-		{name: "bytes in the path", path: "/\x85a\xe2\x80\xa8", header: "a", column: "path", shown: "/\u0085a\u00e2\u0080\u00a8", onlyHTTP2: true},
+		{header: "user-agent", column: agent, value: "Mozilla/5.0 (X11; 'x') \\ [y]"},
+		{header: "user-agent", column: agent, value: forged},
+		{header: "user-agent", column: agent, value: `\"}`},
+		{header: "user-agent", column: agent, value: "a\x9b2Jb", json: "a\u009b2Jb"},
+		{header: "user-agent", column: agent, value: "a\u2028[2026-11-21T10:00:00.000Z] 200"},
+		{header: "x-forwarded-for", column: from, value: forged},
+		{header: "x-request-id", column: id, value: forged},
+		{header: "x-request-id", column: id, value: "%PROTOCOL%"},
+		{header: ":path", column: path, value: `/"HTTP/1.1"200`},
+		{header: ":path", column: path, value: "/\x85a\xe2\x80\xa8", json: "/\u0085a\u00e2\u0080\u00a8", onlyHTTP2: true},
 	} {
-		var lines []string
-		next := func() string {
+		target, more := "/", field{c.header, c.value}
+		if c.column == path {
+			target, more = c.value, field{"a", "b"}
+		}
+		check := func(protocol string) {
+			t.Helper()
 			count++
-			lines = f.accessLog(count)
-			return lines[len(lines)-1]
-		}
-		got := map[string]string{}
-		if !c.onlyHTTP2 {
-			if _, err := converse(in.dial(t, "10.96.1.10:80"), get11(c.path, c.header+": "+c.value+"\r\nConnection: close\r\n")); err != nil {
-				t.Fatal(err)
+			lines := f.accessLog(count)
+			if len(lines) != count {
+				t.Fatalf("%q, %s: %d lines for %d requests: %q", c.value, protocol, len(lines), count, lines[count-1:])
 			}
-			got["HTTP/1.1"] = next()
-		}
-		rawH2{headers: get2(c.path, field{c.header, c.value})}.send(t, in.dial(t, "10.96.1.10:80"))
-		got["HTTP/2"] = next()
-		if len(lines) != count {
-			t.Fatalf("%s: %d lines for %d requests: %q", c.name, len(lines), count, lines[count-1:])
-		}
-		for protocol, line := range got {
-			if c.column == "" {
-				if !textLine().MatchString(line) {
-					t.Errorf("%s, %s: not a line of text: %s", c.name, protocol, line)
-				}
-				continue
-			}
-			var want any = cmp.Or(c.shown, c.value, c.path)
-			if c.name == "empty" {
-				want = ""
+			if form == xds.AccessLogText {
+				checkFacts(t, lines[count-1], c.value)
+				return
 			}
 			object := map[string]any{}
-			if err := json.Unmarshal([]byte(line), &object); err != nil || object[c.column] != want || object["backend"] != "shop/web-0" {
-				t.Errorf("%s, %s: %s, %v; want %s of %v", c.name, protocol, line, err, c.column, want)
+			want := cmp.Or(c.json, c.value)
+			if err := json.Unmarshal([]byte(lines[count-1]), &object); err != nil || object[c.column] != want || object["backend"] != "shop/web-0" {
+				t.Errorf("%s: %s, %v; want %s of %q", protocol, lines[count-1], err, c.column, want)
 			}
 		}
+		if !c.onlyHTTP2 {
+			if _, err := converse(in.dial(t, "10.96.1.10:80"), get11(target, more.name+": "+more.value+"\r\nConnection: close\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			check("HTTP/1.1")
+		}
+		if got := (rawH2{headers: get2(target, more)}).send(t, in.dial(t, "10.96.1.10:80")); got != served {
+			t.Fatalf("%q: %s", c.value, got)
+		}
+		check("HTTP/2")
+	}
+}
+
+// checkFacts wants the facts of a request to the Service, and value after them.
+func checkFacts(t *testing.T, line, value string) {
+	t.Helper()
+	m := facts().FindStringSubmatch(line)
+	if m == nil || m[1] != "200" || m[2] != "10.244.0.1:8080 shop/web/main" || !strings.HasSuffix(m[4], " shop/web-0") || !strings.Contains(m[5], value) {
+		t.Errorf("facts %q in %q, want %q after them", m, line, value)
 	}
 }
 
@@ -98,7 +106,7 @@ func testLogIsNotForged(t *testing.T, in mode) {
 func TestLogNamesNoForgedPod(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	svc, slice := service{"web", "10.96.1.10:80", []string{web}}.objects(t)
-	const line = "web-0\n[2026-11-21T10:00:00.000Z] \"GET / HTTP/1.1\" 200 5 1 - \"-\" \"-\" 10.9.9.9:80 shop/bank/http - 10.244.9.9:1 - shop/bank-0"
+	const line = "web-0 \"-\"\n" + forged
 	slice.Endpoints[0].TargetRef.Name = line
 	slice.Endpoints[0].NodeName, slice.Endpoints[0].Zone = new(line), new(line)
 	f := newFixture(t, model.Build(model.Inputs{
@@ -106,7 +114,7 @@ func TestLogNamesNoForgedPod(t *testing.T) {
 	}, model.DefaultOptions()))
 	mustGet(t, "10.96.1.10:80", "web-0")
 	lines := f.accessLog(1)
-	if len(lines) != 1 || !textLine().MatchString(lines[0]) || !strings.HasSuffix(lines[0], " -") {
+	if m := facts().FindStringSubmatch(lines[0]); len(lines) != 1 || m == nil || m[4] != "- -" {
 		t.Errorf("log: %q", lines)
 	}
 }

@@ -143,11 +143,14 @@ func TestPodAccessLog(t *testing.T) {
 	var got []string
 	for _, line := range r.accessLog(n) {
 		fields := strings.Fields(line)
-		host, _, err := net.SplitHostPort(fields[len(fields)-3])
+		if len(fields) < 10 {
+			t.Fatalf("a line of %d columns: %s", len(fields), line)
+		}
+		host, _, err := net.SplitHostPort(fields[7])
 		if err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
-		got = append(got, strings.Join(append([]string{fields[len(fields)-5], host}, fields[len(fields)-2:]...), " "))
+		got = append(got, strings.Join(append([]string{fields[5], host}, fields[8:10]...), " "))
 	}
 	want := []string{
 		"shop/web/main 172.20.0.2 shop/pod-a shop/web-0", "shop/auto/main 172.20.0.2 shop/pod-a shop/auto-0", "shop/db/main 172.20.0.2 shop/pod-a shop/db-0",

@@ -36,20 +36,6 @@ func rewrittenRequests() []wireCase {
 			response: answer,
 		},
 		{
-			name:     "trailers that are no trailers",
-			why:      "they would frame, route or be about one connection (RFC 9110, section 6.5.1), or are our own",
-			request:  "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: evil\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nUpgrade: x\r\nTE: x\r\nTrailer: x\r\nX-Nodevoy-A: b\r\nx-nodevoy-envoy-external-address: 10.96.1.99:80\r\nx-nodevoyage: 1\r\nok: 1\r\n\r\n",
-			seen:     "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-nodevoyage: 1\r\nok: 1\r\n\r\n",
-			response: answer,
-		},
-		{
-			name:     "none but such trailers",
-			why:      "as before",
-			request:  "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nhost: evil\r\nx-nodevoy-a: b\r\n\r\n",
-			seen:     "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			response: answer,
-		},
-		{
 			name:     "a header on two lines",
 			why:      "RFC 9112 wants it refused or, as here, joined by a space",
 			request:  get11("/", "A: b\r\n c\r\n"),

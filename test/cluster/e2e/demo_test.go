@@ -229,7 +229,7 @@ func (c *cluster) logged(t *testing.T, node, port string, backends []pod) error 
 	for _, b := range backends {
 		named := false
 		for line := range strings.Lines(text) {
-			named = named || strings.Contains(line, " "+port+" ") && strings.HasSuffix(strings.TrimSpace(line), " "+client+" demo/"+b.name)
+			named = named || strings.Contains(line, " "+port+" ") && strings.Contains(line, " "+client+" demo/"+b.name+" \"")
 		}
 		if !named {
 			return fmt.Errorf("the log of %s does not name %s and %s; its end: %s", agent, client, b.name, text[max(0, len(text)-500):])

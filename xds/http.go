@@ -6,7 +6,6 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	trailersv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -39,7 +38,6 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 			httpFilter("on_demand", &ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
 				Source: ads(), Timeout: durationpb.New(cfg.DiscoveryTimeout),
 			}}),
-			httpFilter("trailers", trailerMutation()),
 			httpFilter("router", &routerv3.Router{
 				SuppressEnvoyHeaders: true,
 				// A counter of each cluster for each code, and a histogram: nothing
@@ -89,7 +87,9 @@ func earlyMutation() *earlyv3.HeaderMutation {
 	}
 	const add = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
 	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
-		removeMatching(hasPrefix(privatePrefix, true)),
+		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+			KeyMatcher: hasPrefix(privatePrefix, true),
+		}}},
 		set(destinationHeader, destination, add),
 		// At this point only an absolute URL has given an HTTP/1 request a scheme.
 		set(formHeader, "%PROTOCOL% %REQ(:scheme)% "+destination, add),
@@ -97,27 +97,6 @@ func earlyMutation() *earlyv3.HeaderMutation {
 		set(protoHeader, "%REQ(x-forwarded-proto)%", add),
 		set(upgradeHeader, "%REQ(upgrade)%", add),
 		set("upgrade", anyUpgrade, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS),
-	}}
-}
-
-// trailerMutation removes from a request's trailers what must not be there: our own
-// names, and those that frame or route a message or are about one connection (RFC
-// 9110, section 6.5.1). A server that merges trailers into the headers would take
-// them for what Envoy has checked. The request itself has gone on by then.
-func trailerMutation() *trailersv3.HeaderMutation {
-	mutations := []*mutationv3.HeaderMutation{removeMatching(hasPrefix(privatePrefix, true))}
-	for _, name := range []string{
-		"host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade",
-	} {
-		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
-	}
-	return &trailersv3.HeaderMutation{Mutations: &trailersv3.Mutations{RequestTrailersMutations: mutations}}
-}
-
-// removeMatching removes the headers whose name matches.
-func removeMatching(name *matcherv3.StringMatcher) *mutationv3.HeaderMutation {
-	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
-		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: name},
 	}}
 }
 

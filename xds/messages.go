@@ -59,13 +59,6 @@ func hasPrefix(prefix string, ignoreCase bool) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}, IgnoreCase: ignoreCase}
 }
 
-// matchesAll matches text that the regular expression matches from end to end.
-func matchesAll(expression string) *matcherv3.StringMatcher {
-	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: expression},
-	}}
-}
-
 // header matches requests whose header of this name matches.
 func header(name string, text *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: text}}

@@ -188,6 +188,8 @@ func bodyCases() []wireCase {
 		{name: "delete", request: "DELETE / HTTP/1.1\r\nHost: web\r\n\r\n", response: answer},
 		{name: "chunks", request: post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", response: answer},
 		{name: "chunks and trailers", request: post + "Trailer: x-t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: v\r\n\r\n", response: "HTTP/1.1 200 OK\r\nTrailer: x-u\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-u: v\r\n\r\n"},
+		// Envoy takes none for a header: the request goes where it was sent.
+		{name: "trailers named as headers", request: post + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nhost: evil\r\ncontent-length: 7\r\nx-nodevoy-envoy-external-address: 10.96.1.99:80\r\n\r\n", response: answer},
 		{name: "content encoding", request: post + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x00", response: answer},
 	}
 }

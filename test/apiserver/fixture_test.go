@@ -94,7 +94,7 @@ func (w *fixture) start(t testing.TB) {
 		w.kubeconfig = w.server.Kubeconfig(t, reads()...)
 	}
 	w.agent = must(w.node.Start("agent.log", os.Getenv("NODEVOY_BIN"), "agent",
-		"--redirect-mode", "host", "--pod-opt-in-namespaces", "shop", "--kubeconfig", w.kubeconfig, "--node-name", w.node.Name, "--run-dir", w.node.RunDir()))(t)
+		"--redirect-mode", "host", "--pod-opt-in-namespaces", "shop", "--kubeconfig", w.kubeconfig, "--node-name", w.node.Name, "--run-dir", w.node.RunDir(), "--envoy-group", lab.EnvoyUser))(t)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of the agent's log:\n%s", lastLines(w.agent.Output(), 30))

@@ -80,7 +80,12 @@ func (w *fixture) startUpgradeTraffic(t *testing.T) traffic {
 // and no new connection fails.
 func TestModeChange(t *testing.T) {
 	each(t, []variant{hostBridged(), hostRouted()}, func(t *testing.T, w *fixture) {
-		w.start(t)
+		w.startAgent(t)
+		// With the rights that the chart gives it where the agent may choose its mode.
+		w.SetMode(lab.Auto)
+		w.startEnvoy(t)
+		w.SetMode(w.variant.Mode)
+		must(w.agent.WaitRedirected(limit(t), w.client))(t)
 		host := w.variant
 		load := must(w.client.Load(w.fresh()))(t)
 		var first []string

@@ -31,6 +31,8 @@ CHURN_PODS ?= 200
 CHURN_TIME ?= 10m
 # Envoy's memory limit in MiB while it is attacked: the chart's default.
 ATTACK_LIMIT ?= 1024
+# Instead of each attack in turn, random ones for this long.
+ATTACK_TIME ?= 0s
 
 include test/cluster/cluster.mk
 
@@ -75,9 +77,9 @@ attack-test: deps envoy build ## some of the attacks, by one pod
 	go build -o .cache/attack ./test/attack
 	.cache/attack -short -limit $(ATTACK_LIMIT)
 
-attack: deps envoy build ## pods attack their node's Envoy beside a victim, in each mode (ATTACK_LIMIT=MiB)
+attack: deps envoy build ## pods attack their node's Envoy beside a victim, in each mode (ATTACK_LIMIT=MiB, ATTACK_TIME=30m)
 	go build -o .cache/attack ./test/attack
-	.cache/attack -limit $(ATTACK_LIMIT)
+	.cache/attack -limit $(ATTACK_LIMIT) -random $(ATTACK_TIME)
 
 # Without the race detector: the callers of 200 pods are one program.
 churn: deps envoy build ## create and delete pods under load, CHURN_PODS at a time for CHURN_TIME

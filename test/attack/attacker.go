@@ -22,8 +22,9 @@ const attackerCommand = "attacker"
 // order is what an attacker is told, as JSON.
 type order struct {
 	Attack string
-	// Service is the address of the attackers' own Service.
+	// Service and Port are those of the attackers' own Service.
 	Service netip.Addr
+	Port    uint16
 	// For is how long to attack.
 	For time.Duration
 }
@@ -60,8 +61,6 @@ func (s sent) String() string {
 // attacker is the process that attacks.
 type attacker struct {
 	order
-	// Port is the port of the Service to attack.
-	port uint16
 
 	connections, bytes, requests, refused atomic.Int64
 	mu                                    sync.Mutex
@@ -78,7 +77,6 @@ func attackerMain(text string) error {
 	if err != nil {
 		return err
 	}
-	a.port = todo.port
 	ctx, cancel := context.WithTimeout(context.Background(), a.For)
 	defer cancel()
 	if err := todo.run(ctx, a); err != nil && ctx.Err() == nil {
@@ -93,10 +91,10 @@ func attackerMain(text string) error {
 }
 
 // target is where the Service's port is.
-func (a *attacker) target() string { return netip.AddrPortFrom(a.Service, a.port).String() }
+func (a *attacker) target() string { return netip.AddrPortFrom(a.Service, a.Port).String() }
 
 // dial makes a connection to the Service that ends with ctx.
-func (a *attacker) dial(ctx context.Context) (*counted, error) { return a.dialPort(ctx, a.port) }
+func (a *attacker) dial(ctx context.Context) (*counted, error) { return a.dialPort(ctx, a.Port) }
 
 func (a *attacker) dialPort(ctx context.Context, port uint16) (*counted, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", netip.AddrPortFrom(a.Service, port).String())

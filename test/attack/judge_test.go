@@ -81,4 +81,9 @@ func TestTable(t *testing.T) {
 			t.Errorf("%q is pending and part of the tests", a.Name)
 		}
 	}
+	for name := range pending() {
+		if !seen[name] {
+			t.Errorf("%q is pending, and no attack", name)
+		}
+	}
 }

@@ -35,6 +35,9 @@ type config struct {
 	short                 bool
 	only                  *regexp.Regexp
 	before, length, after time.Duration
+	// random is how long to attack at random, from this seed.
+	random time.Duration
+	seed   uint64
 }
 
 func main() {
@@ -92,7 +95,11 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := cfg.attackAll(ctx); err != nil {
+	attack := cfg.attackAll
+	if cfg.random > 0 {
+		attack = cfg.attackAtRandom
+	}
+	if err := attack(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "attack:", err)
 		return 1
 	}
@@ -109,6 +116,8 @@ func parse(args []string) (config, error) {
 	flags.DurationVar(&cfg.before, "before", 3*time.Second, "how long the victim is measured before an attack")
 	flags.DurationVar(&cfg.length, "length", 8*time.Second, "how long an attack lasts")
 	flags.DurationVar(&cfg.after, "after", 2*time.Second, "how long the victim is measured after an attack")
+	flags.DurationVar(&cfg.random, "random", 0, "make random attacks instead for this long, on one Envoy in each mode, with random objects written by tenants")
+	flags.Uint64Var(&cfg.seed, "seed", uint64(time.Now().UnixNano()), "what -random begins with")
 	flags.Func("only", "make only the attacks whose name matches this regular expression", func(text string) (err error) {
 		cfg.only, err = regexp.Compile(text)
 		return err
@@ -136,6 +145,9 @@ func parse(args []string) (config, error) {
 	})
 	if err := flags.Parse(args); err != nil {
 		return cfg, err
+	}
+	if cfg.short {
+		cfg.attackers, cfg.before, cfg.length, cfg.after = []int{1}, 2*time.Second, 5*time.Second, time.Second
 	}
 	cfg.limit = *limit << 20
 	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 {

@@ -111,7 +111,9 @@ func (n *node) state(ctx context.Context) (s state, err error) {
 	}
 	stats, err := n.envoy.Stats(ctx, `^listener\..*\.downstream_cx_active$`)
 	for name, active := range stats {
-		if !strings.HasPrefix(name, "listener.admin.") && !strings.HasPrefix(name, "listener.health.") {
+		// Each worker has a gauge of its own besides.
+		own := strings.HasPrefix(name, "listener.admin.") || strings.HasPrefix(name, "listener.health.")
+		if !own && !strings.Contains(name, ".worker_") {
 			s.Active += active
 		}
 	}

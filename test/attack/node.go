@@ -172,10 +172,10 @@ type assault struct {
 	pods      []*lab.Pod
 }
 
-// launch has all attackers attack. They give way to others' processes: the machine
-// stands for several pods that have processors of their own.
-func (n *node) launch(a attack, length time.Duration) (*assault, error) {
-	o := order{Attack: a.Name, Service: netip.MustParseAddr(ownIP), For: length}
+// launch has pods attack. They give way to others' processes: the machine stands for
+// several pods that have processors of their own.
+func (n *node) launch(a attack, length time.Duration, by []*lab.Pod) (*assault, error) {
+	o := order{Attack: a.Name, Service: netip.MustParseAddr(ownIP), Port: a.port, For: length}
 	if a.manyPorts {
 		o.Service = netip.MustParseAddr(manyIP)
 	}
@@ -183,8 +183,8 @@ func (n *node) launch(a attack, length time.Duration) (*assault, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &assault{pods: n.evil}
-	for _, pod := range n.evil {
+	out := &assault{pods: by}
+	for _, pod := range by {
 		for i := range max(a.processes, 1) {
 			p, err := pod.Start(fmt.Sprintf("%s-%d-%d.log", pod.Name, i, time.Now().UnixNano()), "nice", "-n", "10", n.software, attackerCommand, string(text))
 			if err != nil {

@@ -94,7 +94,7 @@ func (n *node) observe(ctx context.Context, r *report, victim, control client) e
 	r.Before = victim.between(begin, time.Now())
 	memory := n.watchMemory(ctx)
 	start := time.Now()
-	assault, err := n.launch(r.Attack, n.config.length)
+	assault, err := n.launch(r.Attack, n.config.length, n.evil)
 	if err != nil {
 		memory.end()
 		return err

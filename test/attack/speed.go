@@ -12,22 +12,21 @@ import (
 
 // speedAttacks do what Envoy is there for, as fast as they can.
 func speedAttacks() []attack {
-	const unfair = "no fairness between pods yet"
 	busy := func(connections int) attack {
 		return attack{
 			Name: fmt.Sprintf("12 busy-%d", connections), What: fmt.Sprintf("%d busy kept-alive connections", connections),
-			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: connections}), Pending: unfair,
+			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: connections}),
 		}
 	}
 	return []attack{
 		busy(16), busy(256), busy(1_000),
 		{
 			Name: "12 new", What: "as many new connections a second as possible",
-			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: 64, Fresh: true}), Pending: unfair,
+			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: 64, Fresh: true}),
 		},
 		{
 			Name: "12 busy-large", What: "256 busy kept-alive connections with answers of 64 KiB",
-			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: 256, Size: 64 << 10}), Pending: unfair,
+			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: 256, Size: 64 << 10}),
 		},
 	}
 }

@@ -46,8 +46,16 @@ func uploadAttacks() []attack {
 			port: httpHung, run: uploadHTTP1(600),
 		},
 		{
+			Name: "4 uploads-reset", What: "600 HTTP/1 uploads that nobody reads, and then reset by the client",
+			port: httpDeaf, run: uploadAndReset(600),
+		},
+		{
 			Name: "4 tcp-uploads", What: "600 TCP uploads that nobody reads",
 			port: tcpDeaf, run: uploadTCP(600),
+		},
+		{
+			Name: "4 tcp-uploads-reset", What: "600 TCP uploads that nobody reads, and then reset by the client",
+			port: tcpDeaf, run: uploadAndReset(600),
 		},
 		{
 			Name: "4 downloads", What: "600 HTTP/1 downloads that the client doesn't read",
@@ -171,6 +179,27 @@ func uploadTCP(connections int) func(context.Context, *attacker) error {
 		return a.each(ctx, connections, func(ctx context.Context) error {
 			c, err := a.dial(ctx)
 			if err != nil {
+				return err
+			}
+			_, err = io.Copy(c, endless{new(atomic.Int64)})
+			return err
+		})
+	}
+}
+
+// uploadAndReset writes a body without an end, and resets the connection in the end.
+func uploadAndReset(connections int) func(context.Context, *attacker) error {
+	return func(ctx context.Context, a *attacker) error {
+		return a.each(ctx, connections, func(ctx context.Context) error {
+			c, err := a.dial(ctx)
+			if err != nil {
+				return err
+			}
+			if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+				return err
+			}
+			a.requests.Add(1)
+			if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", a.target(), int64(1)<<40); err != nil {
 				return err
 			}
 			_, err = io.Copy(c, endless{new(atomic.Int64)})

@@ -150,8 +150,8 @@ func parse(args []string) (config, error) {
 		cfg.attackers, cfg.before, cfg.length, cfg.after = []int{1}, 2*time.Second, 5*time.Second, time.Second
 	}
 	cfg.limit = *limit << 20
-	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 {
-		return cfg, errors.New("want a limit of at least 64 MiB, workers, and no arguments")
+	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 || len(cfg.chosen()) == 0 {
+		return cfg, errors.New("want a limit of at least 64 MiB, workers, -only in the name of an attack, and no arguments")
 	}
 	return cfg, lab.Installed()
 }

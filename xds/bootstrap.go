@@ -96,8 +96,9 @@ layered_runtime:
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}
 
-# What a burst left free goes back to the node within some seconds.
-memory_allocator_manager: {bytes_to_release: 67108864, memory_release_interval: 1s}
+# What a burst left free goes back to the node within about five minutes, as the
+# allocator expects the next one so long; at once where it would exceed the bound.
+memory_allocator_manager: {bytes_to_release: 67108864, memory_release_interval: 1s{{if .MaxHeap}}, soft_memory_limit_bytes: {{.MaxHeap}}{{end}}}
 
 # Above these limits, Envoy leaves new connections in the kernel, where they wait.
 # The agent's probes are among them, so that redirection ends.
@@ -113,21 +114,28 @@ overload_manager:
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig
       max_heap_size_bytes: "{{.MaxHeap}}"
-  # Half of what a burst could add until the next reading is left above the last
-  # threshold.
-  refresh_interval: 0.050s
+  # What a burst adds until the next reading has to fit above the last threshold.
+  refresh_interval: 0.020s
   # What holds 64 KiB or more of bodies is known, so that it can be ended first.
   buffer_factory_config: {minimum_account_to_track_power_of_two: 16}
   actions:
-  - name: envoy.overload_actions.shrink_heap
-    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.7}}]
   # Ends the requests with the most memory, the more of them the fuller the heap.
   - name: envoy.overload_actions.reset_high_memory_stream
     triggers: [{name: envoy.resource_monitors.fixed_heap, scaled: {scaling_threshold: 0.75, saturation_threshold: 0.95}}]
+  # Clients come back on new connections, which the agent then leaves to kube-proxy.
+  - name: envoy.overload_actions.disable_http_keepalive
+    triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.85}}]
   - name: envoy.overload_actions.stop_accepting_connections
     triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.9}}]
   - name: envoy.overload_actions.stop_accepting_requests
     triggers: [{name: envoy.resource_monitors.fixed_heap, threshold: {value: 0.95}}]
+  # Headers belong to no request that could be ended before they are complete: ends
+  # connections that send more of them, the more of them the fuller the heap.
+  loadshed_points:
+  - name: envoy.load_shed_points.http1_server_abort_dispatch
+    triggers: [{name: envoy.resource_monitors.fixed_heap, scaled: {scaling_threshold: 0.95, saturation_threshold: 0.99}}]
+  - name: envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch
+    triggers: [{name: envoy.resource_monitors.fixed_heap, scaled: {scaling_threshold: 0.95, saturation_threshold: 0.99}}]
 {{- end}}
 `
 

@@ -45,7 +45,7 @@ func TestBootstrap(t *testing.T) {
 	bounded := testConfig()
 	bounded.MaxHeap = 1 << 30
 	text, _ := bootstrapOf(t, bounded)
-	for _, want := range []string{"fixed_heap", `max_heap_size_bytes: "1073741824"`, "shrink_heap", "stop_accepting_connections"} {
+	for _, want := range []string{"fixed_heap", `max_heap_size_bytes: "1073741824"`, "soft_memory_limit_bytes: 1073741824", "stop_accepting_connections"} {
 		if !strings.Contains(text, want) || strings.Contains(host, want) {
 			t.Errorf("%s: want it with a bound on the heap, and without one not", want)
 		}

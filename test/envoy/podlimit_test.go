@@ -224,6 +224,56 @@ func TestHeapBound(t *testing.T) {
 	mustGet(t, "10.96.1.10:80", "web-0")
 }
 
+// TestHeapBoundEndsConnections: an Envoy that headers without an end fill, on
+// connections that it has taken before, ends some of those, stays below its bound, and
+// serves all others again once they are gone.
+func TestHeapBoundEndsConnections(t *testing.T) {
+	web := webServer(t, "10.244.0.1:8080", "web-0")
+	r := newFixtureWith(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
+	mustGet(t, "10.96.1.10:80", "web-0")
+	var all []net.Conn
+	empty := func() {
+		for _, c := range all {
+			_ = c.Close()
+		}
+	}
+	defer func() { empty() }()
+	for range 1000 {
+		c, err := net.DialTimeout("tcp", "10.96.1.10:80", 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// All together three times the bound, and each of them allowed.
+	headers := strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 200)
+	for _, c := range all {
+		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		// What Envoy doesn't take any more stays in the kernel.
+		_, _ = io.WriteString(c, headers)
+	}
+	most := 0
+	eventually(t, 20*time.Second, func() error {
+		most = max(most, r.stat("server.memory_allocated"))
+		if left := r.stat("http.http.downstream_cx_active"); left > 600 {
+			return fmt.Errorf("%d connections are left, and %d bytes in use", left, most)
+		}
+		return nil
+	})
+	if bound := int(r.cfg.MaxHeap) * 5 / 4; most > bound {
+		t.Errorf("%d bytes were in use, want at most %d", most, bound)
+	}
+	empty()
+	eventually(t, 20*time.Second, r.probe)
+	mustGet(t, "10.96.1.10:80", "web-0")
+	r.alive()
+}
+
 // TestHeapBoundEndsRequests: an Envoy that downloads fill, as their client doesn't
 // read, ends some of those, and goes on to serve all others.
 func TestHeapBoundEndsRequests(t *testing.T) {

@@ -219,7 +219,7 @@ func (f *Fake) check(chains map[string][]string) error {
 }
 
 func targets(name string) bool {
-	known := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "REDIRECT", "MARK", "CT", "TPROXY"}
+	known := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "REDIRECT", "MARK", "CT", "TPROXY", "SET"}
 	return slices.Contains(known, name)
 }
 
@@ -227,7 +227,7 @@ func setsOf(rule string) []string {
 	var names []string
 	words := strings.Fields(rule)
 	for i, w := range words[:len(words)-1] {
-		if w == "--match-set" {
+		if w == "--match-set" || w == "--add-set" {
 			names = append(names, words[i+1])
 		}
 	}

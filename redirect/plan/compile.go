@@ -4,8 +4,10 @@ package plan
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -15,6 +17,12 @@ import (
 // MaxMembers bounds a set. Memory grows only with members, so it is far above
 // any cluster; ipset's own default of 65,536 is not.
 const MaxMembers = 1 << 18
+
+// fullTime is how long connections of a pod at its limit are left alone without
+// being counted. The kernel walks all that it has counted at each new one, and
+// keeps counting those that it leaves alone: a pod with 20,000 could make it spend
+// its time so. A second is the shortest that a set knows.
+const fullTime = time.Second
 
 // Compile says what the kernel must hold so that node's enrolled pods are
 // redirected. It is pure, and cfg must be valid. A mode that is still "auto"
@@ -52,6 +60,9 @@ func compileFamilies(node *model.Node, cfg Config) []FamilyPlan {
 			continue
 		}
 		fp := FamilyPlan{Family: f, Address: cfg.Address(f), Frontends: frontendSets(node, f), Pods: podSet(cfg, f, what)}
+		if cfg.Limited() {
+			fp.Full = fullSet(cfg, f)
+		}
 		b := ruleBook{cfg: cfg, family: f}
 		switch {
 		case cfg.Mode == PodMode:
@@ -93,6 +104,14 @@ func podSet(cfg Config, f family.Family, what string) Set {
 	return Set{
 		SetSpec: netfilter.SetSpec{Name: PodsSet(f), Type: netfilter.HashIP, Family: f, Timeout: cfg.Timeout, MaxElements: MaxMembers},
 		Reason:  what + "; members expire unless the agent keeps renewing them, which it does only while Envoy works",
+	}
+}
+
+// fullSet is the set of addresses at the limit, which the rules fill.
+func fullSet(cfg Config, f family.Family) *Set {
+	return &Set{
+		SetSpec: netfilter.SetSpec{Name: FullSet(f), Type: netfilter.HashIP, Family: f, Timeout: fullTime, MaxElements: MaxMembers},
+		Reason:  fmt.Sprintf("addresses that had %d connections redirected when they made another; while they are here, nothing of theirs is counted", cfg.MaxConnections),
 	}
 }
 

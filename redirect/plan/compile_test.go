@@ -58,7 +58,7 @@ func TestRuleCount(t *testing.T) {
 	for i := range 1000 {
 		big.Pods = append(big.Pods, model.Pod{Enrolled: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i + 1)})}})
 	}
-	for m, want := range map[plan.Mechanism]int{plan.DNAT: 20, plan.TPROXY: 40} {
+	for m, want := range map[plan.Mechanism]int{plan.DNAT: 30, plan.TPROXY: 40} {
 		cfg := plan.DefaultConfig()
 		cfg.Mechanism = m
 		for _, n := range []*model.Node{{}, big} {

@@ -83,6 +83,13 @@ type Config struct {
 	Table int
 	// Timeout is how long pods stay redirected without Refresh.
 	Timeout time.Duration
+	// MaxConnections is how many connections of one pod's address, to all
+	// frontends together, are redirected at a time; further ones are left to
+	// kube-proxy. 0 is for no limit.
+	MaxConnections uint32
+	// Uncounted is set by the probe where the kernel can't count connections, so
+	// that there is no limit.
+	Uncounted bool
 }
 
 // DefaultConfig is the configuration made of the reserved names and numbers.
@@ -98,7 +105,15 @@ func DefaultConfig() Config {
 		Mark:      defaultMark,
 		Table:     defaultTable,
 		Timeout:   30 * time.Second,
+
+		MaxConnections: defaultMaxConnections,
 	}
+}
+
+// Limited says whether the rules limit the connections of a pod. Those of tproxy
+// have no entry in conntrack, by which the kernel counts.
+func (c Config) Limited() bool {
+	return c.MaxConnections > 0 && !c.Uncounted && (c.Mode == PodMode || c.Mechanism != TPROXY)
 }
 
 // Validate says everything that is wrong with the configuration, joined.

@@ -65,6 +65,9 @@ type FamilyPlan struct {
 	// addresses, whose members expire.
 	Frontends []Set
 	Pods      Set
+	// Full is the set of source addresses that have as many connections as may be
+	// redirected, which the rules themselves fill; nil without a limit.
+	Full *Set
 	// Routing leads marked packets to this host; nil for dnat.
 	Routing *netfilter.PolicyRule
 	// Chains are ours; Jumps lead to them from the kernel's.
@@ -145,7 +148,11 @@ func (p *Plan) families() []FamilyPlan {
 
 // Sets are all sets of the family, the pods' last.
 func (f *FamilyPlan) Sets() []Set {
-	return append(f.Frontends[:len(f.Frontends):len(f.Frontends)], f.Pods)
+	sets := f.Frontends[:len(f.Frontends):len(f.Frontends)]
+	if f.Full != nil {
+		sets = append(sets, *f.Full)
+	}
+	return append(sets, f.Pods)
 }
 
 // HasChain says whether the plan has the chain.

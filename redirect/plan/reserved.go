@@ -14,7 +14,7 @@ import (
 const (
 	// ChainPrefix begins the name of each of our chains.
 	ChainPrefix = "NODEVOY-"
-	// ChainPrerouting is in nat (dnat) or raw and mangle (tproxy); ChainOutput
+	// ChainPrerouting is in nat and mangle (dnat) or raw and mangle (tproxy); ChainOutput
 	// in raw (tproxy), or in the nat table of a pod's own network namespace; the
 	// others are where Hooks lists them.
 	ChainPrerouting = ChainPrefix + "PREROUTING"
@@ -26,6 +26,8 @@ const (
 	// SetPrefix begins the name of each of our ipsets; the family's digit ends it.
 	SetPrefix = "nodevoy-"
 	setPods   = SetPrefix + "pods"
+	// setFull has the pods that have as many connections as may be redirected.
+	setFull = SetPrefix + "full"
 
 	// The loopback interface carries the listeners' addresses. The v4 one is
 	// link-local as NodeLocal DNSCache's 169.254.20.10 is, and away from it and
@@ -42,6 +44,10 @@ const (
 	// defaultTable is both the routing table and the priority of the rule that
 	// leads to it: after the local table's 0, before the main table's 32766.
 	defaultTable = 1064
+
+	// defaultMaxConnections is one for each MiB of Envoy's default heap bound: eight
+	// pods whose every connection holds 96 KiB stay below the bound.
+	defaultMaxConnections = 800
 )
 
 // Hook is one chain of ours and the kernel's chain that jumps to it; Parent is
@@ -80,6 +86,9 @@ func Tables() []string {
 // PodsSet names the set of enrolled pods' addresses.
 func PodsSet(f family.Family) string { return setPods + f.Digit() }
 
+// FullSet names the set of addresses with as many connections as may be redirected.
+func FullSet(f family.Family) string { return setFull + f.Digit() }
+
 func frontendSet(c model.Class, f family.Family) string { return SetPrefix + c.String() + f.Digit() }
 
 // ScratchSet names the set that is filled beside another, to be swapped for it.
@@ -87,7 +96,7 @@ func ScratchSet(name string) string { return name + "-new" }
 
 // SetNames are the names of every set of one family, scratch sets included.
 func SetNames(f family.Family) []string {
-	names := []string{PodsSet(f)}
+	names := []string{PodsSet(f), FullSet(f)}
 	for _, c := range model.Classes() {
 		names = append(names, frontendSet(c, f))
 	}

@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -28,9 +29,16 @@ type ruleBook struct {
 // the rest of the connection, so neither the expiry of the pods nor a frontend
 // that leaves its set touches connections that exist.
 func (b ruleBook) dnat() ([]Chain, []Jump) {
+	var chains []Chain
+	var jumps []Jump
 	nat := Chain{Table: "nat", Name: ChainPrerouting}
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what enrolled pods send; the node's own traffic never has such a source, nor has Envoy's")
+	if b.cfg.Limited() {
+		count, jump := b.countFirst()
+		chains, jumps = append(chains, count), append(jumps, jump)
+		b.leaveFull(&nat)
+	}
 	for _, c := range model.Classes() {
 		to := netip.AddrPortFrom(b.cfg.Address(b.family), b.cfg.Ports.Of(c))
 		nat.rule(fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j DNAT --to-destination %s", frontendSet(c, b.family), to),
@@ -38,16 +46,44 @@ func (b ruleBook) dnat() ([]Chain, []Jump) {
 	}
 	input := b.input("-p tcp -m conntrack --ctstate DNAT -j ACCEPT",
 		"redirected connections, also where the host's INPUT drops, and for as long as they live")
-	return []Chain{nat, input}, []Jump{
-		{"nat", "PREROUTING", ChainPrerouting, Rule{
-			"-p tcp -j " + ChainPrerouting,
-			"first, because kube-proxy's KUBE-SERVICES would turn the frontend into a backend",
-		}},
-		{"filter", "INPUT", chainInput, Rule{
-			fmt.Sprintf("-d %s -j %s", b.listener(), chainInput),
-			"first, before a host firewall's own rules; it sees only what goes to the listeners",
-		}},
+	return append(chains, nat, input), append(jumps, Jump{"nat", "PREROUTING", ChainPrerouting, Rule{
+		"-p tcp -j " + ChainPrerouting,
+		"first, because kube-proxy's KUBE-SERVICES would turn the frontend into a backend",
+	}}, Jump{"filter", "INPUT", chainInput, Rule{
+		fmt.Sprintf("-d %s -j %s", b.listener(), chainInput),
+		"first, before a host firewall's own rules; it sees only what goes to the listeners",
+	}})
+}
+
+// countFirst counts, for dnat, in mangle, before nat. In a legacy nat table, each
+// change of anybody's, such as kube-proxy's, would begin the count anew.
+func (b ruleBook) countFirst() (Chain, Jump) {
+	c := Chain{Table: "mangle", Name: ChainPrerouting}
+	c.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)), "only what enrolled pods send")
+	b.count(&c)
+	return c, Jump{"mangle", "PREROUTING", ChainPrerouting, Rule{
+		fmt.Sprintf("-p tcp %s -j %s", syn, ChainPrerouting),
+		"first, before anybody's rule accepts the packet; only connections that begin are counted",
+	}}
+}
+
+// count adds the rules that note a pod which has its maximum of connections. A
+// connection is counted until conntrack knows it as closed, or no more.
+func (b ruleBook) count(c *Chain) {
+	var none strings.Builder
+	for _, class := range model.Classes() {
+		fmt.Fprintf(&none, " -m set ! --match-set %s dst,dst", frontendSet(class, b.family))
 	}
+	c.rule("-p tcp"+none.String()+" -j RETURN", "connections that are not redirected don't count")
+	c.rule(fmt.Sprintf("-p tcp -m set ! --match-set %[1]s src -m connlimit --connlimit-above %[2]d --connlimit-mask %[3]d --connlimit-saddr -j SET --add-set %[1]s src",
+		FullSet(b.family), b.cfg.MaxConnections, family.Pick(b.family, 32, 128)),
+		"one rule for all classes, as each has a count of its own; at the limit the pod is not counted for a while, since the count takes the longer the more it has")
+}
+
+// leaveFull leaves alone what count has found to be too much.
+func (b ruleBook) leaveFull(c *Chain) {
+	c.rule(fmt.Sprintf("-m set --match-set %s src -j RETURN", FullSet(b.family)),
+		"a pod at its limit: kube-proxy serves what is above it, so that no pod uses up Envoy")
 }
 
 // tproxy leaves packets as they are and gives them to Envoy's transparent
@@ -106,6 +142,10 @@ func (b ruleBook) pod() ([]Chain, []Jump) {
 	nat.rule(fmt.Sprintf("-d %s -j RETURN", linkLocal), "never link-local, where cloud metadata and node services are")
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what the pod sends from its own addresses, and only while Envoy works")
+	if b.cfg.Limited() {
+		b.count(&nat)
+		b.leaveFull(&nat)
+	}
 	for _, c := range model.Classes() {
 		nat.rule(fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j REDIRECT --to-ports %d", frontendSet(c, b.family), b.cfg.Ports.Of(c)),
 			"class "+c.String()+" to its listener, in this namespace")

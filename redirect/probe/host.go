@@ -109,6 +109,7 @@ func (p *prober) tproxy() error {
 // set made for the purpose.
 func (p *prober) extensions(ctx context.Context) error {
 	cfg := p.found.Resolve(p.cfg)
+	cfg.Uncounted = true
 	desired := plan.Compile(&model.Node{}, cfg)
 	var kept []family.Family
 	for i := range desired.Families {
@@ -124,6 +125,38 @@ func (p *prober) extensions(ctx context.Context) error {
 		kept = append(kept, f.Family)
 	}
 	p.found.Families = kept
+	return p.limit(func(cfg plan.Config) error {
+		desired := plan.Compile(&model.Node{}, cfg)
+		var errs []error
+		for i := range desired.Families {
+			errs = append(errs, p.tryRules(ctx, &desired.Families[i]))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// limit decides whether connections of pods are limited, given what tries the rules
+// that do it. They are redirected in any case. The error is one that is no answer.
+func (p *prober) limit(try func(plan.Config) error) error {
+	cfg := p.found.Resolve(p.cfg)
+	switch {
+	case cfg.MaxConnections == 0:
+		p.note("connections of a pod are not limited: that was asked for")
+		return nil
+	case !cfg.Limited():
+		p.found.Uncounted = true
+		p.note("warning: connections of a pod are not limited: with mechanism tproxy, conntrack knows nothing of them")
+		return nil
+	}
+	switch err := p.judge(try(cfg)); {
+	case err == nil:
+		p.note("at most %d connections of a pod are redirected at a time", cfg.MaxConnections)
+	case isAnswer(err):
+		p.found.Uncounted = true
+		p.note("warning: connections of a pod are not limited, for want of the match connlimit (modprobe xt_connlimit): %v", err)
+	default:
+		return err
+	}
 	return nil
 }
 
@@ -138,7 +171,7 @@ func (p *prober) tryRules(ctx context.Context, f *plan.FamilyPlan) error {
 	}
 	text := f.RenderRules()
 	for _, s := range f.Sets() {
-		text = strings.ReplaceAll(text, "--match-set "+s.Name+" ", "--match-set "+spec.Name+" ")
+		text = strings.ReplaceAll(text, "-set "+s.Name+" ", "-set "+spec.Name+" ")
 	}
 	return errors.Join(tables.Test(ctx, text), p.kernel.Sets.Destroy(spec.Name))
 }

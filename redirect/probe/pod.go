@@ -28,7 +28,24 @@ func (p *prober) podMode(ctx context.Context) error {
 	if p.cfg.Mechanism != plan.AutoMechanism {
 		p.note("mechanism %s is host mode's: in pods there is only one way", p.cfg.Mechanism)
 	}
-	return nil
+	return p.limit(func(cfg plan.Config) error {
+		return p.info.Scratch(func(k apply.Kernel) error {
+			var errs []error
+			for _, f := range examplePod(cfg).Families {
+				errs = append(errs, p.tryPodFamily(ctx, k, cfg.Backend, &f))
+			}
+			return errors.Join(errs...)
+		})
+	})
+}
+
+// examplePod is the plan of a pod with an address of each family.
+func examplePod(cfg plan.Config) plan.PodPlan {
+	return plan.Compile(&model.Node{Pods: []model.Pod{{
+		Name: "probe", Enrolled: true,
+		// Documentation addresses (RFC 5737, RFC 3849).
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})},
+	}}}, cfg).Pods[0]
 }
 
 // findNamespaces looks whether pods' network namespaces can be found.
@@ -95,26 +112,18 @@ func (p *prober) tryPodRules(ctx context.Context) error {
 // there. IPv4 never depends on IPv6.
 func (p *prober) tryPodBackend(ctx context.Context, k apply.Kernel, b netfilter.Backend) error {
 	cfg := p.cfg
-	cfg.Mode, cfg.Backend = plan.PodMode, b
-	desired := plan.Compile(&model.Node{Pods: []model.Pod{{
-		Name: "probe", Enrolled: true,
-		// Documentation addresses (RFC 5737, RFC 3849).
-		IPs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})},
-	}}}, cfg)
+	cfg.Mode, cfg.Backend, cfg.Uncounted = plan.PodMode, b, true
 	p.found.Families = nil
 	var lost error
-	for i := range desired.Pods {
-		for j := range desired.Pods[i].Families {
-			f := &desired.Pods[i].Families[j]
-			err := p.tryPodFamily(ctx, k, b, f)
-			switch {
-			case err == nil:
-				p.found.Families = append(p.found.Families, f.Family)
-			case f.Family == family.V4:
-				return err
-			default:
-				lost = err
-			}
+	for _, f := range examplePod(cfg).Families {
+		err := p.tryPodFamily(ctx, k, b, &f)
+		switch {
+		case err == nil:
+			p.found.Families = append(p.found.Families, f.Family)
+		case f.Family == family.V4:
+			return err
+		default:
+			lost = err
 		}
 	}
 	if lost != nil && len(p.found.Families) == 0 {

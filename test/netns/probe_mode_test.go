@@ -163,6 +163,45 @@ func TestProbeBothBlocked(t *testing.T) {
 	}
 }
 
+// TestProbeWithoutConnlimit: where iptables lacks the match, pods are redirected
+// without a limit, and the probe says so.
+func TestProbeWithoutConnlimit(t *testing.T) {
+	found, err := filepath.Glob("/usr/lib/*/xtables/libxt_connlimit.so")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the match connlimit: %q, %v", found, err)
+	}
+	rest, err := filepath.Glob(filepath.Join(filepath.Dir(found[0]), "*.so"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := t.TempDir()
+	for _, path := range rest {
+		if path != found[0] {
+			if err := os.Symlink(path, filepath.Join(without, filepath.Base(path))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eachBackend(t, func(t *testing.T, b netfilter.Backend) {
+		for _, mode := range []plan.Mode{plan.HostMode, plan.PodMode} {
+			w := newFixture(t, setting{plan.DNAT, b, space.Unnumbered, false, "iptables"})
+			namespaces := w.namespaces()
+			limited, err := w.probe(mode, b, namespaces)
+			w.must(err)
+			w.said(limited.Reasons, "at most 800 connections of a pod are redirected at a time")
+			t.Run(mode.String(), func(t *testing.T) {
+				t.Setenv("XTABLES_LIBDIR", without)
+				got, err := w.probe(mode, b, namespaces)
+				w.must(err)
+				if got.Mode != mode || got.Backend != b || len(got.Families) != 2 || !got.Uncounted {
+					t.Errorf("found %+v", got)
+				}
+				w.said(got.Reasons, "warning: connections of a pod are not limited, for want of the match connlimit")
+			})
+		}
+	})
+}
+
 // TestScratch: a new namespace with nothing in it, that ends with the call.
 func TestScratch(t *testing.T) {
 	w := &fixture{Node: space.New(t), t: t}

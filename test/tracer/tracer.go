@@ -33,6 +33,10 @@ type Packet struct {
 	// Established is set for a packet of a connection that Envoy holds already; else
 	// the packet is the first of its connection.
 	Established bool
+	// Open is how many other connections its sender has that the plan counts, and
+	// Full whether it lately had too many.
+	Open int
+	Full bool
 }
 
 // Verdict is what a plan does to a packet.
@@ -91,6 +95,8 @@ type tracer struct {
 	verdict Verdict
 	mark    uint64
 	dnatted bool
+	// added are the sets that rules have added the sender to.
+	added []string
 }
 
 func (t *tracer) run() error {
@@ -159,6 +165,9 @@ func (t *tracer) target(name string, options []string) (done bool, err error) {
 	switch name {
 	case "CT":
 		return false, nil
+	case "SET":
+		t.added = append(t.added, option("--add-set"))
+		return false, nil
 	case "MARK":
 		t.mark, err = value(option("--set-xmark"))
 		return false, err
@@ -212,7 +221,7 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 	switch words[0] {
 	case "-m":
 		// "-m set ! --match-set" has its negation after the name.
-		if arg == "set" || arg == "tcp" || arg == "socket" || arg == "mark" || arg == "conntrack" {
+		if slices.Contains([]string{"set", "tcp", "socket", "mark", "conntrack", "connlimit"}, arg) {
 			return true, 2, nil
 		}
 	case "-p":
@@ -233,6 +242,13 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 	case "--mark":
 		bits, err := value(arg)
 		return t.mark&bits == bits, 2, err
+	case "--connlimit-above":
+		most, err := strconv.Atoi(arg)
+		return t.packet.Open+1 > most, 2, err
+	case "--connlimit-mask":
+		return arg == strconv.Itoa(t.packet.From.BitLen()), 2, nil
+	case "--connlimit-saddr":
+		return true, 1, nil
 	case "--match-set":
 		return t.member(arg, words[2]), 3, nil
 	}
@@ -240,6 +256,9 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 }
 
 func (t *tracer) member(set, direction string) bool {
+	if set == plan.FullSet(t.plan.Family) {
+		return t.packet.Full || slices.Contains(t.added, set)
+	}
 	look := netip.AddrPortFrom(t.packet.From, 0)
 	if direction == "dst,dst" {
 		look = t.packet.To

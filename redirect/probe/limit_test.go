@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nodevoy/nodevoy/redirect/apply"
+	"github.com/nodevoy/nodevoy/redirect/iptables"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/redirecttest"
+)
+
+// uncounting are tables that have something against the match connlimit.
+type uncounting struct {
+	apply.Tables
+	err error
+}
+
+func (u uncounting) Test(ctx context.Context, text string) error {
+	if strings.Contains(text, "connlimit") {
+		return u.err
+	}
+	return u.Tables.Test(ctx, text)
+}
+
+// TestLimit: whether connections of pods are limited, on nodes that can count them,
+// can't, and don't tell. It never decides whether pods are redirected.
+func TestLimit(t *testing.T) {
+	lack := fmt.Errorf("couldn't load match connlimit: %w", iptables.ErrUnsupported)
+	for name, tc := range map[string]struct {
+		cfg       func(c *plan.Config)
+		refusal   error
+		uncounted bool
+		reason    string
+	}{
+		"counted":       {func(*plan.Config) {}, nil, false, "at most 800 connections of a pod are redirected at a time"},
+		"unlimited":     {func(c *plan.Config) { c.MaxConnections = 0 }, lack, false, "connections of a pod are not limited: that was asked for"},
+		"not there":     {func(*plan.Config) {}, lack, true, "warning: connections of a pod are not limited, for want of the match connlimit (modprobe xt_connlimit): couldn't load"},
+		"can't tell":    {func(*plan.Config) {}, syscall.EAGAIN, false, ""},
+		"not by tproxy": {func(c *plan.Config) { c.Mechanism = plan.TPROXY }, nil, true, "with mechanism tproxy, conntrack knows nothing of them"},
+	} {
+		for _, mode := range []plan.Mode{plan.HostMode, plan.PodMode} {
+			t.Run(name+" "+mode.String(), func(t *testing.T) {
+				b, info := redirecttest.New(t), newFakeInfo(t)
+				b.Cfg = plan.DefaultConfig()
+				b.Cfg.Mode = mode
+				tc.cfg(&b.Cfg)
+				k := b.Kernel()
+				if tc.refusal != nil {
+					for i := range k.Tables {
+						k.Tables[i] = uncounting{k.Tables[i], tc.refusal}
+					}
+					info.refuses = func(_ *iptables.Fake, text string) error {
+						if strings.Contains(text, "connlimit") {
+							return tc.refusal
+						}
+						return nil
+					}
+				}
+				got, err := RunWith(t.Context(), b.Cfg, k, info)
+				if tc.reason == "" {
+					if !errors.Is(err, ErrUnknown) {
+						t.Errorf("found %+v, %v; want ErrUnknown", got, err)
+					}
+					return
+				}
+				b.Must(err)
+				uncounted, reason := tc.uncounted, tc.reason
+				if mode == plan.PodMode && b.Cfg.Mechanism == plan.TPROXY {
+					// Which is host mode's.
+					uncounted, reason = false, "at most 800 connections"
+				}
+				if got.Mode != mode || len(got.Families) != 2 || got.Uncounted != uncounted || !strings.Contains(strings.Join(got.Reasons, "\n"), reason) {
+					t.Errorf("found %+v, want reason %q", got, reason)
+				}
+				if resolved := got.Resolve(b.Cfg); resolved.Limited() != (!uncounted && b.Cfg.MaxConnections > 0) {
+					t.Errorf("limited: %v", resolved.Limited())
+				}
+			})
+		}
+	}
+}

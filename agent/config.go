@@ -78,6 +78,12 @@ func DebugSocket(runDir string) string { return filepath.Join(runDir, healthchec
 // slotStep is how far apart the listener ports of two generations are.
 const slotStep = 10
 
+// envoyLimit is how many times the kernel's limit of a pod's connections is that of
+// Envoy, in pod mode. Envoy closes what is above it, so the kernel's comes first, also
+// while Envoy hasn't noticed the end of connections. It holds where the kernel can't
+// count, and for pods that may change their own rules.
+const envoyLimit = 2
+
 // inSlot moves the listeners to the ports of a slot of package handover.
 func (c Config) inSlot(slot int) Config {
 	shift := uint16(slot * slotStep)
@@ -101,6 +107,7 @@ func (c Config) Resolved() Config {
 	c.XDS.PodMode = c.Redirect.Mode == plan.PodMode
 	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == plan.TPROXY
 	c.XDS.UpstreamMark = c.Redirect.Mark
+	c.XDS.MaxConnectionsPerPod = envoyLimit * c.Redirect.MaxConnections
 	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
 	c.Model.HostMode = !c.XDS.PodMode

@@ -61,7 +61,8 @@ type Config struct {
 	UpstreamMark uint32
 	// MaxConnectionsPerPod is, in pod mode, how many connections Envoy accepts at
 	// a time from one pod: for each capture class by itself and, where the
-	// protocol is detected, for HTTP and for the rest. Further ones are closed.
+	// protocol is detected, for HTTP and for the rest. Further ones are closed. 0 is
+	// for no limit.
 	MaxConnectionsPerPod uint32
 	// MaxHeadersKiB is the maximum size of a request's headers in KiB, which Envoy
 	// answers with 431 above it, and MaxStreams the maximum number of requests at a
@@ -96,7 +97,7 @@ func Default() Config {
 		HealthSocket:         "/run/nodevoy/envoy-health.sock",
 		AccessLog:            AccessLogText,
 		UpstreamMark:         0x10,
-		MaxConnectionsPerPod: 10_000,
+		MaxConnectionsPerPod: 1600,
 		MaxHeadersKiB:        256,
 		MaxStreams:           1000,
 		DiscoveryTimeout:     2 * time.Second,
@@ -142,7 +143,6 @@ func (c Config) Validate() error {
 	p.addIf(c.MaxStreams < 1 || c.MaxStreams > math.MaxInt32, "maximum streams per connection %d: want 1 to %d", c.MaxStreams, math.MaxInt32)
 	p.addIf(c.PodMode && c.Transparent, "transparent listeners: not in pod mode")
 	p.addIf(c.PodMode && c.UpstreamMark == 0, "mark of connections to backends: 0, by which they would be redirected again")
-	p.addIf(c.PodMode && c.MaxConnectionsPerPod == 0, "maximum connections per pod: 0, want at least 1")
 	p.addIf(new(AccessLog).UnmarshalText([]byte(c.AccessLog)) != nil, "access log %q: want text, json or off", c.AccessLog)
 	for name, d := range map[string]time.Duration{
 		"discovery timeout": c.DiscoveryTimeout, "detect timeout": c.DetectTimeout,

@@ -135,7 +135,9 @@ func (s ListenerSpec) firstFilters(cfg Config, states ...*commonstatev3.FilterSt
 	var filters []*listenerv3.Filter
 	source := filterState("nodevoy.source", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
 	if cfg.PodMode {
-		filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
+		if cfg.MaxConnectionsPerPod > 0 {
+			filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
+		}
 		source = filterState("envoy.network.upstream_bind_override.network_namespace",
 			"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
 	}

@@ -43,7 +43,6 @@ func TestPodModeValidate(t *testing.T) {
 		"an address of the node": {func(c *Config) { c.Address4 = netip.MustParseAddr("10.0.0.1") }, "want a loopback address"},
 		"transparent":            {func(c *Config) { c.Transparent = true }, "not in pod mode"},
 		"no mark":                {func(c *Config) { c.UpstreamMark = 0 }, "mark of connections"},
-		"no connections":         {func(c *Config) { c.MaxConnectionsPerPod = 0 }, "maximum connections per pod: 0"},
 		"hardly any heap":        {func(c *Config) { c.MaxHeap = 1 << 20 }, "heap bound of Envoy"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,6 +38,7 @@ func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.Var(portVar(&r.Ports.Detect), "listener-port-detect", "port of Envoy's listener that detects the protocol")
 	f.Var(hexVar(&r.Mark), "mark", "bits of the packet mark that tproxy uses, and Envoy in pod mode; disjoint from those of the CNI and of Kubernetes")
 	f.IntVar(&r.Table, "route-table", r.Table, "routing table that tproxy uses")
+	f.Uint32Var(&r.MaxConnections, "max-connections-per-pod", r.MaxConnections, "how many connections of a pod are redirected at a time; further ones are left to kube-proxy; 0 for no limit. Not with tproxy")
 }
 
 // netnsFlags say where pods' network namespaces are.
@@ -55,7 +56,6 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
 	f.Uint32Var(&x.MaxHeadersKiB, "max-headers-kib", x.MaxHeadersKiB, "maximum size of a request's headers, in KiB; Envoy answers 431 above it")
 	f.Uint32Var(&x.MaxStreams, "max-streams", x.MaxStreams, "maximum number of requests at a time on one HTTP/2 connection of a client")
-	f.Uint32Var(&x.MaxConnectionsPerPod, "max-connections-per-pod", x.MaxConnectionsPerPod, "in pod mode, how many connections of a pod Envoy takes at a time, of each class: http, tcp, detect")
 }
 
 // modelFlags say which pods and Services take part.

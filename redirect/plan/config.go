@@ -156,6 +156,9 @@ func (c Config) Validate() error {
 	if c.Timeout < 3*time.Second || c.Timeout > time.Hour || c.Timeout%time.Second != 0 {
 		bad("redirect timeout %s is not whole seconds within 3s to 1h", c.Timeout)
 	}
+	if c.MaxConnections > maxMaxConnections {
+		bad("maximum of connections of a pod %d: want 0 for none, or up to %d", c.MaxConnections, maxMaxConnections)
+	}
 	return errors.Join(errs...)
 }
 

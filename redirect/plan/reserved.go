@@ -48,6 +48,7 @@ const (
 	// defaultMaxConnections is one for each MiB of Envoy's default heap bound: eight
 	// pods whose every connection holds 96 KiB stay below the bound.
 	defaultMaxConnections = 800
+	maxMaxConnections     = 1_000_000
 )
 
 // Hook is one chain of ours and the kernel's chain that jumps to it; Parent is

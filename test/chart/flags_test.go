@@ -209,6 +209,8 @@ func TestDefaultsAreTheBinarys(t *testing.T) {
 		"metrics-address": "it would be a port of the node",
 		"netns-dir":       "each is a mount of the node's",
 		"node-name":       "the node's",
+		// A test of its own has the rule.
+		"max-connections-per-pod": "it follows the bound of Envoy's heap",
 		// The binary knows no release.
 		"pod-opt-in-namespaces": "the release's own, for helm test",
 	}

@@ -177,3 +177,25 @@ func TestWorkers(t *testing.T) {
 		})
 	}
 }
+
+// The limit of a pod's connections follows the bound of Envoy's heap: one for each MiB.
+func TestConnectionsFollowTheHeap(t *testing.T) {
+	for name, tc := range map[string]struct{ set, want string }{
+		"the default":             {`envoy.maxConnectionsPerPod=""`, "819"},
+		"a bound":                 {`envoy.maxHeap="512Mi"`, "512"},
+		"another limit of memory": {`envoy.resources={"limits":{"memory":"4Gi"}}`, "3276"},
+		"no bound":                {`envoy.maxHeap="0"`, "800"},
+		"a huge bound":            {`envoy={"maxHeap":"2Ti","resources":{"limits":{"memory":null}}}`, "1000000"},
+		"asked for":               {`envoy.maxConnectionsPerPod=1000000`, "1000000"},
+		"as text":                 {`envoy.maxConnectionsPerPod="500"`, "500"},
+		"no limit":                {`envoy.maxConnectionsPerPod="0"`, "0"},
+		"no limit as a number":    {`envoy.maxConnectionsPerPod=0`, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := commands(decode(t, render(t, "--set-json", tc.set)))["agent"]
+			if want := "--max-connections-per-pod=" + tc.want; !slices.Contains(args, want) {
+				t.Errorf("no %s in %q", want, args)
+			}
+		})
+	}
+}

@@ -49,7 +49,7 @@ compares them.
 - --discovery-timeout={{ .discoveryTimeout }}
 - --detect-timeout={{ .detectTimeout }}
 - --connect-timeout={{ .connectTimeout }}
-- --max-connections-per-pod={{ int64 .maxConnectionsPerPod }}
+- --max-connections-per-pod={{ include "nodevoy.maxConnectionsPerPod" $ }}
 - --max-headers-kib={{ int64 .maxHeadersKiB }}
 - --max-streams={{ int64 .maxStreams }}
 {{- end }}

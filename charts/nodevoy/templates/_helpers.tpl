@@ -186,6 +186,20 @@ of sockets. */}}
 {{- end }}
 {{- end }}
 
+{{/* How many connections of a pod are redirected at a time, 0 for no limit: as asked
+for, or one for each MiB of the heap's bound. */}}
+{{- define "nodevoy.maxConnectionsPerPod" -}}
+{{- $asked := .Values.envoy.maxConnectionsPerPod }}
+{{- $heap := include "nodevoy.maxHeap" . | int64 }}
+{{- if ne (toString $asked) "" }}
+{{- int64 $asked }}
+{{- else if $heap }}
+{{- min 1000000 (div $heap 1048576) }}
+{{- else }}
+{{- 800 }}
+{{- end }}
+{{- end }}
+
 {{/* The number of Envoy's workers. "auto" is the whole CPUs that its container
 requests, or is limited to if it requests none, and 1 at least. A node of two cores
 or more that runs the pod has more. */}}

@@ -104,11 +104,10 @@ memory_allocator_manager: {bytes_to_release: 67108864, memory_release_interval: 
 # The agent's probes are among them, so that redirection ends.
 overload_manager:
   resource_monitors:
-  # Each connection has two sockets, and a process may usually have a million.
   - name: envoy.resource_monitors.global_downstream_max_connections
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
-      max_active_downstream_connections: "500000"
+      max_active_downstream_connections: "{{.MaxConnections}}"
 {{- if .MaxHeap}}
   - name: envoy.resource_monitors.fixed_heap
     typed_config:

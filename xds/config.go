@@ -64,6 +64,8 @@ type Config struct {
 	// protocol is detected, for HTTP and for the rest. Further ones are closed. 0 is
 	// for no limit.
 	MaxConnectionsPerPod uint32
+	// MaxConnections is how many connections Envoy accepts at a time, of all pods.
+	MaxConnections uint64
 	// MaxHeadersKiB is the maximum size of a request's headers in KiB, which Envoy
 	// answers with 431 above it, and MaxStreams the maximum number of requests at a
 	// time on an HTTP/2 connection, which clients wait at.
@@ -98,6 +100,7 @@ func Default() Config {
 		AccessLog:            AccessLogText,
 		UpstreamMark:         0x10,
 		MaxConnectionsPerPod: 1600,
+		MaxConnections:       500_000,
 		MaxHeadersKiB:        256,
 		MaxStreams:           1000,
 		DiscoveryTimeout:     2 * time.Second,
@@ -136,6 +139,7 @@ func (c Config) Validate() error {
 	}
 	p.addIf(c.Group < 0 || c.Group >= 1<<31-1, "group of sockets %d: want the number of a group, or 0 for none", c.Group)
 	c.validateListeners(&p)
+	p.addIf(c.MaxConnections == 0, "maximum connections: 0, want at least 1")
 	p.addIf(c.MaxHeap != 0 && c.MaxHeap < minHeap,
 		"heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap)
 	// The bounds of Envoy's own options.

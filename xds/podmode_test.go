@@ -55,6 +55,24 @@ func TestPodModeValidate(t *testing.T) {
 	}
 }
 
+// TestNoConnectionLimit: without a limit, no listener has the filter.
+func TestNoConnectionLimit(t *testing.T) {
+	cfg := podConfig()
+	cfg.MaxConnectionsPerPod = 0
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, l := range listeners(cfg, xdstest.Target("one")) {
+		for _, chain := range l.GetFilterChains() {
+			for _, f := range chain.GetFilters() {
+				if f.GetName() == "limit" {
+					t.Errorf("%s, chain %s, has a limit", l.GetName(), chain.GetName())
+				}
+			}
+		}
+	}
+}
+
 // where are the addresses a listener listens at.
 func where(l *listenerv3.Listener) []string {
 	var out []string

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/nodevoy/nodevoy/agent"
@@ -26,6 +27,9 @@ const (
 // defaultMaxHeap is for a container with the chart's limit of 1 GiB.
 const defaultMaxHeap = "800Mi"
 
+// otherFiles are those that Envoy has open besides connections.
+const otherFiles = 1000
+
 func newBootstrap() *cobra.Command {
 	cfg := agent.DefaultConfig()
 	output, programs := "", ""
@@ -39,6 +43,11 @@ func newBootstrap() *cobra.Command {
 				return usageError{fmt.Errorf("--envoy-max-heap %s: want a size, such as 512Mi, or 0 for no bound", maxHeap.String())}
 			}
 			cfg.XDS.MaxHeap = uint64(maxHeap.Value())
+			var files unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+				return fmt.Errorf("read the limit of open files: %w", err)
+			}
+			cfg.XDS.MaxConnections = maxConnections(files.Max, cfg.XDS.MaxConnections)
 			if err := cfg.Validate(); err != nil {
 				return usageError{err}
 			}
@@ -65,6 +74,15 @@ func newBootstrap() *cobra.Command {
 	cmd.Flags().StringVar(&output, "output", output, "file to write, instead of standard output")
 	cmd.Flags().StringVar(&programs, "programs-output", programs, "run directory to copy "+probeProgram+" and "+launchProgram+" to, for a container that has only Envoy, and to prepare for Envoy's sockets")
 	return cmd
+}
+
+// maxConnections is how many connections Envoy may accept, up to a maximum, with this
+// hard limit of open files, which Envoy raises its own to: it runs beside this command,
+// or in a container of the same pod. A connection has two sockets, one of them to a
+// backend. The rest is for listeners, of which each pod has six for each worker.
+func maxConnections(files, most uint64) uint64 {
+	rest := min(files/2, otherFiles)
+	return max(1, min(most, (files-rest)/2))
 }
 
 // prepareRunDir puts the programs there, and lets Envoy's group in if it has one.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -209,5 +210,27 @@ func TestBootstrapSharesTheRunDirectory(t *testing.T) {
 		if got := info.Sys().(*syscall.Stat_t).Gid; int(got) != group {
 			t.Errorf("it is group %d's, want %d's", got, group)
 		}
+	}
+}
+
+// TestBootstrapFollowsFiles: Envoy accepts no more connections than it may have files
+// for, by the hard limit that the command is started with.
+func TestBootstrapFollowsFiles(t *testing.T) {
+	for files, want := range map[uint64]uint64{
+		0: 1, 1024: 256, 4096: 1548, 20_000: 9500, 524_288: 261_644, 1 << 20: 500_000, math.MaxUint64: 500_000,
+	} {
+		if got := maxConnections(files, 500_000); got != want {
+			t.Errorf("%d connections with %d files, want %d", got, files, want)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `ulimit -n 4096 && exec "$0" "$@"`, self, "bootstrap", "--node-name", "n")
+	cmd.Env = append(os.Environ(), fullVar+"=1")
+	text, err := cmd.Output()
+	if err != nil || !strings.Contains(string(text), `max_active_downstream_connections: "1548"`) {
+		t.Errorf("bootstrap with 4096 files: %v\n%s", err, text)
 	}
 }

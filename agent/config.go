@@ -80,8 +80,8 @@ const slotStep = 10
 
 // envoyLimit is how many times the kernel's limit of a pod's connections is that of
 // Envoy, in pod mode. Envoy closes what is above it, so the kernel's comes first, also
-// while Envoy hasn't noticed the end of connections. It holds where the kernel can't
-// count, and for pods that may change their own rules.
+// when the kernel has begun to count anew because its rule was repaired or changed.
+// Envoy's holds where the kernel can't count, and for pods that change their own rules.
 const envoyLimit = 2
 
 // inSlot moves the listeners to the ports of a slot of package handover.

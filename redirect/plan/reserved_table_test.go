@@ -37,7 +37,7 @@ func reservedTable() string {
 	row("iptables chain in `nat` of each enrolled pod, `pod` mode only", chainsIn("nat", true), "")
 	var sets []string
 	for _, f := range family.All() {
-		sets = append(sets, code(PodsSet(f)))
+		sets = append(sets, code(PodsSet(f)), code(FullSet(f)))
 		for _, c := range model.Classes() {
 			sets = append(sets, code(frontendSet(c, f)))
 		}

@@ -101,7 +101,7 @@ func Default() Config {
 		UpstreamMark:         0x10,
 		MaxConnectionsPerPod: 1600,
 		MaxConnections:       500_000,
-		MaxHeadersKiB:        256,
+		MaxHeadersKiB:        96,
 		MaxStreams:           1000,
 		DiscoveryTimeout:     2 * time.Second,
 		DetectTimeout:        500 * time.Millisecond,

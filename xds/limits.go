@@ -28,6 +28,11 @@ const (
 	// bufferSize is how much Envoy holds for each direction of a connection before it
 	// stops reading.
 	bufferSize = 32 << 10
+	// localSocketBuffer is how large the kernel's buffer for each direction of a
+	// connection with a pod is, in bytes: it takes twice that, and by itself up to
+	// 6 MiB or more (net.ipv4.tcp_rmem), which counts against the container's limit.
+	// The pod is on the node, so no round trip has to be filled.
+	localSocketBuffer = 128 << 10
 )
 
 // http2Options are those of both sides; the windows are for what is received there.

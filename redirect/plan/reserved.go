@@ -45,9 +45,10 @@ const (
 	// leads to it: after the local table's 0, before the main table's 32766.
 	defaultTable = 1064
 
-	// defaultMaxConnections is one for each MiB of Envoy's default heap bound: eight
-	// pods whose every connection holds 96 KiB stay below the bound.
-	defaultMaxConnections = 800
+	// defaultMaxConnections is about two for each 3 MiB of Envoy's default heap bound:
+	// eight pods whose every connection holds the largest headers, of 96 KiB, use half
+	// of it.
+	defaultMaxConnections = 500
 	maxMaxConnections     = 1_000_000
 )
 

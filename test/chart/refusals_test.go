@@ -34,7 +34,7 @@ func TestRefusals(t *testing.T) {
 		"a heap for nothing, in Mi":  {`envoy.maxHeap="63Mi"`, []string{"envoy.maxHeap: 63Mi is too small for Envoy", "64Mi or more"}},
 		"a heap for nothing, in M":   {`envoy.maxHeap="67M"`, []string{"envoy.maxHeap: 67M is too small for Envoy"}},
 		"a heap below nothing":       {`envoy.maxHeap=-1`, []string{"/envoy/maxHeap", "got -1, want 0"}},
-		"a limit for nothing":        {`envoy.resources={"limits":{"memory":"79Mi"}}`, []string{"envoy.resources.limits.memory: 80 % of 79Mi is too small for Envoy", "80Mi or more"}},
+		"a limit for nothing":        {`envoy.resources={"limits":{"memory":"127Mi"}}`, []string{"envoy.resources.limits.memory: half of 127Mi is too small for Envoy", "128Mi or more"}},
 		"a mechanism that is none":   {`redirect.mechanism="redirect"`, []string{"/redirect/mechanism", "'dnat', 'tproxy'"}},
 		"an iptables that is none":   {`redirect.iptables="ipvs"`, []string{"/redirect/iptables", "'nft', 'legacy'"}},
 		"a port out of range":        {`redirect.listener.ports.tcp=70000`, []string{"/redirect/listener/ports/tcp", "got 70,000, want 65,535"}},

@@ -120,15 +120,17 @@ func TestHeap(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{
 		"the default":              {`envoy.maxHeap=""`, "858993459"},
 		"a decimal limit":          {`envoy.resources={"limits":{"memory":"1.5G"}}`, "1200000000"},
-		"a limit in bytes":         {`envoy.resources={"limits":{"memory":134217728}}`, "107374182"},
-		"a limit in thousandths":   {`envoy.resources={"limits":{"memory":"134217728000m"}}`, "107374182"},
+		"a small limit":            {`envoy.resources={"limits":{"memory":"512Mi"}}`, "327155712"},
+		"half of a smaller one":    {`envoy.resources={"limits":{"memory":"320Mi"}}`, "167772160"},
+		"a limit in bytes":         {`envoy.resources={"limits":{"memory":134217728}}`, "67108864"},
+		"a limit in thousandths":   {`envoy.resources={"limits":{"memory":"134217728000m"}}`, "67108864"},
 		"no limit of memory":       {`envoy.resources={"limits":{"cpu":1,"memory":null}}`, "0"},
 		"no resources":             {`envoy.resources=null`, "0"},
 		"a bound":                  {`envoy.maxHeap="512Mi"`, "536870912"},
 		"a bound in bytes":         {`envoy.maxHeap=536870912`, "536870912"},
 		"a bound without a limit":  {`envoy={"maxHeap":"2Gi","resources":{"limits":{"memory":null}}}`, "2147483648"},
 		"the least":                {`envoy.maxHeap="64Mi"`, "67108864"},
-		"the least of a limit":     {`envoy.resources={"limits":{"memory":"80Mi"}}`, "67108864"},
+		"the least of a limit":     {`envoy.resources={"limits":{"memory":"128Mi"}}`, "67108864"},
 		"a decimal bound":          {`envoy.maxHeap="0.5G"`, "500000000"},
 		"none":                     {`envoy.maxHeap="0"`, "0"},
 		"none, said without words": {`envoy.maxHeap=0`, "0"},
@@ -178,13 +180,13 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// The limit of a pod's connections follows the bound of Envoy's heap: one for each MiB.
+// The limit of a pod's connections follows the bound of Envoy's heap: two for each 3 MiB.
 func TestConnectionsFollowTheHeap(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{
-		"the default":             {`envoy.maxConnectionsPerPod=""`, "819"},
-		"a bound":                 {`envoy.maxHeap="512Mi"`, "512"},
-		"another limit of memory": {`envoy.resources={"limits":{"memory":"4Gi"}}`, "3276"},
-		"no bound":                {`envoy.maxHeap="0"`, "800"},
+		"the default":             {`envoy.maxConnectionsPerPod=""`, "546"},
+		"a bound":                 {`envoy.maxHeap="512Mi"`, "341"},
+		"another limit of memory": {`envoy.resources={"limits":{"memory":"4Gi"}}`, "2184"},
+		"no bound":                {`envoy.maxHeap="0"`, "500"},
 		"a huge bound":            {`envoy={"maxHeap":"2Ti","resources":{"limits":{"memory":null}}}`, "1000000"},
 		"asked for":               {`envoy.maxConnectionsPerPod=1000000`, "1000000"},
 		"as text":                 {`envoy.maxConnectionsPerPod="500"`, "500"},

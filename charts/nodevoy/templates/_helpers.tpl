@@ -176,27 +176,32 @@ those that it keeps; the launcher has two more to become another user. */}}
 
 {{/* The bound of Envoy's heap in bytes, 0 for none: as asked for, or so much of
 the container's limit that there is room for what isn't heap, such as the buffers
-of sockets. */}}
+of sockets, and for what comes in until Envoy has noticed that it is near the bound. */}}
 {{- define "nodevoy.maxHeap" -}}
 {{- $asked := .Values.envoy.maxHeap }}
 {{- if ne (toString $asked) "" }}
 {{- include "nodevoy.bytes" $asked }}
 {{- else }}
-{{- div (mul (include "nodevoy.envoyLimit" . | int64) 4) 5 }}
+{{- $limit := include "nodevoy.envoyLimit" . | int64 }}
+{{- if $limit }}
+{{- max (div $limit 2) (min (div (mul $limit 4) 5) (sub $limit 209715200)) }}
+{{- else }}
+{{- 0 }}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{/* How many connections of a pod are redirected at a time, 0 for no limit: as asked
-for, or one for each MiB of the heap's bound. */}}
+for, or one for each 1.5 MiB of the heap's bound. */}}
 {{- define "nodevoy.maxConnectionsPerPod" -}}
 {{- $asked := .Values.envoy.maxConnectionsPerPod }}
 {{- $heap := include "nodevoy.maxHeap" . | int64 }}
 {{- if ne (toString $asked) "" }}
 {{- int64 $asked }}
 {{- else if $heap }}
-{{- min 1000000 (div $heap 1048576) }}
+{{- min 1000000 (max 1 (div $heap 1572864)) }}
 {{- else }}
-{{- 800 }}
+{{- 500 }}
 {{- end }}
 {{- end }}
 

@@ -31,7 +31,7 @@ What a schema can't check, or not with an error that people understand.
 {{- if .Values.envoy.maxHeap }}
 {{- fail (printf "envoy.maxHeap: %v is too small for Envoy to accept connections: set 64Mi or more, or \"0\" for no bound" .Values.envoy.maxHeap) }}
 {{- end }}
-{{- fail (printf "envoy.resources.limits.memory: 80 %% of %v is too small for Envoy to accept connections: set 80Mi or more, or set envoy.maxHeap" .Values.envoy.resources.limits.memory) }}
+{{- fail (printf "envoy.resources.limits.memory: half of %v is too small for Envoy to accept connections: set 128Mi or more, or set envoy.maxHeap" .Values.envoy.resources.limits.memory) }}
 {{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
 {{- fail (printf "redirect.mark: %q is not a hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}

@@ -29,7 +29,7 @@ func (r report) allowed(before time.Duration) time.Duration {
 	return limit
 }
 
-// judge says all that is wrong.
+// judge says all that is wrong, given Envoy's memory limit in bytes.
 func (r report) judge(limit int64) []string {
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
@@ -52,6 +52,19 @@ func (r report) judge(limit int64) []string {
 			fault("%d of %d requests went past Envoy %s", p.Past, p.Requests, p.when)
 		}
 	}
+	if r.NotRecovered != nil {
+		fault("not as before %s later: %v", recovery, r.NotRecovered)
+	}
+	if r.Nacks > 0 {
+		fault("%d updates refused by Envoy", r.Nacks)
+	}
+	return faults
+}
+
+// judgeSpeed says where the victim was too slow. The tests leave that out: they also
+// run on machines that are busy with something else.
+func (r report) judgeSpeed() []string {
+	var faults []string
 	for _, p := range []struct {
 		when          string
 		before, after time.Duration
@@ -62,14 +75,8 @@ func (r report) judge(limit int64) []string {
 		{"after, on new connections", r.Before.Fresh99, r.After.Fresh99},
 	} {
 		if allowed := r.allowed(p.before); p.after > allowed {
-			fault("p99 %s %s, above %s", p.when, millis(p.after), millis(allowed))
+			faults = append(faults, fmt.Sprintf("p99 %s %s, above %s", p.when, millis(p.after), millis(allowed)))
 		}
-	}
-	if r.NotRecovered != nil {
-		fault("not as before %s later: %v", recovery, r.NotRecovered)
-	}
-	if r.Nacks > 0 {
-		fault("%d updates refused by Envoy", r.Nacks)
 	}
 	return faults
 }

@@ -44,7 +44,7 @@ func TestJudge(t *testing.T) {
 	} {
 		r := fine()
 		c.spoil(&r)
-		faults := r.judge(1 << 30)
+		faults := append(r.judge(1<<30), r.judgeSpeed()...)
 		if c.want == "" && len(faults) > 0 || c.want != "" && (len(faults) != 1 || !strings.Contains(faults[0], c.want)) {
 			t.Errorf("%s: %q, want %q", c.name, faults, c.want)
 		}

@@ -30,6 +30,7 @@ import (
 type config struct {
 	limit                 int64
 	workers               int
+	connections           int64
 	modes                 []lab.Mode
 	attackers             []int
 	short                 bool
@@ -38,6 +39,11 @@ type config struct {
 	// random is how long to attack at random, from this seed.
 	random time.Duration
 	seed   uint64
+}
+
+// heap is the bound of Envoy's heap that the chart makes of the limit, in bytes.
+func (c config) heap() int64 {
+	return max(c.limit-max(c.limit/5, 200<<20), c.limit/2)
 }
 
 func main() {
@@ -112,6 +118,7 @@ func parse(args []string) (config, error) {
 	flags := flag.NewFlagSet("attack", flag.ContinueOnError)
 	limit := flags.Int64("limit", 1024, "memory limit of Envoy, in MiB")
 	flags.IntVar(&cfg.workers, "workers", 2, "worker threads of Envoy")
+	flags.Int64Var(&cfg.connections, "connections", 0, "how many connections of a pod are redirected at a time; 0 for what the chart makes of the limit")
 	flags.BoolVar(&cfg.short, "short", false, "make only a few attacks, by one pod")
 	flags.DurationVar(&cfg.before, "before", 3*time.Second, "how long the victim is measured before an attack")
 	flags.DurationVar(&cfg.length, "length", 8*time.Second, "how long an attack lasts")
@@ -150,6 +157,9 @@ func parse(args []string) (config, error) {
 		cfg.attackers, cfg.before, cfg.length, cfg.after = []int{1}, 2*time.Second, 5*time.Second, time.Second
 	}
 	cfg.limit = *limit << 20
+	if cfg.connections == 0 {
+		cfg.connections = cfg.heap() * 2 / (3 << 20)
+	}
 	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 || len(cfg.chosen()) == 0 {
 		return cfg, errors.New("want a limit of at least 64 MiB, workers, -only in the name of an attack, and no arguments")
 	}

@@ -88,6 +88,9 @@ type state struct {
 
 func (s state) total() int64 { return s.RSS + s.Sockets }
 
+// held is what somebody uses of that.
+func (s state) held() int64 { return s.Allocated + s.Sockets }
+
 // state reads it.
 func (n *node) state(ctx context.Context) (s state, err error) {
 	if s.RSS, err = n.envoy.RSS(); err != nil {

@@ -144,13 +144,13 @@ func (n *node) start(ctx context.Context) error {
 	n.envoy, err = n.node.StartEnvoyWith(ctx, lab.EnvoyOptions{
 		By:        n.group.by(),
 		Flags:     []string{"--concurrency", fmt.Sprint(n.config.workers), "--drain-time-s", "60", "--component-log-level", "misc:error"},
-		Bootstrap: []string{fmt.Sprintf("--envoy-max-heap=%d", n.config.limit*4/5)},
+		Bootstrap: []string{fmt.Sprintf("--envoy-max-heap=%d", n.config.heap())},
 		Piped:     true,
 	})
 	if err != nil {
 		return err
 	}
-	if n.agent, err = n.node.StartAgent(); err != nil {
+	if n.agent, err = n.node.StartAgent(fmt.Sprintf("--max-connections-per-pod=%d", n.config.connections)); err != nil {
 		return err
 	}
 	for _, pod := range append([]*lab.Pod{n.victim}, n.evil...) {

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nodevoy/nodevoy/agent/budget"
 	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 	"github.com/nodevoy/nodevoy/agent/files"
@@ -117,6 +118,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		reporter: &reporter{findings: findings, metrics: newMetrics(registry, a.state), log: a.log.Named("loop"), state: a.state, tell: tell},
 	}
 	l.proof.prober = newProber(askHost(a.cfg.Redirect, func() server.Status { return l.envoy.Status() }))
+	l.leaving = leaving{sampler: newSampler(listConnections(a.cfg.Redirect, a.pods)), ledger: &budget.Ledger{}}
 	if a.pods != nil {
 		l.pods, l.proof.prober = a.pods, newProber(askPods(a.pods.Ask))
 	}
@@ -138,7 +140,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		return v
 	}
 	a.parts = []runner{
-		src.Run, envoy.Run, l.proof.prober.run, l.run, health.run,
+		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, checks, a.log.Named("debug")).Run,
 	}
 	return nil

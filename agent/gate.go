@@ -34,7 +34,7 @@ func (g gate) closed() string {
 		return fmt.Sprintf("Envoy %s is older than %s, which pod mode needs", g.envoy.Version, podModeEnvoy())
 	case !g.envoy.ListenersAcked:
 		return "Envoy has not accepted the listeners"
-	case !g.envoy.Settled:
+	case !g.envoy.Settled && !g.envoy.Loading:
 		return "Envoy has not answered the last change"
 	case g.proof.at.Before(g.envoy.Since):
 		return notProbed

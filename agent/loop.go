@@ -26,8 +26,10 @@ type configurator interface {
 	Publish(node *model.Node, targets []model.PodTarget)
 	Changed() <-chan struct{}
 	Status() server.Status
-	// InUse are the frontends that Envoy has asked for.
+	// InUse are the frontends that Envoy has asked for, and Uses the same with what
+	// they take, and those that it was denied.
 	InUse() []netip.AddrPort
+	Uses() (uses []server.Use, denied []netip.AddrPort)
 }
 
 // redirector is what the loop redirects with: the kernel, as far as this
@@ -67,6 +69,8 @@ type loop struct {
 	// pods tells of each pod; nil in host mode.
 	pods  podRedirector
 	proof proof
+	// leaving is what is left to kube-proxy for want of memory.
+	leaving leaving
 	// cpu is the processor time that the process has used.
 	cpu func() time.Duration
 	// builder and pace are of a run.
@@ -85,18 +89,8 @@ type loop struct {
 // run works until ctx ends. It returns nil then, and never otherwise: what
 // goes wrong in a round is logged, counted, shown and tried again.
 func (l *loop) run(ctx context.Context) error {
-	refresh := time.NewTicker(l.cfg.Redirect.Timeout / 3)
-	defer refresh.Stop()
-	drift := time.NewTicker(driftInterval)
-	defer drift.Stop()
-	retry := time.NewTicker(retryInterval)
-	defer retry.Stop()
-	var locate <-chan time.Time
-	if l.pods != nil {
-		ticker := time.NewTicker(locateInterval)
-		defer ticker.Stop()
-		locate = ticker.C
-	}
+	c := l.startClocks()
+	defer c.stop()
 	l.builder, l.pace = model.NewBuilder(l.cfg.Model), newPace(l.cfg.Debounce)
 	l.round.started = time.Now()
 	l.publishState()
@@ -111,7 +105,7 @@ func (l *loop) run(ctx context.Context) error {
 				debounce = time.After(l.pace.next(time.Now()))
 			}
 			continue
-		case <-locate:
+		case <-c.locate:
 			debounce = soonIf(l.relocate(ctx), debounce)
 			continue
 		case <-debounce:
@@ -130,14 +124,20 @@ func (l *loop) run(ctx context.Context) error {
 			st := l.envoy.Status()
 			l.noteNacks(st, l.round.plan)
 			l.recompile(ctx, st.Refused)
+		case <-c.review.C:
+			if !l.review(ctx) {
+				continue
+			}
+		case s := <-l.leaving.sampler.results:
+			l.noteSample(ctx, s)
 		case r := <-l.proof.prober.results:
 			l.noteProbe(ctx, r)
-		case <-refresh.C:
+		case <-c.refresh.C:
 			l.refresh(ctx)
-		case <-drift.C:
+		case <-c.drift.C:
 			debounce = soonIf(l.checkLocal(), debounce)
 			l.checkDrift(ctx)
-		case <-retry.C:
+		case <-c.retry.C:
 			l.retry(ctx)
 		}
 		l.advance(ctx)
@@ -154,11 +154,36 @@ func soonIf(changed bool, debounce <-chan time.Time) <-chan time.Time {
 	return debounce
 }
 
+// clocks are the loop's, beside the debounce; locate is nil in host mode.
+type clocks struct {
+	refresh, drift, retry, review *time.Ticker
+	locate                        <-chan time.Time
+	stop                          func()
+}
+
+func (l *loop) startClocks() clocks {
+	c := clocks{
+		refresh: time.NewTicker(l.cfg.Redirect.Timeout / 3), drift: time.NewTicker(driftInterval),
+		retry: time.NewTicker(retryInterval), review: time.NewTicker(reviewInterval),
+	}
+	all := []*time.Ticker{c.refresh, c.drift, c.retry, c.review}
+	if l.pods != nil {
+		locate := time.NewTicker(locateInterval)
+		all, c.locate = append(all, locate), locate.C
+	}
+	c.stop = func() {
+		for _, ticker := range all {
+			ticker.Stop()
+		}
+	}
+	return c
+}
+
 // unanswered says whether a change should wait, because Envoy is still busy
 // with the one before.
 func (l *loop) unanswered() bool {
 	st := l.envoy.Status()
-	return st.Connected && !st.Settled && time.Since(l.round.published) < answerPatience
+	return st.Connected && !st.Settled && !st.Loading && time.Since(l.round.published) < answerPatience
 }
 
 // retry repeats what failed and has no other clock.

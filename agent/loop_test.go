@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/nodevoy/nodevoy/agent/budget"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/apply"
@@ -52,6 +53,12 @@ type fixture struct {
 	loop         *loop
 	logs         *observer.ObservedLogs
 	faults       atomic.Pointer[faults]
+	// uses and denied are Envoy's, connections those through it, unless they can't be
+	// listed.
+	uses           []server.Use
+	denied         []netip.AddrPort
+	connections    []netip.AddrPort
+	connectionsErr error
 	// latency is Envoy's; busy and more are for its answers. See slowly.
 	latency    time.Duration
 	busy, more bool
@@ -103,26 +110,6 @@ func (s fakeSource) Inputs() model.Inputs {
 	defer s.mu.Unlock()
 	return s.inputs
 }
-
-type fakeEnvoy struct{ *fixture }
-
-func (e fakeEnvoy) Changed() <-chan struct{} { return e.envoy }
-func (e fakeEnvoy) Publish(n *model.Node, targets []model.PodTarget) {
-	e.note("publish")
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.published, e.targets = n, targets
-	e.publications++
-	e.send()
-}
-
-func (e fakeEnvoy) Status() server.Status {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.status
-}
-
-func (fakeEnvoy) InUse() []netip.AddrPort { return nil }
 
 type fakeKernel struct{ *fixture }
 
@@ -203,11 +190,12 @@ func withPreparedFixture(t *testing.T, prepare func(*fixture), f func(t *testing
 				return b.probeErr
 			}}},
 		}
+		b.loop.leaving = leaving{sampler: newSampler(b.list), ledger: &budget.Ledger{}}
 		b.loop.metrics = newMetrics(prometheus.NewRegistry(), b.loop.state)
 		prepare(b)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		for _, run := range []runner{b.loop.run, b.loop.proof.prober.run} {
+		for _, run := range []runner{b.loop.run, b.loop.proof.prober.run, b.loop.leaving.sampler.run} {
 			wg.Go(func() {
 				if err := run(ctx); err != nil {
 					t.Error(err)

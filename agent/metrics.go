@@ -22,6 +22,7 @@ type metrics struct {
 	failures, nacks               *prometheus.CounterVec
 	lastSuccess                   *prometheus.GaugeVec
 	drift, stopped, probeFailures prometheus.Counter
+	evicted                       prometheus.Counter
 }
 
 // newMetrics registers the agent's metrics with reg. state is where the loop
@@ -50,6 +51,8 @@ func newMetrics(reg prometheus.Registerer, state *atomic.Pointer[State]) *metric
 			"Foreign edits of nodevoy's own rules, sets and routes that were found and mended."),
 		stopped: counter("redirection_stopped_total",
 			"Times redirection was stopped because Envoy went away or did not answer."),
+		evicted: counter("frontends_evicted_total",
+			"Frontends in use that were left to kube-proxy because Envoy's memory for Services in use was short."),
 		probeFailures: counter("envoy_probe_failures_total",
 			"Requests through Envoy's own listener that got no answer."),
 	}
@@ -94,6 +97,8 @@ func newStateCollector(state *atomic.Pointer[State]) prometheus.Collector {
 	connected := gauge("envoy_connected", "1 while an Envoy holds the configuration stream.", "")
 	redirecting := gauge("redirecting", "1 while enrolled pods' connections are redirected.", "")
 	inUse := gauge("frontends_in_use", "Frontends that Envoy has asked for.", "")
+	memory := gauge("cluster_memory_bytes", "Estimate of what Services in use take of Envoy's memory.", "")
+	limit := gauge("cluster_memory_limit_bytes", "What they may take; 0 for no limit.", "")
 	problems := gauge("object_problems", "Kubernetes objects, or fields of them, that could not be used as written.", "")
 	mode := gauge("redirect_mode", "1 for the mode of redirection: pod or host.", "mode")
 	redirected := gauge("enrolled_pods",
@@ -110,6 +115,8 @@ func newStateCollector(state *atomic.Pointer[State]) prometheus.Collector {
 		connected(out, boolGauge(s.Envoy.Connected))
 		redirecting(out, boolGauge(s.Phase == PhaseRedirecting))
 		inUse(out, float64(s.Envoy.InUse))
+		memory(out, float64(s.Envoy.Memory))
+		limit(out, float64(s.MemoryLimit))
 		problems(out, float64(len(s.problems())))
 		for _, m := range []plan.Mode{plan.PodMode, plan.HostMode} {
 			mode(out, boolGauge(s.Mode == m), m.String())
@@ -135,8 +142,9 @@ func (s *State) countFrontends() map[string]int {
 	for _, c := range model.Classes() {
 		count[c.String()] = 0
 	}
+	used := s.usedIfShort()
 	for _, f := range s.Node.Frontends {
-		if f.Redirected() && s.Envoy.Refused.Frontend(f) == "" {
+		if f.Redirected() && s.short(f, used) == "" && s.Envoy.Refused.Frontend(f) == "" {
 			count[f.Class.String()]++
 		} else {
 			count["bypass"]++

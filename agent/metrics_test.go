@@ -62,7 +62,7 @@ func gaugeOf(t *testing.T, state *atomic.Pointer[State], name, label string) flo
 func TestStateMetrics(t *testing.T) {
 	state := &atomic.Pointer[State]{}
 	state.Store(&State{
-		Phase: PhaseRedirecting, Mode: plan.HostMode, Envoy: server.Status{Connected: true, InUse: 3},
+		Phase: PhaseRedirecting, Mode: plan.HostMode, Envoy: server.Status{Connected: true, InUse: 3, Memory: 300}, MemoryLimit: 400,
 		Node:           model.Build(oneService(), model.DefaultOptions()),
 		SourceProblems: []model.Problem{{Kind: "File"}},
 	})
@@ -73,6 +73,8 @@ func TestStateMetrics(t *testing.T) {
 		{"envoy_connected", "", 1},
 		{"redirecting", "", 1},
 		{"frontends_in_use", "", 3},
+		{"cluster_memory_bytes", "", 300},
+		{"cluster_memory_limit_bytes", "", 400},
 		{"object_problems", "", 1},
 		{"redirect_mode", "host", 1},
 		{"redirect_mode", "pod", 0},

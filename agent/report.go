@@ -145,6 +145,7 @@ func (l *loop) publishState() {
 	s := &State{
 		At: time.Now(), Phase: PhaseStarting, Reason: "Kubernetes objects are not all read yet",
 		Node: r.node, Plan: r.plan, Findings: l.findings, Envoy: l.envoy.Status(), InUse: l.envoy.InUse,
+		Ledger: l.leaving.ledger, MemoryLimit: l.cfg.XDS.ClusterMemory,
 		SourceProblems: l.source.Problems(), Applied: r.applied, ObjectsRead: r.read, Redirecting: r.redirecting,
 		PendingSince: r.pendingSince, DriftRepaired: l.drift,
 		Mode: l.cfg.Redirect.Mode, Pods: l.podReport(), Leftover: l.kernel.Leftover(),

@@ -108,7 +108,7 @@ func (l *loop) compile(refused server.Refused) {
 	if refused.Any() {
 		node = node.Bypassing(refused.Frontend)
 	}
-	r.refused, r.plan = refused, plan.Compile(node, l.cfg.Redirect).Blocking(refused.Pods)
+	r.refused, r.plan = refused, plan.Compile(l.leavingNode(node), l.cfg.Redirect).Blocking(refused.Pods)
 }
 
 // recompile makes the plan anew when Envoy refuses more or less than before.
@@ -155,7 +155,11 @@ func (l *loop) adopt(ctx context.Context) {
 // Envoy keeps being served that: it may still be redirected there.
 func (l *loop) withdraw(ctx context.Context) {
 	was := l.round.withdrawErr
-	err := handover.Fault(l.timed(ctx, "withdraw", l.kernel.Withdraw))
+	err := l.timed(ctx, "withdraw", l.kernel.Withdraw)
+	if err == nil {
+		l.leaving.withdrawn = time.Now()
+	}
+	err = handover.Fault(err)
 	l.note(&l.round.withdrawErr, "stale members not withdrawn", err)
 	if was != nil && err == nil && l.round.served != nil {
 		l.publish()
@@ -170,7 +174,7 @@ func (l *loop) publish() {
 	if r.served == nil && r.otherMode && time.Since(r.started) < l.cfg.Redirect.Timeout {
 		return
 	}
-	node := r.node
+	node := l.servedNode(r.node)
 	if r.withdrawErr != nil && r.served != nil {
 		node = node.Keeping(r.served)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/budget"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
@@ -54,6 +55,10 @@ type State struct {
 	Envoy    server.Status
 	// InUse asks for the frontends that Envoy knows, of which there may be many.
 	InUse func() []netip.AddrPort
+	// Ledger is which frontends are left to kube-proxy because Envoy's memory for
+	// Services in use is short, of so many bytes; nil for none.
+	Ledger      *budget.Ledger
+	MemoryLimit int64
 	// SourceProblems are those of objects that could not be read; Node has those
 	// of objects that were.
 	SourceProblems []model.Problem
@@ -83,6 +88,23 @@ func (s *State) problems() []model.Problem {
 		return s.SourceProblems
 	}
 	return slices.Concat(s.SourceProblems, s.Node.Problems)
+}
+
+// usedIfShort are the frontends that Envoy knows now, if that matters to short.
+func (s *State) usedIfShort() map[netip.AddrPort]bool {
+	if s.Ledger == nil || s.Ledger.None() {
+		return nil
+	}
+	return s.inUse()
+}
+
+// short is why a frontend is left to kube-proxy for want of memory in Envoy; empty
+// if it is not. used has those that Envoy knows.
+func (s *State) short(f *model.Frontend, used map[netip.AddrPort]bool) string {
+	if s.Ledger == nil {
+		return ""
+	}
+	return s.Ledger.Why(f, used[f.Address])
 }
 
 // inUse are the frontends that Envoy knows now.

@@ -5,6 +5,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -109,15 +110,29 @@ func (s *State) enrolled() (redirected, others int) {
 func viewFrontends(v *debug.View, s *State, all bool) {
 	used := s.inUse()
 	v.FrontendCount = s.countFrontends()
+	v.Memory = s.viewMemory(used)
 	for _, f := range s.Node.Frontends {
 		if all || used[f.Address] {
 			shown := viewFrontend(f, used[f.Address])
+			shown.Bypass = cmp.Or(shown.Bypass, s.short(f, used))
 			if why := s.Envoy.Refused.Frontend(f); why != "" {
 				shown.Bypass = cmp.Or(shown.Bypass, "Envoy refused "+why)
 			}
 			v.Frontends = append(v.Frontends, shown)
 		}
 	}
+}
+
+// viewMemory is what Services in use take of Envoy's memory, and what is left to
+// kube-proxy for want of it.
+func (s *State) viewMemory(used map[netip.AddrPort]bool) debug.Memory {
+	m := debug.Memory{Used: s.Envoy.Memory, Limit: s.MemoryLimit, Left: map[string]int{}}
+	for _, f := range s.Node.Frontends {
+		if f.Bypass == "" && s.short(f, used) != "" {
+			m.Left[f.Port.Namespace+"/"+f.Port.Service]++
+		}
+	}
+	return m
 }
 
 func viewFrontend(f *model.Frontend, used bool) debug.Frontend {

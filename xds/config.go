@@ -73,6 +73,9 @@ type Config struct {
 	// MaxHeap is the maximum of Envoy's heap in bytes; 0 for none. Close to it,
 	// Envoy first releases memory, and then accepts no connections.
 	MaxHeap uint64
+	// ClusterMemory bounds, in bytes, what Services in use take of that by the
+	// estimate of function ClusterMemory; 0 for no bound. Envoy is given no more.
+	ClusterMemory int64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
 	// DiscoveryTimeout is how long a connection waits for a cluster that Envoy
@@ -103,6 +106,7 @@ func Default() Config {
 		MaxConnections:       500_000,
 		MaxHeadersKiB:        96,
 		MaxStreams:           1000,
+		ClusterMemory:        256 << 20,
 		DiscoveryTimeout:     2 * time.Second,
 		DetectTimeout:        500 * time.Millisecond,
 		ConnectTimeout:       5 * time.Second,
@@ -117,6 +121,10 @@ const maxSocketPath = 107 - len("/.sock-4294967295/s")
 // minHeap is the smallest MaxHeap, in bytes, with which Envoy accepts connections.
 // The chart's values have the same bound.
 const minHeap = 64 << 20
+
+// minClusterMemory is the smallest ClusterMemory, in bytes: room for some ninety
+// Services.
+const minClusterMemory = 8 << 20
 
 // problems collects what is wrong with a configuration.
 type problems []error
@@ -145,6 +153,8 @@ func (c Config) Validate() error {
 	// The bounds of Envoy's own options.
 	p.addIf(c.MaxHeadersKiB < 1 || c.MaxHeadersKiB > 8192, "maximum size of headers %d KiB: want 1 to 8192", c.MaxHeadersKiB)
 	p.addIf(c.MaxStreams < 1 || c.MaxStreams > math.MaxInt32, "maximum streams per connection %d: want 1 to %d", c.MaxStreams, math.MaxInt32)
+	p.addIf(c.ClusterMemory != 0 && c.ClusterMemory < minClusterMemory,
+		"memory for clusters %d: want 0 for no bound, or at least 8Mi (%d)", c.ClusterMemory, minClusterMemory)
 	p.addIf(c.PodMode && c.Transparent, "transparent listeners: not in pod mode")
 	p.addIf(c.PodMode && c.UpstreamMark == 0, "mark of connections to backends: 0, by which they would be redirected again")
 	p.addIf(new(AccessLog).UnmarshalText([]byte(c.AccessLog)) != nil, "access log %q: want text, json or off", c.AccessLog)

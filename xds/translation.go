@@ -4,6 +4,7 @@ package xds
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -28,6 +29,9 @@ func NewTranslation(cfg Config, node *model.Node, targets []model.PodTarget, bef
 
 // Listeners are the specs of all listeners.
 func (t *Translation) Listeners() *ListenerSpecs { return t.listeners }
+
+// Frontend finds the node's frontend of this address.
+func (t *Translation) Frontend(at netip.AddrPort) (*model.Frontend, bool) { return t.node.Frontend(at) }
 
 // Inputs are those of a resource; nil if there is none of this name. version
 // returns the version of another resource: an assignment holds its cluster's.

@@ -5,6 +5,7 @@ package debug
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -100,6 +101,10 @@ func TestTableOfFaults(t *testing.T) {
 	v, since := sample(now), now.Add(-time.Minute)
 	v.NotReady, v.Stuck = "no room\nno memory", "the loop has not moved for 2m0s"
 	v.Redirect.Error, v.Redirect.CheckError = "no room\nno memory", "list nat:\nbusy"
+	v.Memory = Memory{Used: 200 << 20, Limit: 256 << 20, Left: map[string]int{"shop/web": 2, "scan/wide": 6000}}
+	for i := range 9 {
+		v.Memory.Left[fmt.Sprintf("more/svc-%d", i)] = 1
+	}
 	v.Watches = []Watch{
 		{Kind: "Namespace"},
 		{Kind: "Node", Synced: true},
@@ -122,6 +127,8 @@ OBJECTS    Namespace not read yet
            Service NOT followed for 1m0s: forbidden
 ENVOY      connected for 12s, listeners accepted, 0 updates unanswered, 1 refused
 KERNEL     14 rules, applied 12s ago, drift repaired 2 times, FAILING: no room; no memory, CAN'T TELL whether they are in place: list nat:; busy
+MEMORY     200 of 256 MiB of Envoy's for Services in use
+           6011 frontends LEFT to kube-proxy for want of it: scan/wide (6000), shop/web (2), more/svc-0 (1), more/svc-1 (1), more/svc-2 (1), more/svc-3 (1), more/svc-4 (1), more/svc-5 (1), more/svc-6 (1), more/svc-7 (1), and 1 other Services
 `
 	if got, _, _ := bytes.Cut(out.Bytes(), []byte("BECAUSE")); string(got) != want {
 		t.Errorf("table (-want +got):\n%s", cmp.Diff(want, string(got)))

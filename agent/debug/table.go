@@ -3,8 +3,11 @@
 package debug
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -32,6 +35,9 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 	t.rows("OBJECTS", watchLines(v.Watches, now))
 	t.row("ENVOY", envoyLine(&v.Envoy, now))
 	t.row("KERNEL", kernelLine(&v.Redirect, now))
+	if v.Memory.Limit > 0 || len(v.Memory.Left) > 0 {
+		t.rows("MEMORY", memoryLines(&v.Memory))
+	}
 	if v.Redirect.Leftover != "" {
 		t.row("LEFT", "of the other mode: "+v.Redirect.Leftover)
 	}
@@ -238,6 +244,37 @@ func modeLine(v *View) string {
 		}
 	}
 	return fmt.Sprintf("%s, %d of %d enrolled pods redirected", s, redirected, enrolled)
+}
+
+// maxLeft is how many Services that are left to kube-proxy are listed.
+const maxLeft = 10
+
+// memoryLines say what Services in use take, and which are left to kube-proxy, those
+// with most frontends first.
+func memoryLines(m *Memory) []string {
+	limit := ""
+	if m.Limit > 0 {
+		limit = fmt.Sprintf(" of %d", m.Limit>>20)
+	}
+	lines := []string{fmt.Sprintf("%d%s MiB of Envoy's for Services in use", m.Used>>20, limit)}
+	total := 0
+	for _, n := range m.Left {
+		total += n
+	}
+	if total == 0 {
+		return lines
+	}
+	names := slices.SortedFunc(maps.Keys(m.Left), func(a, b string) int {
+		return cmp.Or(cmp.Compare(m.Left[b], m.Left[a]), cmp.Compare(a, b))
+	})
+	var shown []string
+	for _, name := range names[:min(len(names), maxLeft)] {
+		shown = append(shown, fmt.Sprintf("%s (%d)", name, m.Left[name]))
+	}
+	if more := len(names) - len(shown); more > 0 {
+		shown = append(shown, fmt.Sprintf("and %d other Services", more))
+	}
+	return append(lines, fmt.Sprintf("%d frontends LEFT to kube-proxy for want of it: %s", total, strings.Join(shown, ", ")))
 }
 
 func kernelLine(r *Redirect, now time.Time) string {

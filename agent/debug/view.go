@@ -29,6 +29,8 @@ type View struct {
 	// FrontendCount counts all frontends of the cluster by capture class;
 	// "bypass" are those left to kube-proxy.
 	FrontendCount map[string]int `json:"frontendCount"`
+	// Memory is what Services in use take of Envoy's memory.
+	Memory Memory `json:"memory"`
 	// Watches are how the reading of each kind of objects goes.
 	Watches  []Watch  `json:"watches"`
 	Problems []string `json:"problems"`
@@ -68,6 +70,16 @@ type Nack struct {
 	At     time.Time `json:"at"`
 	Type   string    `json:"type"`
 	Detail string    `json:"detail"`
+}
+
+// Memory is what Services in use take of Envoy's memory, by estimate, in bytes.
+type Memory struct {
+	Used int64 `json:"used"`
+	// Limit is what they may take; 0 for no limit.
+	Limit int64 `json:"limit"`
+	// Left counts the frontends that are left to kube-proxy because of it, by the
+	// namespace/name of their Service.
+	Left map[string]int `json:"left,omitempty"`
 }
 
 // Redirect is what is in the kernel.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/nodevoy/nodevoy/agent"
 )
@@ -56,6 +57,7 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
 	f.Uint32Var(&x.MaxHeadersKiB, "max-headers-kib", x.MaxHeadersKiB, "maximum size of a request's headers, in KiB; Envoy answers 431 above it")
 	f.Uint32Var(&x.MaxStreams, "max-streams", x.MaxStreams, "maximum number of requests at a time on one HTTP/2 connection of a client")
+	f.Var(bytesVar(&x.ClusterMemory), "cluster-memory", "how much of Envoy's memory Services in use may take, such as 256Mi; close to it, the least used ones are left to kube-proxy; 0 for no limit")
 }
 
 // modelFlags say which pods and Services take part.
@@ -150,6 +152,18 @@ func parsePort(s string) (uint16, error) {
 		return 0, fmt.Errorf("%q is no port from 1 to 65535", s)
 	}
 	return uint16(n), nil
+}
+
+// bytesVar is a size in bytes, written as Kubernetes does.
+func bytesVar(p *int64) value[int64] {
+	write := func(n int64) string { return resource.NewQuantity(n, resource.BinarySI).String() }
+	return value[int64]{p, "size", write, func(s string) (int64, error) {
+		q, err := resource.ParseQuantity(s)
+		if err != nil || q.Sign() < 0 {
+			return 0, fmt.Errorf("%q is no size such as 256Mi", s)
+		}
+		return q.Value(), nil
+	}}
 }
 
 // hexVar is a number, best written in hexadecimal.

@@ -47,6 +47,8 @@ func TestExitCodes(t *testing.T) {
 		{"agent --node-name n --redirect-mode both", exitUsage, "both"},
 		{"agent --node-name n --netns-dir run/netns", exitUsage, "run/netns"},
 		{"agent --node-name n --redirect-mode pod --max-connections-per-pod 1000001", exitUsage, "connections"},
+		{"agent --node-name n --cluster-memory 1Mi", exitUsage, "at least 8Mi"},
+		{"agent --node-name n --cluster-memory -1", exitUsage, "no size"},
 		{"agent --node-name n --listener-port-http 70000", exitUsage, "70000"},
 		{"agent --node-name n --listener-port-http 65530", exitUsage, "65530"},
 		{"agent --node-name n --listener-address4 fd00::1", exitUsage, "fd00::1"},

@@ -203,6 +203,7 @@ func words(argv []string) []string {
 func TestDefaultsAreTheBinarys(t *testing.T) {
 	differs := map[string]string{
 		"cleanup-on-exit": "an agent that stops is replaced by a pod that starts again, or by none",
+		"cluster-memory":  "a part of the bound of Envoy's heap",
 		"drain-timeout":   "only an agent that cleans up drains",
 		"envoy-group":     "Envoy is another user than the agent",
 		"host-dir":        "the run directory belongs to the pod",

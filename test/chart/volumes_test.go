@@ -149,6 +149,30 @@ func TestHeap(t *testing.T) {
 	}
 }
 
+// Services in use take a part of Envoy's memory at most. The binary takes whatever
+// limit the chart does.
+func TestClusterMemory(t *testing.T) {
+	for name, tc := range map[string]struct{ set, want string }{
+		"the default":          {`envoy.clusterMemory=""`, "257698037"},
+		"a smaller heap":       {`envoy.maxHeap="64Mi"`, "20132659"},
+		"no bound of the heap": {`envoy.maxHeap=0`, "268435456"},
+		"a limit":              {`envoy.clusterMemory="400Mi"`, "419430400"},
+		"the least":            {`envoy.clusterMemory=8388608`, "8388608"},
+		"none":                 {`envoy.clusterMemory="0"`, "0"},
+		"none, as a number":    {`envoy.clusterMemory=0`, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := commands(decode(t, render(t, "--set-json", tc.set)))["agent"]
+			if want := "--cluster-memory=" + tc.want; !slices.Contains(args, want) {
+				t.Errorf("no %s in %q", want, args)
+			}
+			if _, failure := run(t, nil, nodevoyPath(t), append(args, "--help")...); failure != "" {
+				t.Errorf("the chart accepts what the binary refuses: %s", failure)
+			}
+		})
+	}
+}
+
 // Envoy has a worker for each whole CPU that it is sure to get.
 func TestWorkers(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{

@@ -86,6 +86,11 @@ type Status struct {
 		Unanswered int
 		Nacks      int
 	}
+	// Memory is what Services in use take of Envoy's, and what is left for want of it.
+	Memory struct {
+		Used, Limit int64
+		Left        map[string]int
+	}
 	Redirect struct {
 		Mode, Mechanism      string
 		Rules, DriftRepaired int

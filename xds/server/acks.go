@@ -3,6 +3,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -127,11 +128,34 @@ func (s *session) resendRefused(now time.Time) {
 func (s *session) settled() bool {
 	for k := range s.subs {
 		t := &s.subs[k]
-		if t.started && (t.request == nil || t.queued > 0 || len(t.apart) > 0) {
+		if t.started && (t.request == nil || len(t.composed) > 0 || len(t.apart) > 0) {
 			return false
 		}
 	}
 	return len(s.pending) == 0 && s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
+}
+
+// upToDate says whether the client has been sent, and has answered, everything but
+// what it has asked for since the last publication, such as the clusters of a
+// Service that a pod is the first to call. The caller holds the lock.
+func (s *session) upToDate() bool {
+	for k := range s.subs {
+		t := &s.subs[k]
+		if t.started && (t.upTo != s.server.publications || slices.Contains(t.composed, true) || len(t.apart) > 0) {
+			return false
+		}
+		for _, d := range t.due {
+			if !d.asked {
+				return false
+			}
+		}
+	}
+	for _, r := range s.pending {
+		if r.changing {
+			return false
+		}
+	}
+	return s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
 }
 
 // listening summarizes a client's answers about listeners and routes.

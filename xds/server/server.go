@@ -61,8 +61,12 @@ type Server struct {
 	nacks []Nack
 	// refused is what all sessions refuse; nil when it must be recomputed.
 	refused *Refused
-	// inUse counts, for each frontend, the clusters that the sessions hold.
-	inUse map[netip.AddrPort]int
+	// uses are the frontends of which the sessions hold clusters.
+	uses uses
+	// denied are those that there was no memory for, since the last publication.
+	denied map[netip.AddrPort]struct{}
+	// demands counts them.
+	demands uint64
 }
 
 // Option changes a Server as it is made.
@@ -90,7 +94,7 @@ func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 		changed:      make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 		sessions:     map[*session]struct{}{},
-		inUse:        map[netip.AddrPort]int{},
+		uses:         newUses(),
 		translate: func(node *model.Node, targets []model.PodTarget, before *xds.ListenerSpecs) translation {
 			return xds.NewTranslation(cfg, node, targets, before)
 		},
@@ -115,6 +119,8 @@ func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 	s.current = newSnapshot(s.cfg, s.translate(node, targets, listeners), made)
 	s.current.override = s.override
 	s.publications++
+	s.denied = nil
+	s.uses.refresh(s.frontend)
 	for sess := range s.sessions {
 		sess.answersChanged()
 		sess.push()
@@ -128,6 +134,12 @@ func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 // Changed receives when Status may have changed: an Envoy connected,
 // disconnected, accepted or refused something.
 func (s *Server) Changed() <-chan struct{} { return s.changed }
+
+// demand is the next one.
+func (s *Server) demand(asked bool) demand {
+	s.demands++
+	return demand{number: s.demands, asked: asked}
+}
 
 func (s *Server) notify() {
 	select {
@@ -229,6 +241,9 @@ func (s *Server) close(sess *session, stopping bool) {
 		sess.forget(xds.KindCluster, name)
 	}
 	s.refused = nil
+	if len(s.sessions) == 0 {
+		s.denied = nil
+	}
 	left := len(s.sessions)
 	s.mu.Unlock()
 	s.log.Info("envoy disconnected", zap.Int("streams", left))

@@ -44,8 +44,6 @@ type subscription struct {
 	// is open, which is from a response until its answer.
 	request *cache.DeltaRequest
 	out     chan cache.DeltaResponse
-	// queued counts the responses in out that are not sent yet.
-	queued int
 	// wildcard and names are what the client wants.
 	wildcard bool
 	names    map[string]struct{}
@@ -53,7 +51,12 @@ type subscription struct {
 	// to have. acked is the version that it accepted.
 	sent, acked map[string]string
 	// due are names that are sent next, even if nothing changed.
-	due map[string]struct{}
+	due map[string]demand
+	// composed are the responses in out: for each, whether it has more than what the
+	// client has asked for since the last publication.
+	composed []bool
+	// flying counts the names in responses that are not answered yet.
+	flying int
 	// refused are those that the client refused last.
 	refused map[string]nack
 	// apart are groups of names, each to be sent in a response of its own: what
@@ -69,6 +72,9 @@ type subscription struct {
 type response struct {
 	kind     xds.Kind
 	versions map[string]string
+	// changing is set if it has more than what the client has asked for since the
+	// last publication.
+	changing bool
 }
 
 // CreateWatch rejects state-of-the-world requests: on-demand clusters exist in
@@ -112,7 +118,7 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 			s.setSent(k, name, version)
 		}
 		t.acked = maps.Clone(t.sent)
-		t.due = map[string]struct{}{}
+		t.due = map[string]demand{}
 		t.refused = map[string]nack{}
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
@@ -121,7 +127,7 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 		}
 		t.names[name] = struct{}{}
 		if _, held := req.GetInitialResourceVersions()[name]; !held {
-			t.due[name] = struct{}{}
+			t.due[name] = s.server.demand(true)
 		}
 	}
 	for _, name := range req.GetResourceNamesUnsubscribe() {
@@ -139,7 +145,9 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 func (s *session) setSent(k xds.Kind, name, version string) {
 	t := &s.subs[k]
 	if k == xds.KindCluster {
-		s.server.countUse(name, t.sent[name], version)
+		if at, ok := xds.FrontendOf(name); ok {
+			s.server.uses.change(at, s.server.frontend(at), t.sent[name], version)
+		}
 	}
 	t.sent[name] = version
 }
@@ -162,7 +170,6 @@ func (s *session) push() {
 		}
 		if resp := s.compose(k); resp != nil {
 			t.out <- resp
-			t.queued++
 			t.request, t.out = nil, nil
 		}
 	}
@@ -173,8 +180,9 @@ func (s *session) push() {
 func (s *session) compose(k xds.Kind) *cache.DeltaPassthroughResponse {
 	t := &s.subs[k]
 	msg := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: k.TypeURL(), SystemVersionInfo: strconv.Itoa(s.server.publications)}
-	s.addChanges(msg, k)
+	changing := s.addChanges(msg, k)
 	for empty(msg) && len(t.apart) > 0 {
+		changing = true
 		for _, name := range t.apart[0] {
 			if _, known := t.sent[name]; known {
 				s.add(msg, k, name, s.server.current.resource(k, name))
@@ -188,6 +196,8 @@ func (s *session) compose(k xds.Kind) *cache.DeltaPassthroughResponse {
 	if empty(msg) && !none {
 		return nil
 	}
+	t.composed = append(t.composed, changing || none)
+	t.flying += len(msg.GetResources()) + len(msg.GetRemovedResources())
 	return &cache.DeltaPassthroughResponse{DeltaRequest: t.request, DeltaDiscoveryResponse: msg, NextVersionMap: map[string]string{}}
 }
 
@@ -195,18 +205,31 @@ func empty(msg *discoveryv3.DeltaDiscoveryResponse) bool {
 	return len(msg.GetResources())+len(msg.GetRemovedResources()) == 0
 }
 
-// addChanges adds to a message the names that changed or are due.
-func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind) {
+// addChanges adds to a message the names that changed or are due, and says whether
+// any of them is not just one that the client has asked for.
+func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind) (changing bool) {
 	t := &s.subs[k]
+	var loads []load
 	for _, name := range s.candidates(k) {
 		sent, known := t.sent[name]
-		_, due := t.due[name]
+		d, due := t.due[name]
 		r := s.server.current.resource(k, name)
-		if due || !known || r == nil && sent != absent || r != nil && sent != r.Version {
+		switch {
+		case k == xds.KindCluster && r != nil && sent == absent:
+			if !due {
+				d = s.server.demand(false)
+				t.due[name] = d
+			}
+			at, _ := xds.FrontendOf(name)
+			loads = append(loads, load{name, r, d, s.server.frontend(at)})
+			continue
+		case due || !known || r == nil && sent != absent || r != nil && sent != r.Version:
+			changing = changing || !d.asked
 			s.add(msg, k, name, r)
 		}
+		delete(t.due, name)
 	}
-	clear(t.due)
+	return s.load(msg, loads) || changing
 }
 
 // add adds a resource to a message, or its removal if r is nil.
@@ -226,7 +249,7 @@ func (s *session) add(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind, name 
 	// assignment is for a stream that ends between the two.
 	t := &s.subs[xds.KindEndpoints]
 	if _, requested := t.names[name]; requested {
-		t.due[name] = struct{}{}
+		t.due[name] = s.server.demand(false)
 	}
 }
 
@@ -278,8 +301,9 @@ func (s *session) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRe
 	}
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	s.subs[k].queued--
-	s.pending[resp.GetNonce()] = response{kind: k, versions: versions}
+	t := &s.subs[k]
+	s.pending[resp.GetNonce()] = response{kind: k, versions: versions, changing: t.composed[0]}
+	t.composed = t.composed[1:]
 	s.server.kinds[k].Responses++
 }
 
@@ -295,6 +319,7 @@ func (s *session) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryR
 		return nil
 	}
 	delete(s.pending, req.GetResponseNonce())
+	s.subs[r.kind].flying -= len(r.versions)
 	if detail := req.GetErrorDetail(); detail != nil {
 		s.server.countNack(r, detail.GetMessage())
 		s.nacked(r, detail.GetMessage())

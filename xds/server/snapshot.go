@@ -4,10 +4,12 @@ package server
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -24,6 +26,7 @@ type resources [xds.KindCount]map[string]*resource
 type translation interface {
 	Inputs(k xds.Kind, name string, version func(xds.Kind, string) string) xds.Inputs
 	Listeners() *xds.ListenerSpecs
+	Frontend(at netip.AddrPort) (*model.Frontend, bool)
 }
 
 // snapshot is what is served since one Publish. A resource is made when it is

@@ -45,9 +45,14 @@ type Status struct {
 	Version Version
 	// InUse is the number of frontends that Envoy has requested.
 	InUse int
+	// Memory estimates what their clusters take in Envoy, in bytes. Denied is the
+	// number of frontends that Envoy has requested and there was no memory for.
+	Memory int64
+	Denied int
 	// Settled says whether an Envoy is connected, and each one has been sent,
-	// and has accepted or refused, everything that is published.
-	Settled bool
+	// and has accepted or refused, everything that is published. Loading says that
+	// if it isn't, that is only for what Envoy has requested since.
+	Settled, Loading bool
 }
 
 // Refused are the names that Envoy says it refused; all of the response's if it
@@ -190,7 +195,7 @@ func (s *Server) Status() Status {
 	st := Status{
 		Connected: connected, ListenersAcked: connected, Settled: connected,
 		Streams: len(s.sessions), Kinds: s.kinds,
-		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.inUse),
+		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.uses.byAddress), Memory: s.uses.memory, Denied: len(s.denied), Loading: connected,
 	}
 	for _, k := range s.kinds {
 		st.NackCount += k.Nacks
@@ -201,35 +206,13 @@ func (s *Server) Status() Status {
 		}
 		st.ListenersAcked = st.ListenersAcked && sess.listening().answered
 		st.Settled = st.Settled && sess.settled()
+		st.Loading = st.Loading && sess.upToDate()
 		st.Pending += len(sess.pending)
 		if !st.Version.Known() || sess.version.Less(st.Version) {
 			st.Version = sess.version
 		}
 	}
 	return st
-}
-
-// InUse are the frontends that Envoy has requested, sorted. Names of no frontend
-// are not among them.
-func (s *Server) InUse() []netip.AddrPort {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(s.inUse), netip.AddrPort.Compare)
-}
-
-// countUse counts that a session's version of a cluster changes from before to
-// now. The caller holds the lock.
-func (s *Server) countUse(cluster, before, now string) {
-	frontend, ok := xds.FrontendOf(cluster)
-	switch {
-	case !ok || (before == absent) == (now == absent):
-	case now != absent:
-		s.inUse[frontend]++
-	case s.inUse[frontend] > 1:
-		s.inUse[frontend]--
-	default:
-		delete(s.inUse, frontend)
-	}
 }
 
 // countNack counts a refused response. The caller holds the lock.

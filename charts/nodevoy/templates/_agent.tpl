@@ -52,6 +52,7 @@ compares them.
 - --max-connections-per-pod={{ include "nodevoy.maxConnectionsPerPod" $ }}
 - --max-headers-kib={{ int64 .maxHeadersKiB }}
 - --max-streams={{ int64 .maxStreams }}
+- --cluster-memory={{ include "nodevoy.clusterMemory" $ }}
 {{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}

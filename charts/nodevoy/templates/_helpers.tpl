@@ -205,6 +205,20 @@ for, or one for each 1.5 MiB of the heap's bound. */}}
 {{- end }}
 {{- end }}
 
+{{/* How much memory Services in use may take in Envoy, in bytes, 0 for no limit: as
+asked for, or a part of the heap's bound. */}}
+{{- define "nodevoy.clusterMemory" -}}
+{{- $asked := .Values.envoy.clusterMemory }}
+{{- $heap := include "nodevoy.maxHeap" . | int64 }}
+{{- if ne (toString $asked) "" }}
+{{- include "nodevoy.bytes" $asked }}
+{{- else if $heap }}
+{{- div (mul $heap 3) 10 }}
+{{- else -}}
+268435456
+{{- end }}
+{{- end }}
+
 {{/* The number of Envoy's workers. "auto" is the whole CPUs that its container
 requests, or is limited to if it requests none, and 1 at least. A node of two cores
 or more that runs the pod has more. */}}

@@ -33,6 +33,13 @@ What a schema can't check, or not with an error that people understand.
 {{- end }}
 {{- fail (printf "envoy.resources.limits.memory: half of %v is too small for Envoy to accept connections: set 128Mi or more, or set envoy.maxHeap" .Values.envoy.resources.limits.memory) }}
 {{- end }}
+{{- $clusters := include "nodevoy.clusterMemory" . | int64 }}
+{{- if and $heap (ge $clusters $heap) }}
+{{- fail (printf "envoy.clusterMemory: %v is not below the bound of Envoy's heap, %d bytes" .Values.envoy.clusterMemory $heap) }}
+{{- end }}
+{{- if and $clusters (lt $clusters 8388608) }}
+{{- fail (printf "envoy.clusterMemory: %v is too small: set 8Mi or more, or \"0\" for no limit" .Values.envoy.clusterMemory) }}
+{{- end }}
 {{- if not (regexMatch "^0x0*[1-9a-fA-F][0-9a-fA-F]{0,7}$" $r.mark) }}
 {{- fail (printf "redirect.mark: %q is not a hexadecimal number from \"0x1\" to \"0xffffffff\"" $r.mark) }}
 {{- end }}

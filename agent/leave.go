@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/budget"
+	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// reviewInterval is how often it is looked whether Envoy's memory for Services in use
+// is short. In that time Envoy loads a hundred at most.
+const reviewInterval = 200 * time.Millisecond
+
+// leaving is which frontends are left to kube-proxy for want of memory in Envoy.
+type leaving struct {
+	sampler *sampler
+	ledger  *budget.Ledger
+	sample  budget.Sample
+	// withdrawn is when the kernel last held nothing beyond the plan.
+	withdrawn time.Time
+	// sampleErr is why connections can't be listed; nil when they can.
+	sampleErr error
+}
+
+// review decides which frontends are left to kube-proxy. These leave the kernel
+// first, and Envoy when no connection uses them any more. It says whether anything
+// changed.
+func (l *loop) review(ctx context.Context) (changed bool) {
+	r, limit := &l.round, l.cfg.XDS.ClusterMemory
+	status := l.envoy.Status()
+	if r.served == nil || l.kernel.Superseded() || l.leaving.ledger.Idle(status.Memory, limit) && status.Denied == 0 {
+		return false
+	}
+	l.leaving.sampler.ask()
+	in := budget.Input{Now: time.Now(), Limit: limit, Sample: l.leaving.sample, Withdrawn: l.leaving.withdrawn}
+	uses, denied := l.envoy.Uses()
+	for _, u := range uses {
+		in.Uses = append(in.Uses, budget.Use{Frontend: u.Frontend, Port: u.Port, Memory: u.Memory, Number: u.Number})
+	}
+	for _, at := range denied {
+		if f, ok := r.node.Frontend(at); ok {
+			in.Denied = append(in.Denied, budget.Use{Frontend: at, Port: f.Port, Memory: xds.ClusterMemory(f)})
+		}
+	}
+	before := l.leaving.ledger
+	next, changed := before.Review(in)
+	l.leaving.ledger = next
+	if !changed {
+		return false
+	}
+	l.tellLeft(before, next)
+	l.compile(r.refused)
+	r.due()
+	r.pending(in.Now)
+	l.withdraw(ctx)
+	l.publish()
+	return true
+}
+
+// noteSample takes in which connections there are.
+func (l *loop) noteSample(ctx context.Context, s sampled) {
+	l.leaving.sample = s.Sample
+	l.note(&l.leaving.sampleErr, "can't tell which Services are in use", s.err)
+	l.review(ctx)
+}
+
+// leavingNode is the node without what is left to kube-proxy, as the kernel is to
+// have it.
+func (l *loop) leavingNode(node *model.Node) *model.Node {
+	if l.leaving.ledger.None() {
+		return node
+	}
+	used := map[netip.AddrPort]bool{}
+	for _, at := range l.envoy.InUse() {
+		used[at] = true
+	}
+	return node.Bypassing(func(f *model.Frontend) string { return l.leaving.ledger.Why(f, used[f.Address]) })
+}
+
+// servedNode is the node without what no connection uses any more of that, as Envoy
+// is to have it.
+func (l *loop) servedNode(node *model.Node) *model.Node {
+	if len(l.leaving.ledger.Left) == 0 {
+		return node
+	}
+	return node.Bypassing(func(f *model.Frontend) string {
+		if l.leaving.ledger.Gone(f.Address) {
+			return "left to kube-proxy"
+		}
+		return ""
+	})
+}
+
+// tellLeft logs and counts which Services are newly left, or come back.
+func (r *reporter) tellLeft(before, next *budget.Ledger) {
+	fresh := map[string]int{}
+	for at, left := range next.Left {
+		if _, was := before.Left[at]; !was {
+			fresh[left.Port.Namespace+"/"+left.Port.Service]++
+			r.metrics.evicted.Inc()
+		}
+	}
+	if len(fresh) > 0 {
+		r.log.Warn("memory of envoy for services in use is short, frontends are left to kube-proxy", zap.Any("services", fresh))
+	}
+	if closed := next.Closed(); len(closed) > 0 && len(before.Closed()) != len(closed) {
+		r.log.Warn("memory of envoy for services in use is short, no further frontends come into use", zap.Strings("of", closed))
+	}
+	if !before.None() && next.None() {
+		r.log.Info("no frontend is left to kube-proxy for want of memory any more")
+	}
+}

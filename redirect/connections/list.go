@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package connections tells which addresses the connections of a network namespace
+// lead to that are redirected to Envoy.
+package connections
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// answerTimeout bounds the wait for the kernel's next message.
+const answerTimeout = 10 * time.Second
+
+// Filter says which connections are redirected.
+type Filter struct {
+	// Listeners are the addresses that connections are sent to, whatever the port.
+	Listeners []netip.Addr
+	// Transparent is set if they keep their destination instead: then it is the
+	// address of Envoy's own socket, and conntrack knows nothing of them.
+	Transparent bool
+}
+
+// List calls found with the destination of each redirected TCP connection of the
+// network namespace that the thread is in, as the client sees it; with Transparent
+// also with the addresses of other sockets. live says that the connection goes on;
+// others ended a short time ago.
+func List(f Filter, found func(to netip.AddrPort, live bool)) error {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		var err error
+		if f.Transparent {
+			err = each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error { return socket(reply, found) })
+		} else {
+			err = each(unix.NETLINK_NETFILTER, entriesRequest(family), func(reply []byte) error { return f.entry(reply, found) })
+		}
+		if err != nil {
+			return fmt.Errorf("list connections: %w", err)
+		}
+	}
+	return nil
+}
+
+// redirected says whether a connection is redirected: from is who answers.
+func (f Filter) redirected(from netip.AddrPort) bool {
+	return slices.Contains(f.Listeners, from.Addr())
+}
+
+// each sends a request to the kernel and reads its replies one by one: there may be
+// very many.
+func each(protocol int, req *nl.NetlinkRequest, read func(reply []byte) error) error {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
+	if err != nil {
+		return fmt.Errorf("open netlink socket: %w", err)
+	}
+	defer s.Close()
+	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
+	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
+		return err
+	}
+	req.Sockets = map[int]*nl.SocketHandle{protocol: {Socket: s}}
+	var bad error
+	err = req.ExecuteIter(protocol, 0, func(reply []byte) bool {
+		bad = read(reply)
+		return bad == nil
+	})
+	return errors.Join(bad, err)
+}

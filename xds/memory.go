@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import "github.com/nodevoy/nodevoy/agent/model"
+
+// What a cluster takes of Envoy's memory, in bytes, as measured on Envoy 1.40 with
+// one or two workers: 79 to 85 kB with one endpoint, 109 kB with ten, 497 kB with a
+// hundred.
+const (
+	clusterMemory  = 84 << 10
+	endpointMemory = 5 << 10
+)
+
+// ClusterMemory estimates how much of Envoy's memory each cluster of a frontend
+// takes, in bytes.
+func ClusterMemory(f *model.Frontend) int64 {
+	return clusterMemory + int64(len(f.Backends))*endpointMemory
+}

@@ -54,12 +54,12 @@ func (f Filter) redirected(from netip.AddrPort) bool {
 
 // each sends a request to the kernel and reads its replies one by one: there may be
 // very many.
-func each(protocol int, req *nl.NetlinkRequest, read func(reply []byte) error) error {
+func each(protocol int, req *nl.NetlinkRequest, read func(reply []byte) error) (err error) {
 	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
 	if err != nil {
 		return fmt.Errorf("open netlink socket: %w", err)
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
 	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
 		return err

@@ -5,11 +5,13 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/budget"
+	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -33,24 +35,22 @@ type leaving struct {
 // first, and Envoy when no connection uses them any more. It says whether anything
 // changed.
 func (l *loop) review(ctx context.Context) (changed bool) {
-	r, limit := &l.round, l.cfg.XDS.ClusterMemory
-	status := l.envoy.Status()
-	if r.served == nil || l.kernel.Superseded() || l.leaving.ledger.Idle(status.Memory, limit) && status.Denied == 0 {
-		return false
-	}
-	l.leaving.sampler.ask()
-	in := budget.Input{Now: time.Now(), Limit: limit, Sample: l.leaving.sample, Withdrawn: l.leaving.withdrawn}
-	uses, denied := l.envoy.Uses()
-	for _, u := range uses {
-		in.Uses = append(in.Uses, budget.Use{Frontend: u.Frontend, Port: u.Port, Memory: u.Memory, Number: u.Number})
-	}
-	for _, at := range denied {
-		if f, ok := r.node.Frontend(at); ok {
-			in.Denied = append(in.Denied, budget.Use{Frontend: at, Port: f.Port, Memory: xds.ClusterMemory(f)})
+	r, status := &l.round, l.envoy.Status()
+	// Two Envoys, while one takes over from another, have the memory twice.
+	limit := l.cfg.XDS.ClusterMemory * int64(max(status.Streams, 1))
+	if budget.Over(status.Memory, limit) || l.leaving.ledger.Waits() {
+		l.leaving.sampler.ask()
+	} else {
+		l.leaving.sample = budget.Sample{} // The next decision needs one of its time.
+		if l.leaving.ledger.None() && status.Denied == 0 && status.Crowded == 0 {
+			return false
 		}
 	}
+	if r.served == nil || l.kernel.Superseded() {
+		return false
+	}
 	before := l.leaving.ledger
-	next, changed := before.Review(in)
+	next, changed := before.Review(l.budgetInput(limit))
 	l.leaving.ledger = next
 	if !changed {
 		return false
@@ -58,10 +58,34 @@ func (l *loop) review(ctx context.Context) (changed bool) {
 	l.tellLeft(before, next)
 	l.compile(r.refused)
 	r.due()
-	r.pending(in.Now)
+	r.pending(time.Now())
 	l.withdraw(ctx)
 	l.publish()
 	return true
+}
+
+// budgetInput is what a review looks at.
+func (l *loop) budgetInput(limit int64) budget.Input {
+	node := l.round.node
+	exists := func(at netip.AddrPort, port model.ServicePort) bool {
+		f, ok := node.Frontend(at)
+		return ok && f.Port == port
+	}
+	in := budget.Input{
+		Now: time.Now(), Limit: limit, Most: xds.MaxFrontends, Sample: l.leaving.sample, Withdrawn: l.leaving.withdrawn, Exists: exists,
+	}
+	uses, denied := l.envoy.Uses()
+	for _, u := range uses {
+		if exists(u.Frontend, u.Port) { // The others go anyway.
+			in.Uses = append(in.Uses, budget.Use{Frontend: u.Frontend, Port: u.Port, Memory: u.Memory, Number: u.Number})
+		}
+	}
+	for _, at := range denied {
+		if f, ok := node.Frontend(at); ok {
+			in.Denied = append(in.Denied, budget.Use{Frontend: at, Port: f.Port, Memory: xds.ClusterMemory(f)})
+		}
+	}
+	return in
 }
 
 // noteSample takes in which connections there are.
@@ -108,10 +132,10 @@ func (r *reporter) tellLeft(before, next *budget.Ledger) {
 		}
 	}
 	if len(fresh) > 0 {
-		r.log.Warn("memory of envoy for services in use is short, frontends are left to kube-proxy", zap.Any("services", fresh))
+		r.log.Warn("memory of envoy for services in use is limited, frontends are left to kube-proxy", zap.Strings("services", debug.MostLeft(fresh)))
 	}
-	if closed := next.Closed(); len(closed) > 0 && len(before.Closed()) != len(closed) {
-		r.log.Warn("memory of envoy for services in use is short, no further frontends come into use", zap.Strings("of", closed))
+	if closed := next.Closed(); len(closed) > 0 && !slices.Equal(before.Closed(), closed) {
+		r.log.Warn("memory of envoy for services in use is limited, no further frontends come into use", zap.Strings("of", closed))
 	}
 	if !before.None() && next.None() {
 		r.log.Info("no frontend is left to kube-proxy for want of memory any more")

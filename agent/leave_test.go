@@ -25,21 +25,27 @@ func (b *fixture) list(found func(netip.AddrPort, bool)) error {
 	return b.connectionsErr
 }
 
-// theService is the frontend of the fixture's one Service.
+// theService and theOther are the frontends of the fixture's Services.
 func theService() netip.AddrPort { return netip.MustParseAddrPort("10.96.0.10:80") }
+func theOther() netip.AddrPort   { return netip.MustParseAddrPort("10.96.0.11:5432") }
 
-// short has the Service in use since last, beside another, with more memory than there
-// is to be and these connections.
+// withShortFixture is withFixture with two Services, so that one can be left.
+func withShortFixture(t *testing.T, f func(t *testing.T, b *fixture)) {
+	t.Helper()
+	withPreparedFixture(t, func(b *fixture) { b.inputs = twoServices() }, f)
+}
+
+// short has both Services in use, this one with most of more memory than there is to
+// be, and these connections.
 func (b *fixture) short(connections ...netip.AddrPort) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	const each = 100 << 20
-	port := model.ServicePort{Namespace: "demo", Service: "web"}
+	const more, less = 110 << 20, 90 << 20
 	b.uses = []server.Use{
-		{Frontend: netip.MustParseAddrPort("10.96.0.99:80"), Port: port, Memory: each, Number: 1},
-		{Frontend: theService(), Port: port, Memory: each, Number: 2},
+		{Frontend: theOther(), Port: model.ServicePort{Namespace: "demo", Service: "db", PortName: "tcp", Port: 5432}, Memory: less, Number: 1},
+		{Frontend: theService(), Port: model.ServicePort{Namespace: "demo", Service: "web", PortName: "http", Port: 80}, Memory: more, Number: 2},
 	}
-	b.status.Memory = 2 * each
+	b.status.Memory = more + less
 	b.connections = connections
 }
 
@@ -58,9 +64,9 @@ func redirects(p *plan.Plan, to netip.AddrPort) bool {
 // TestLeaving: what takes too much of Envoy's memory leaves the kernel once nobody
 // uses it, and Envoy only after that, when still nobody does.
 func TestLeaving(t *testing.T) {
-	withFixture(t, func(t *testing.T, b *fixture) {
+	withShortFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
-		b.short(theService(), netip.MustParseAddrPort("10.96.0.99:80"))
+		b.short(theService(), theOther())
 		pass(10 * time.Second)
 		if !redirects(b.planned(), theService()) || !b.serves(theService()) {
 			t.Fatal("a Service in use was left to kube-proxy")
@@ -112,7 +118,7 @@ func TestLeaving(t *testing.T) {
 // TestLeavingNeedsToKnow: while connections can't be listed, or the kernel still
 // redirects, nothing is taken from Envoy.
 func TestLeavingNeedsToKnow(t *testing.T) {
-	withFixture(t, func(t *testing.T, b *fixture) {
+	withShortFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
 		b.short()
 		b.mu.Lock()

@@ -12,6 +12,11 @@ const (
 	endpointMemory = 5 << 10
 )
 
+// MaxFrontends is how many frontends of one Service come into use, as long as its
+// clusters have a limit of memory: few Services have so many ports, and a pod that
+// tries all ports of one is no reason to load them.
+const MaxFrontends = 32
+
 // ClusterMemory estimates how much of Envoy's memory each cluster of a frontend
 // takes, in bytes.
 func ClusterMemory(f *model.Frontend) int64 {

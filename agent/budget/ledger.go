@@ -79,6 +79,11 @@ type Input struct {
 	Now time.Time
 	// Limit is how many bytes of memory frontends in use may take; 0 for no limit.
 	Limit int64
+	// Most is of how many frontends in use a Service has no further one come into use,
+	// while there is a limit.
+	Most int
+	// Exists says whether there still is a frontend of this address and port.
+	Exists func(netip.AddrPort, model.ServicePort) bool
 	// Uses are all frontends in use, also those that are left.
 	Uses []Use
 	// Denied are frontends that Envoy asked for beyond the limit: it has none of them,
@@ -102,10 +107,14 @@ func (in Input) memory() int64 {
 // Over says whether so much is in use that frontends have to be left to kube-proxy.
 func Over(memory, limit int64) bool { return limit > 0 && memory > limit*high/8 }
 
-// Idle says whether there is nothing to decide while frontends in use take no more
-// than this, and none is denied.
-func (l *Ledger) Idle(memory, limit int64) bool {
-	return !Over(memory, limit) && l.None()
+// Waits says whether a frontend is left that connections may still use.
+func (l *Ledger) Waits() bool {
+	for _, left := range l.Left {
+		if !left.Gone {
+			return true
+		}
+	}
+	return false
 }
 
 // Review decides anew. changed says whether what is left, or gone, differs.
@@ -125,8 +134,9 @@ func (l *Ledger) Review(in Input) (next *Ledger, changed bool) {
 	next.settle(in)
 	kept := newShares(in.Uses, next.Left)
 	next.all = in.Limit > 0 && (next.all && in.memory() > in.Limit*high/8 || in.memory() > in.Limit*full/8)
-	if in.Limit > 0 && kept.memory > in.Limit*high/8 {
-		next.shut(in, kept)
+	short := Over(kept.memory, in.Limit)
+	next.shut(in, kept, short)
+	if short {
 		next.evict(in, kept)
 	} else {
 		next.reopen(in, kept)
@@ -149,9 +159,13 @@ func (l *Ledger) seen(in Input) map[netip.AddrPort]time.Time {
 }
 
 // settle notes which of the frontends that are left the kernel redirects to no more,
-// and which of these no connection uses any more.
+// and which of these no connection uses any more. What exists no more is forgotten.
 func (l *Ledger) settle(in Input) {
 	for at, left := range l.Left {
+		if !in.Exists(at, left.Port) {
+			delete(l.Left, at)
+			continue
+		}
 		if left.Out.IsZero() && !in.Withdrawn.Before(left.At) {
 			left.Out = in.Withdrawn
 		}
@@ -163,15 +177,22 @@ func (l *Ledger) settle(in Input) {
 	}
 }
 
-// shut has no further frontends of those who have much come into use.
-func (l *Ledger) shut(in Input, kept shares) {
-	until := in.Now.Add(rest)
+// shut has no further frontends come into use of a Service that has many, and, when
+// memory is short, of those who have much.
+func (l *Ledger) shut(in Input, kept shares, short bool) {
+	over := func(_ string, until time.Time) bool { return !in.Now.Before(until) || in.Limit == 0 }
+	maps.DeleteFunc(l.services, over)
+	maps.DeleteFunc(l.namespaces, over)
+	if in.Limit == 0 {
+		return
+	}
+	until, much := in.Now.Add(rest), in.Limit*large/8
 	for _, ns := range kept.namespaces {
-		if ns.memory > in.Limit*large/8 {
+		if short && ns.memory > much {
 			l.namespaces[ns.name] = until
 		}
 		for _, svc := range ns.services {
-			if svc.memory > in.Limit*large/8 {
+			if short && svc.memory > much || len(svc.uses) >= in.Most {
 				l.services[svc.name] = until
 			}
 		}
@@ -198,9 +219,6 @@ func (l *Ledger) evict(in Input, kept shares) {
 // reopen lets what was left come back when it has rested, as far as there is room:
 // Envoy is given it at once, as it does not ask again.
 func (l *Ledger) reopen(in Input, kept shares) {
-	over := func(_ string, until time.Time) bool { return !in.Now.Before(until) || in.Limit == 0 }
-	maps.DeleteFunc(l.services, over)
-	maps.DeleteFunc(l.namespaces, over)
 	memory := kept.memory
 	for _, at := range l.byRest() {
 		left := l.Left[at]
@@ -247,7 +265,7 @@ func (l *Ledger) Gone(at netip.AddrPort) bool { return l.Left[at].Gone }
 // Why is the reason why connections to a frontend are left to kube-proxy; empty if
 // they are not. used says whether it is in use.
 func (l *Ledger) Why(f *model.Frontend, used bool) string {
-	const what = "Envoy's memory for Services in use is short: "
+	const what = "Envoy's memory for Services in use is limited: "
 	left, is := l.Left[f.Address]
 	service := f.Port.Namespace + "/" + f.Port.Service
 	switch {

@@ -49,6 +49,17 @@ func sampleOf(began time.Time, live ...Use) Sample {
 	return s
 }
 
+// given completes an input: all frontends exist, and Services may have many.
+func given(in Input) Input {
+	if in.Most == 0 {
+		in.Most = 1000
+	}
+	if in.Exists == nil {
+		in.Exists = func(netip.AddrPort, model.ServicePort) bool { return true }
+	}
+	return in
+}
+
 // leftOf counts what is left by Service.
 func leftOf(l *Ledger) map[string]int {
 	n := map[string]int{}
@@ -101,7 +112,7 @@ func TestReview(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, changed := (&Ledger{}).Review(Input{Now: start(), Limit: c.limit, Uses: c.uses, Sample: c.sample})
+			l, changed := (&Ledger{}).Review(given(Input{Now: start(), Limit: c.limit, Uses: c.uses, Sample: c.sample}))
 			if c.left == nil {
 				c.left = map[string]int{}
 			}
@@ -114,7 +125,7 @@ func TestReview(t *testing.T) {
 			if changed != !l.None() {
 				t.Errorf("changed: %v", changed)
 			}
-			if _, again := l.Review(Input{Now: start(), Limit: c.limit, Uses: c.uses, Sample: c.sample}); again {
+			if _, again := l.Review(given(Input{Now: start(), Limit: c.limit, Uses: c.uses, Sample: c.sample})); again {
 				t.Error("the same once more changes something")
 			}
 		})
@@ -124,9 +135,9 @@ func TestReview(t *testing.T) {
 // TestLeastRecentlyUsedGoesFirst, and of what was used as recently, what came last.
 func TestLeastRecentlyUsedGoesFirst(t *testing.T) {
 	uses := many("shop", "web", 0, 8)
-	l, _ := (&Ledger{}).Review(Input{Now: start(), Limit: 100, Uses: uses, Sample: sampleOf(start(), uses[:4]...)})
-	l, _ = l.Review(Input{Now: start(), Limit: 100, Uses: uses, Sample: sampleOf(start().Add(time.Second), uses[0], uses[6])})
-	l, _ = l.Review(Input{Now: start(), Limit: 8, Uses: uses, Sample: sampleOf(start().Add(2 * time.Second))})
+	l, _ := (&Ledger{}).Review(given(Input{Now: start(), Limit: 100, Uses: uses, Sample: sampleOf(start(), uses[:4]...)}))
+	l, _ = l.Review(given(Input{Now: start(), Limit: 100, Uses: uses, Sample: sampleOf(start().Add(time.Second), uses[0], uses[6])}))
+	l, _ = l.Review(given(Input{Now: start(), Limit: 8, Uses: uses, Sample: sampleOf(start().Add(2 * time.Second))}))
 	want := []netip.AddrPort{at(4), at(5), at(7), at(3)}
 	slices.SortFunc(want, netip.AddrPort.Compare)
 	got := slices.SortedFunc(maps.Keys(l.Left), netip.AddrPort.Compare)
@@ -141,7 +152,7 @@ func TestGone(t *testing.T) {
 	uses := many("scan", "wide", 0, 10)
 	second := func(n int) time.Time { return start().Add(time.Duration(n) * time.Second) }
 	input := Input{Now: second(0), Limit: 10, Uses: uses, Sample: sampleOf(second(0))}
-	l, _ := (&Ledger{}).Review(input)
+	l, _ := (&Ledger{}).Review(given(input))
 	if len(l.Left) != 5 {
 		t.Fatalf("%d are left, want 5", len(l.Left))
 	}
@@ -173,7 +184,7 @@ func TestGone(t *testing.T) {
 		{"withdrawn again, the last is unused", sampleOf(second(6)), second(5), 5},
 	} {
 		input.Sample, input.Withdrawn = step.sample, step.withdrawn
-		l, _ = l.Review(input)
+		l, _ = l.Review(given(input))
 		if n := gone(); n != step.gone {
 			t.Errorf("%s: %d are gone, want %d", step.what, n, step.gone)
 		}
@@ -183,7 +194,7 @@ func TestGone(t *testing.T) {
 // TestReturn: what is left comes back when it has rested, as far as there is room.
 func TestReturn(t *testing.T) {
 	uses := many("scan", "wide", 0, 10)
-	l, _ := (&Ledger{}).Review(Input{Now: start(), Limit: 10, Uses: uses, Sample: sampleOf(start())})
+	l, _ := (&Ledger{}).Review(given(Input{Now: start(), Limit: 10, Uses: uses, Sample: sampleOf(start())}))
 	kept := slices.DeleteFunc(slices.Clone(uses), func(u Use) bool { return l.Why(&model.Frontend{Address: u.Frontend, Port: u.Port}, true) != "" })
 	for _, step := range []struct {
 		what   string
@@ -199,7 +210,7 @@ func TestReturn(t *testing.T) {
 		{"room for some", rest, kept[:2], 10, 2, 0},
 		{"room for all", rest, nil, 10, 0, 0},
 	} {
-		next, _ := l.Review(Input{Now: start().Add(step.after), Limit: step.limit, Uses: step.uses})
+		next, _ := l.Review(given(Input{Now: start().Add(step.after), Limit: step.limit, Uses: step.uses}))
 		if len(next.Left) != step.left || len(next.Closed()) != step.closed {
 			t.Errorf("%s: %d are left, closed are %v; want %d and %d", step.what, len(next.Left), next.Closed(), step.left, step.closed)
 		}
@@ -209,19 +220,19 @@ func TestReturn(t *testing.T) {
 // TestDenied: what Envoy was denied is left, and gone, at once.
 func TestDenied(t *testing.T) {
 	denied := use("shop", "web", 7, 1)
-	l, changed := (&Ledger{}).Review(Input{Now: start(), Limit: 10, Denied: []Use{denied}})
+	l, changed := (&Ledger{}).Review(given(Input{Now: start(), Limit: 10, Denied: []Use{denied}}))
 	f := &model.Frontend{Address: denied.Frontend, Port: denied.Port}
 	if !changed || !l.Gone(denied.Frontend) || !strings.Contains(l.Why(f, false), "when it was first called") {
 		t.Errorf("changed %v, gone %v: %q", changed, l.Gone(denied.Frontend), l.Why(f, false))
 	}
-	if _, again := l.Review(Input{Now: start(), Limit: 10, Denied: []Use{denied}}); again {
+	if _, again := l.Review(given(Input{Now: start(), Limit: 10, Denied: []Use{denied}})); again {
 		t.Error("the same once more changes something")
 	}
 }
 
 // TestWhy: a frontend that is in use, or of others, is not affected by what is closed.
 func TestWhy(t *testing.T) {
-	l, _ := (&Ledger{}).Review(Input{Now: start(), Limit: 100, Uses: many("scan", "wide", 0, 80)})
+	l, _ := (&Ledger{}).Review(given(Input{Now: start(), Limit: 100, Uses: many("scan", "wide", 0, 80)}))
 	for name, c := range map[string]struct {
 		namespace, service string
 		used               bool
@@ -239,7 +250,7 @@ func TestWhy(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	l, _ = l.Review(Input{Now: start(), Limit: 100, Uses: many("scan", "wide", 0, 95)})
+	l, _ = l.Review(given(Input{Now: start(), Limit: 100, Uses: many("scan", "wide", 0, 95)}))
 	if got := l.Why(&model.Frontend{Address: at(999)}, false); !strings.Contains(got, "no further Service") {
 		t.Errorf("nearly full: %q", got)
 	}
@@ -252,6 +263,6 @@ func BenchmarkReview(b *testing.B) {
 		uses = append(uses, use(fmt.Sprintf("ns-%d", i%50), fmt.Sprintf("svc-%d", i), i, 1))
 	}
 	for b.Loop() {
-		(&Ledger{}).Review(Input{Now: start(), Limit: 7000, Uses: uses, Sample: sampleOf(start())})
+		(&Ledger{}).Review(given(Input{Now: start(), Limit: 7000, Uses: uses, Sample: sampleOf(start())}))
 	}
 }

@@ -264,17 +264,23 @@ func memoryLines(m *Memory) []string {
 	if total == 0 {
 		return lines
 	}
-	names := slices.SortedFunc(maps.Keys(m.Left), func(a, b string) int {
-		return cmp.Or(cmp.Compare(m.Left[b], m.Left[a]), cmp.Compare(a, b))
+	return append(lines, fmt.Sprintf("%d frontends LEFT to kube-proxy for want of it: %s", total, strings.Join(MostLeft(m.Left), ", ")))
+}
+
+// MostLeft names the Services of which frontends are left, with their number, those
+// with most first, as many as a line has room for.
+func MostLeft(left map[string]int) []string {
+	names := slices.SortedFunc(maps.Keys(left), func(a, b string) int {
+		return cmp.Or(cmp.Compare(left[b], left[a]), cmp.Compare(a, b))
 	})
 	var shown []string
 	for _, name := range names[:min(len(names), maxLeft)] {
-		shown = append(shown, fmt.Sprintf("%s (%d)", name, m.Left[name]))
+		shown = append(shown, fmt.Sprintf("%s (%d)", name, left[name]))
 	}
 	if more := len(names) - len(shown); more > 0 {
 		shown = append(shown, fmt.Sprintf("and %d other Services", more))
 	}
-	return append(lines, fmt.Sprintf("%d frontends LEFT to kube-proxy for want of it: %s", total, strings.Join(shown, ", ")))
+	return shown
 }
 
 func kernelLine(r *Redirect, now time.Time) string {

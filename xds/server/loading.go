@@ -14,24 +14,30 @@ import (
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-// maxLoads is how many clusters that Envoy doesn't have it is sent before it has
-// answered: it works on what it was sent in turn, one or two milliseconds for each,
-// so that this bounds how long a first call waits for others.
-const maxLoads = 64
+const (
+	// maxLoads is how many clusters come or go before Envoy has answered. Each takes
+	// its main thread about a millisecond, and each worker a part of that, in which it
+	// serves nobody: so this bounds how long requests, and first calls, wait.
+	maxLoads = 8
+	// crowd is how many times xds.MaxFrontends a Service may have in use at most: the
+	// agent leaves further ones to kube-proxy above that, but not at once.
+	crowd = 3
+)
 
 // demand is a name that is to be sent, even if nothing changed.
 type demand struct {
 	// number is the order of the demands.
 	number uint64
-	// asked says that the client asks for it; else it follows from a publication.
+	// asked says that nobody but the client waits for it, as it asks for it or is to
+	// drop it; else it follows from a publication.
 	asked bool
 }
 
 // Use is a frontend of which Envoy has clusters.
 type Use struct {
 	Frontend netip.AddrPort
-	// Port is the Service port that it belonged to when Envoy first had a cluster
-	// of it; zero if it was none's.
+	// Port is the Service port that it belongs to, or did last; zero if it never was
+	// one's.
 	Port model.ServicePort
 	// Memory estimates what its clusters take in Envoy, in bytes.
 	Memory int64
@@ -41,34 +47,53 @@ type Use struct {
 	clusters int
 }
 
+// share is what a Service or a namespace has in use.
+type share struct {
+	memory    int64
+	frontends int
+}
+
 // uses are the frontends in use, and what they and their owners take.
 type uses struct {
-	byAddress map[netip.AddrPort]*Use
-	// held is by Service and by namespace: what their frontends take.
-	services, namespaces map[string]int64
+	byAddress            map[netip.AddrPort]*Use
+	services, namespaces map[string]share
 	memory               int64
 	last                 uint64
+	// crowded counts the Services that have xds.MaxFrontends in use, or more.
+	crowded int
 }
 
 func newUses() uses {
-	return uses{byAddress: map[netip.AddrPort]*Use{}, services: map[string]int64{}, namespaces: map[string]int64{}}
+	return uses{byAddress: map[netip.AddrPort]*Use{}, services: map[string]share{}, namespaces: map[string]share{}}
 }
 
 // serviceName is a Service's namespace and name.
 func serviceName(p model.ServicePort) string { return p.Namespace + "/" + p.Service }
 
-// grow changes what a frontend takes.
-func (u *uses) grow(use *Use, by int64) {
-	use.Memory += by
-	u.memory += by
-	add(u.services, serviceName(use.Port), by)
-	add(u.namespaces, use.Port.Namespace, by)
+// grow changes what a frontend takes; frontends is 1 when it comes, and -1 when it goes.
+func (u *uses) grow(use *Use, memory int64, frontends int) {
+	use.Memory += memory
+	u.memory += memory
+	before, now := grow(u.services, serviceName(use.Port), memory, frontends)
+	switch most := xds.MaxFrontends; {
+	case before < most && now >= most:
+		u.crowded++
+	case before >= most && now < most:
+		u.crowded--
+	}
+	grow(u.namespaces, use.Port.Namespace, memory, frontends)
 }
 
-func add(sums map[string]int64, key string, by int64) {
-	if sums[key] += by; sums[key] == 0 {
-		delete(sums, key)
+// grow changes a share and says how many frontends it had before and has now.
+func grow(shares map[string]share, key string, memory int64, frontends int) (before, now int) {
+	s := shares[key]
+	before, now = s.frontends, s.frontends+frontends
+	if now == 0 {
+		delete(shares, key)
+	} else {
+		shares[key] = share{s.memory + memory, now}
 	}
+	return before, now
 }
 
 // change counts that a session's version of a cluster changes from before to now;
@@ -82,22 +107,30 @@ func (u *uses) change(at netip.AddrPort, f *model.Frontend, before, now string) 
 			u.last++
 			use = &Use{Frontend: at, Number: u.last, Port: f.Port}
 			u.byAddress[at] = use
+			u.grow(use, 0, 1)
 		}
 		use.clusters++
-		u.grow(use, xds.ClusterMemory(f))
+		u.grow(use, xds.ClusterMemory(f), 0)
 	case use.clusters > 1:
-		u.grow(use, -use.Memory/int64(use.clusters))
+		u.grow(use, -use.Memory/int64(use.clusters), 0)
 		use.clusters--
 	default:
-		u.grow(use, -use.Memory)
+		u.grow(use, -use.Memory, -1)
 		delete(u.byAddress, at)
 	}
 }
 
-// refresh reckons anew what each frontend takes: its backends may have changed.
+// refresh reckons anew what each frontend takes, and whose it is: its backends may
+// have changed, or its Service.
 func (u *uses) refresh(frontend func(netip.AddrPort) *model.Frontend) {
 	for at, use := range u.byAddress {
-		u.grow(use, int64(use.clusters)*xds.ClusterMemory(frontend(at))-use.Memory)
+		f := frontend(at)
+		if f.Port != use.Port && f.Port.Service != "" {
+			u.grow(use, -use.Memory, -1)
+			use.Port = f.Port
+			u.grow(use, 0, 1)
+		}
+		u.grow(use, int64(use.clusters)*xds.ClusterMemory(f)-use.Memory, 0)
 	}
 }
 
@@ -110,36 +143,66 @@ func (s *Server) frontend(at netip.AddrPort) *model.Frontend {
 	return &model.Frontend{Address: at}
 }
 
-// load is a cluster that a client does not have.
+// load is a cluster that a client does not have, or does not keep: resource is nil.
 type load struct {
 	name     string
 	resource *resource
 	demand   demand
 	frontend *model.Frontend
+	// service and namespace are what those of the frontend have in use.
+	service, namespace share
 }
 
-// load adds to a message the clusters that come next, and says whether any follows
-// from a publication. What a Service or a namespace has little of comes first, and
-// then what was asked for last: so the first calls to others don't wait for a pod
-// that calls thousands at once. The rest stays due. What there is no memory for is
-// answered as removed: the call fails at once.
-func (s *session) load(msg *discoveryv3.DeltaDiscoveryResponse, loads []load) (changing bool) {
+// newLoad is the load of a name that is due, or becomes so.
+func (s *session) newLoad(name string, r *resource) load {
 	t, u := &s.subs[xds.KindCluster], &s.server.uses
-	slices.SortFunc(loads, func(a, b load) int {
-		x, y := a.frontend.Port, b.frontend.Port
-		return cmp.Or(
-			cmp.Compare(u.services[serviceName(x)], u.services[serviceName(y)]),
-			cmp.Compare(u.namespaces[x.Namespace], u.namespaces[y.Namespace]),
-			cmp.Compare(b.demand.number, a.demand.number), cmp.Compare(a.name, b.name))
-	})
-	taken, next := u.memory, maxLoads-t.flying
-	for _, l := range loads {
-		size := xds.ClusterMemory(l.frontend)
-		if limit := s.server.limitOf(l.frontend.Port); limit > 0 && taken+size > limit {
-			s.deny(msg, l)
-			continue
+	d, due := t.due[name]
+	if !due {
+		d = s.server.demand(r == nil)
+		t.due[name] = d
+	}
+	at, _ := xds.FrontendOf(name)
+	f := s.server.frontend(at)
+	return load{name, r, d, f, u.services[serviceName(f.Port)], u.namespaces[f.Port.Namespace]}
+}
+
+// before orders loads. What a Service or a namespace has little of comes first, and
+// then what was asked for last: so the first calls to others don't wait for a pod
+// that calls thousands at once. Nobody waits for what goes.
+func (l *load) before(o *load) int {
+	if (l.resource == nil) != (o.resource == nil) {
+		if l.resource == nil {
+			return 1
 		}
-		taken += size
+		return -1
+	}
+	return cmp.Or(
+		cmp.Compare(l.service.memory, o.service.memory), cmp.Compare(l.namespace.memory, o.namespace.memory),
+		cmp.Compare(o.demand.number, l.demand.number), cmp.Compare(l.name, o.name))
+}
+
+// load adds to a message the clusters that come or go next, and says whether any
+// follows from a publication. The rest stays due. What there is no room for, and
+// nothing goes to make room, is answered as removed: the call fails at once.
+func (s *session) load(msg *discoveryv3.DeltaDiscoveryResponse, loads []load) (changing bool) {
+	t := &s.subs[xds.KindCluster]
+	slices.SortFunc(loads, func(a, b load) int { return a.before(&b) })
+	taken, more, next := s.server.uses.memory, map[string]int{}, maxLoads-t.flying
+	going := len(loads) > 0 && loads[len(loads)-1].resource == nil
+	for i := range loads {
+		l := &loads[i]
+		if l.resource != nil {
+			name, size := serviceName(l.frontend.Port), xds.ClusterMemory(l.frontend)
+			crowded, full := s.server.crowded(l, more[name]), s.server.full(l, taken+size)
+			if crowded || full && !going {
+				s.deny(msg, l)
+			}
+			if crowded || full {
+				continue
+			}
+			taken += size
+			more[name]++
+		}
 		if next > 0 {
 			next--
 			changing = changing || !l.demand.asked
@@ -150,19 +213,28 @@ func (s *session) load(msg *discoveryv3.DeltaDiscoveryResponse, loads []load) (c
 	return changing
 }
 
-// limitOf is how much may be in use for a further cluster of a Service port to be
-// loaded; 0 for no limit. The last eighth is for those who have less than a quarter:
-// so one who has much is at the limit before all others are.
-func (s *Server) limitOf(p model.ServicePort) int64 {
-	limit := s.cfg.ClusterMemory
-	if max(s.uses.services[serviceName(p)], s.uses.namespaces[p.Namespace]) > limit/4 {
-		return limit / 8 * 7
+// full says whether there is no room for a further cluster, with which so much memory
+// would be taken. The last eighth is for those who have less than a quarter: so one
+// who has much is at the limit before all others are.
+func (s *Server) full(l *load, memory int64) bool {
+	limit := s.limit()
+	if max(l.service.memory, l.namespace.memory) > limit/4 {
+		limit -= limit / 8
 	}
-	return limit
+	return limit > 0 && memory > limit
 }
 
+// crowded says whether a Service, of which so many frontends are to be loaded first,
+// has too many.
+func (s *Server) crowded(l *load, first int) bool {
+	return s.limit() > 0 && l.service.frontends+first >= crowd*xds.MaxFrontends
+}
+
+// limit is how much memory may be in use; 0 for no limit. Two Envoys have it twice.
+func (s *Server) limit() int64 { return s.cfg.ClusterMemory * int64(max(len(s.sessions), 1)) }
+
 // deny answers that there is no cluster of this name, though there could be.
-func (s *session) deny(msg *discoveryv3.DeltaDiscoveryResponse, l load) {
+func (s *session) deny(msg *discoveryv3.DeltaDiscoveryResponse, l *load) {
 	t := &s.subs[xds.KindCluster]
 	_, told := t.sent[l.name]
 	delete(t.due, l.name)

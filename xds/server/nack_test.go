@@ -179,11 +179,10 @@ func TestFewResponsesFindTheGuilty(t *testing.T) {
 	services, names := webs(128)
 	s := newTestServer(t, testConfig())
 	s.Publish(xdstest.Node(services...), nil)
-	e := newEnvoy(t, s, "cluster "+names[77])
-	e.ask(xds.KindCluster, names...)
-	// Of the two that the names are sent in, one is halved six times.
-	if n := len(e.took(xds.KindCluster)); n != 128/maxLoads+2*6 {
-		t.Errorf("%d responses for 128 clusters of which one is refused, want 14", n)
+	e := newEnvoy(t, s, "endpoints "+names[77])
+	e.ask(xds.KindEndpoints, names...)
+	if n := len(e.took(xds.KindEndpoints)); n != 1+2*7 {
+		t.Errorf("%d responses for 128 assignments of which one is refused, want 15", n)
 	}
 	if n := len(s.Status().Refused.Frontends); n != 1 {
 		t.Errorf("%d frontends are refused", n)

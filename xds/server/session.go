@@ -215,13 +215,8 @@ func (s *session) addChanges(msg *discoveryv3.DeltaDiscoveryResponse, k xds.Kind
 		d, due := t.due[name]
 		r := s.server.current.resource(k, name)
 		switch {
-		case k == xds.KindCluster && r != nil && sent == absent:
-			if !due {
-				d = s.server.demand(false)
-				t.due[name] = d
-			}
-			at, _ := xds.FrontendOf(name)
-			loads = append(loads, load{name, r, d, s.server.frontend(at)})
+		case k == xds.KindCluster && (r == nil) != (sent == absent):
+			loads = append(loads, s.newLoad(name, r))
 			continue
 		case due || !known || r == nil && sent != absent || r != nil && sent != r.Version:
 			changing = changing || !d.asked

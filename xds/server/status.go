@@ -49,6 +49,8 @@ type Status struct {
 	// number of frontends that Envoy has requested and there was no memory for.
 	Memory int64
 	Denied int
+	// Crowded counts the Services that have xds.MaxFrontends in use, or more.
+	Crowded int
 	// Settled says whether an Envoy is connected, and each one has been sent,
 	// and has accepted or refused, everything that is published. Loading says that
 	// if it isn't, that is only for what Envoy has requested since.
@@ -195,7 +197,8 @@ func (s *Server) Status() Status {
 	st := Status{
 		Connected: connected, ListenersAcked: connected, Settled: connected,
 		Streams: len(s.sessions), Kinds: s.kinds,
-		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.uses.byAddress), Memory: s.uses.memory, Denied: len(s.denied), Loading: connected,
+		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.uses.byAddress), Memory: s.uses.memory, Denied: len(s.denied), Crowded: s.uses.crowded,
+		Loading: connected,
 	}
 	for _, k := range s.kinds {
 		st.NackCount += k.Nacks

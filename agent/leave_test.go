@@ -12,6 +12,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -19,10 +20,18 @@ import (
 func (b *fixture) list(found func(netip.AddrPort, bool)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.samples++
 	for _, to := range b.connections {
 		found(to, true)
 	}
 	return b.connectionsErr
+}
+
+// sampled counts how often connections were listed.
+func (b *fixture) sampled() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.samples
 }
 
 // theService and theOther are the frontends of the fixture's Services.
@@ -163,6 +172,50 @@ func TestDeniedIsLeft(t *testing.T) {
 		s := b.state()
 		if why := s.view(true).Frontends[0].Bypass; !strings.Contains(why, "when it was first called") {
 			t.Errorf("status says %q", why)
+		}
+	})
+}
+
+// TestOldSampleDecidesNothing: what is left is decided by who is connected then, not by
+// what was seen when memory was short before.
+func TestOldSampleDecidesNothing(t *testing.T) {
+	withShortFixture(t, func(t *testing.T, b *fixture) {
+		b.redirecting(t)
+		b.short(theService(), theOther())
+		pass(5 * time.Second)
+		b.mu.Lock()
+		b.connections, b.status.Memory = nil, 0
+		b.mu.Unlock()
+		pass(10 * time.Second)
+		b.short(theService(), theOther())
+		pass(10 * time.Second)
+		if !redirects(b.planned(), theService()) || !redirects(b.planned(), theOther()) {
+			t.Error("a Service in use was left to kube-proxy")
+		}
+	})
+}
+
+// TestCrowdedServiceIsClosed: no further frontend comes into use of a Service that has
+// many. To tell that, nobody lists connections.
+func TestCrowdedServiceIsClosed(t *testing.T) {
+	withShortFixture(t, func(t *testing.T, b *fixture) {
+		b.redirecting(t)
+		b.mu.Lock()
+		port := model.ServicePort{Namespace: "demo", Service: "web", PortName: "http", Port: 80}
+		for i := range xds.MaxFrontends {
+			b.uses = append(b.uses, server.Use{Frontend: theService(), Port: port, Number: uint64(i)})
+		}
+		b.status.Crowded = 1
+		b.mu.Unlock()
+		pass(2 * reviewInterval)
+		if !redirects(b.planned(), theService()) {
+			t.Error("a frontend in use was left to kube-proxy")
+		}
+		if closed := b.state().Ledger.Closed(); !slices.Equal(closed, []string{"demo/web"}) {
+			t.Errorf("closed are %v", closed)
+		}
+		if b.sampled() > 0 {
+			t.Error("connections were listed, though nothing depends on them")
 		}
 	})
 }

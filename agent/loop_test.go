@@ -59,6 +59,8 @@ type fixture struct {
 	denied         []netip.AddrPort
 	connections    []netip.AddrPort
 	connectionsErr error
+	// samples counts how often connections were listed.
+	samples int
 	// latency is Envoy's; busy and more are for its answers. See slowly.
 	latency    time.Duration
 	busy, more bool

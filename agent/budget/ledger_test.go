@@ -256,6 +256,49 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// TestManyFrontends: no further frontend comes into use of a Service that has many,
+// however little memory they take, until it has rested with fewer.
+func TestManyFrontends(t *testing.T) {
+	wide, web := many("scan", "wide", 0, 10), many("shop", "web", 100, 9)
+	l := &Ledger{}
+	for _, step := range []struct {
+		what   string
+		limit  int64
+		after  time.Duration
+		uses   []Use
+		closed []string
+	}{
+		{"few", 1000, 0, slices.Concat(wide[:9], web), nil},
+		{"no limit", 0, 0, slices.Concat(wide, web), nil},
+		{"many", 1000, 0, slices.Concat(wide, web), []string{"scan/wide"}},
+		{"still many, long after", 1000, 2 * rest, slices.Concat(wide, web), []string{"scan/wide"}},
+		{"fewer, soon after", 1000, 2*rest + time.Second, web, []string{"scan/wide"}},
+		{"fewer, long after", 1000, 3 * rest, web, nil},
+	} {
+		l, _ = l.Review(given(Input{Now: start().Add(step.after), Limit: step.limit, Most: 10, Uses: step.uses}))
+		if diff := cmp.Diff(step.closed, l.Closed()); diff != "" || len(l.Left) != 0 {
+			t.Errorf("%s: %d are left, closed (-want +got):\n%s", step.what, len(l.Left), diff)
+		}
+	}
+}
+
+// TestForgotten: what is left is forgotten with its Service, even while there is no
+// room for it to come back.
+func TestForgotten(t *testing.T) {
+	uses := many("scan", "wide", 0, 10)
+	l, _ := (&Ledger{}).Review(given(Input{Now: start(), Limit: 10, Uses: uses, Sample: sampleOf(start())}))
+	if len(l.Left) != 5 || !l.Waits() {
+		t.Fatalf("%d are left, waits %v", len(l.Left), l.Waits())
+	}
+	l, changed := l.Review(given(Input{
+		Now: start(), Limit: 10, Uses: many("shop", "web", 100, 7),
+		Exists: func(_ netip.AddrPort, p model.ServicePort) bool { return p.Namespace != "scan" },
+	}))
+	if len(l.Left) != 0 || !changed || l.Waits() {
+		t.Errorf("%d are left, changed %v, waits %v", len(l.Left), changed, l.Waits())
+	}
+}
+
 // BenchmarkReview is with as much in use as there can be.
 func BenchmarkReview(b *testing.B) {
 	var uses []Use

@@ -185,3 +185,112 @@ func TestUsesFollowBackends(t *testing.T) {
 		}
 	}
 }
+
+// TestCrowdedService: Envoy is given so many frontends of one Service, and no more; those
+// of others are not affected. Without a limit of memory, there is none of these either.
+func TestCrowdedService(t *testing.T) {
+	const most = crowd * xds.MaxFrontends
+	for name, c := range map[string]struct {
+		memory                 int64
+		inUse, denied, crowded int
+	}{
+		"limit":    {256 << 20, most + 2, 200 - most, 1},
+		"no limit": {0, 202, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node, scanned, others := wide(200, 2)
+			cfg := testConfig()
+			cfg.ClusterMemory = c.memory
+			s := newTestServer(t, cfg)
+			s.Publish(node, nil)
+			e := newEnvoy(t, s)
+			e.ask(xds.KindCluster, scanned...)
+			e.ask(xds.KindCluster, others...)
+			if st := s.Status(); st.InUse != c.inUse || st.Denied != c.denied || st.Crowded != c.crowded {
+				t.Errorf("%d in use, %d denied, %d Services crowded; want %+v", st.InUse, st.Denied, st.Crowded, c)
+			}
+			s.Publish(xdstest.Node(), nil)
+			e.answer()
+			if st := s.Status(); st.InUse != 0 || st.Crowded != 0 {
+				t.Errorf("nothing is left, but %d in use, %d Services crowded", st.InUse, st.Crowded)
+			}
+		})
+	}
+}
+
+// TestRemovalsAreSpread: clusters that go are removed some at a time, after those that
+// come, and nobody waits for them.
+func TestRemovalsAreSpread(t *testing.T) {
+	s, _ := startServer(t)
+	node, scanned, others := wide(4*maxLoads, 1)
+	s.Publish(node, nil)
+	c := connect(t, s)
+	c.ready(s)
+	c.subscribe(xds.KindCluster, nil, scanned...)
+	for range 4 {
+		c.ack(c.next(), "")
+	}
+	c.silent()
+	s.Publish(node.Bypassing(func(f *model.Frontend) string {
+		if f.Port.Namespace == "scan" {
+			return "left"
+		}
+		return ""
+	}), nil)
+	first := c.next()
+	if _, removed := addedRemoved(first); len(removed) != maxLoads {
+		t.Fatalf("%d removed, want %d", len(removed), maxLoads)
+	}
+	c.subscribe(xds.KindCluster, nil, others...)
+	c.silent()
+	if st := s.Status(); st.Settled || !st.Loading {
+		t.Errorf("with nothing missing but removals: settled %v, loading %v", st.Settled, st.Loading)
+	}
+	c.ack(first, "")
+	got := maxLoads
+	for second := true; got < len(scanned); second = false {
+		resp := c.next()
+		added, removed := addedRemoved(resp)
+		if second && !added[others[0]] {
+			t.Error("a first call waited for removals")
+		}
+		got += len(removed)
+		c.ack(resp, "")
+	}
+	c.silent()
+}
+
+// TestTwoEnvoys: each has the memory, while one takes over from another.
+func TestTwoEnvoys(t *testing.T) {
+	node, _, others := wide(0, 100)
+	cfg := testConfig()
+	cfg.ClusterMemory = 120 * xds.ClusterMemory(node.Frontends[0])
+	s := newTestServer(t, cfg)
+	s.Publish(node, nil)
+	newEnvoy(t, s).ask(xds.KindCluster, others...)
+	second := newEnvoy(t, s)
+	second.ask(xds.KindCluster, others...)
+	if st := s.Status(); st.InUse != 100 || st.Denied != 0 || st.Streams != 2 {
+		t.Errorf("%d in use, %d denied, of %d Envoys; want 100 and none", st.InUse, st.Denied, st.Streams)
+	}
+	s.close(second.session, false)
+	if st := s.Status(); st.Memory != 100*xds.ClusterMemory(node.Frontends[0]) {
+		t.Errorf("%d bytes once the second is gone", st.Memory)
+	}
+}
+
+// TestUsesFollowOwners: what is in use counts to the Service that has the address now.
+func TestUsesFollowOwners(t *testing.T) {
+	s := newTestServer(t, testConfig())
+	web := xdstest.Web("10.244.1.1")
+	s.Publish(xdstest.Node(web), nil)
+	e := newEnvoy(t, s)
+	e.ask(xds.KindCluster, webName)
+	web.Name = "other"
+	s.Publish(xdstest.Node(web), nil)
+	e.answer()
+	uses, _ := s.Uses()
+	if len(uses) != 1 || uses[0].Port.Service != "other" || len(s.uses.services) != 1 || s.uses.memory != uses[0].Memory {
+		t.Errorf("%+v, %+v", uses, s.uses)
+	}
+}

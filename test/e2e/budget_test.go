@@ -19,9 +19,11 @@ import (
 )
 
 const (
-	// scannedPorts is the number of ports of one Service that a pod calls, each once,
-	// and scanners how many calls it makes at a time.
-	scannedPorts, scanners = 7000, 200
+	// widePorts is the number of ports of one Service, and narrowServices and narrowPorts
+	// the number of others and of their ports, that a pod calls, each once. scanners is
+	// how many calls it makes at a time.
+	widePorts, narrowServices, narrowPorts = 1000, 240, 25
+	scannedPorts, scanners                 = widePorts + narrowServices*narrowPorts, 200
 	// freshServices are those that the neighbour calls for the first time meanwhile.
 	freshServices = 60
 	// firstCall is how long the neighbour's first call to a Service may take on a busy
@@ -43,8 +45,24 @@ func manyPorts(n int) []corev1.ServicePort {
 	return ports
 }
 
-// TestScan has a pod call each of 7,000 ports of one Service once, which is more than
-// Envoy has memory for. A neighbour that opens new connections to a Service it uses,
+// scanned are the frontends that the pod calls.
+func scanned() (all []netip.AddrPort) {
+	add := func(ip string, ports int) {
+		for i := range ports {
+			all = append(all, netip.AddrPortFrom(netip.MustParseAddr(ip), uint16(10_000+i)))
+		}
+	}
+	add("10.96.7.1", widePorts)
+	for i := range narrowServices {
+		add(narrowIP(i), narrowPorts)
+	}
+	return all
+}
+
+func narrowIP(i int) string { return fmt.Sprintf("10.96.9.%d", i+1) }
+
+// TestScan has a pod call each of 7,000 ports once, which is more than Envoy has memory
+// for: a thousand of one Service, and a few of each of many. A neighbour that opens new connections to a Service it uses,
 // and to others for the first time, sees nothing of it; the node stays redirected.
 func TestScan(t *testing.T) { each(t, []variant{hostRouted(), podRouted()}, testScan) }
 
@@ -52,8 +70,13 @@ func testScan(t *testing.T, w *fixture) {
 	w.Objects().SetNamespace("scan", map[string]string{"nodevoy.io/redirect": "enabled"})
 	scanner := must(w.node.AddPod("scan", "scanner", nil))(t)
 	w.Objects().SetService(lab.Service{
-		Namespace: "scan", Name: "wide", IPs: addrs("10.96.7.1"), Ports: manyPorts(scannedPorts), Pods: w.web[:1],
+		Namespace: "scan", Name: "wide", IPs: addrs("10.96.7.1"), Ports: manyPorts(widePorts), Pods: w.web[:1],
 	})
+	for i := range narrowServices {
+		w.Objects().SetService(lab.Service{
+			Namespace: "scan", Name: fmt.Sprintf("narrow-%d", i), IPs: addrs(narrowIP(i)), Ports: manyPorts(narrowPorts), Pods: w.web[:1],
+		})
+	}
 	w.Objects().SetService(lab.Service{Namespace: "scan", Name: "tcp", IPs: addrs("10.96.7.2"), Ports: lab.EchoPorts(), Pods: w.web[:1]})
 	for i := range freshServices {
 		w.Objects().SetService(lab.Service{
@@ -93,7 +116,7 @@ func testScan(t *testing.T, w *fixture) {
 	if worst, most := first[len(first)-1], max(firstCall, 2*keptAlive.Max); worst > most {
 		t.Errorf("a first call took %s, want at most %s", worst, most)
 	}
-	w.untilLeft(t, "scan/wide")
+	w.untilLeft(t)
 	// Connections that were there before go on through Envoy.
 	for what, load := range map[string]*lab.Load{"held": held, "held TCP": heldTCP} {
 		r := stop(t, what, load)
@@ -119,7 +142,7 @@ func (w *fixture) restartAfterScan(t *testing.T) {
 	check(t, w.agent.Stop(endLimit))
 	w.startAgent(t, "--cluster-memory", "96Mi")
 	w.untilSettled(t)
-	w.untilLeft(t, "scan/wide")
+	w.untilLeft(t)
 	stop(t, "new connections while the agent restarts", load)
 	if rss := must(w.envoy.RSS())(t); rss > scanHeap {
 		t.Errorf("Envoy has %d MiB after the agent's restart, want at most %d", rss>>20, scanHeap>>20)
@@ -127,43 +150,47 @@ func (w *fixture) restartAfterScan(t *testing.T) {
 	w.untilPath(t, 10*time.Second, true)
 }
 
-// untilLeft waits until Envoy has dropped what is left to kube-proxy, with the Service
+// untilLeft waits until Envoy has dropped what is left to kube-proxy, with its Services
 // named by status, and most of the limit is free again.
-func (w *fixture) untilLeft(t *testing.T, service string) {
+func (w *fixture) untilLeft(t *testing.T) {
 	t.Helper()
 	check(t, waitFor(t, 20*time.Second, func() error {
 		s, err := w.node.Status(limit(t))
 		if err != nil {
 			return err
 		}
-		if m := s.Memory; m.Used > m.Limit*6/8 || m.Left[service] < scannedPorts/2 {
-			return fmt.Errorf("%d of %d MiB are used, %d frontends of %s are left", m.Used>>20, m.Limit>>20, m.Left[service], service)
+		m, left := s.Memory, 0
+		for service, n := range m.Left {
+			if strings.HasPrefix(service, "scan/") {
+				left += n
+			}
+		}
+		if m.Used > m.Limit*6/8 || left < scannedPorts/2 || m.Left["scan/wide"] < widePorts*8/10 {
+			return fmt.Errorf("%d of %d MiB are used, %d frontends are left, %d of them of scan/wide", m.Used>>20, m.Limit>>20, left, m.Left["scan/wide"])
 		}
 		return nil
 	}))
 	text := must(w.node.StatusText(limit(t)))(t)
-	if !strings.Contains(text, "LEFT to kube-proxy") || !strings.Contains(text, service) {
-		t.Errorf("status does not name %s:\n%s", service, text)
+	if !strings.Contains(text, "LEFT to kube-proxy") || !strings.Contains(text, "scan/wide") {
+		t.Errorf("status does not name scan/wide:\n%s", text)
 	}
 }
 
-// scan calls every port of the Service scan/wide once, and then tells how many calls
-// failed.
+// scan calls all that is to be scanned, and then tells how many calls failed.
 func scan(t *testing.T, from *lab.Pod) <-chan int {
 	t.Helper()
-	ports := make(chan int, scannedPorts)
-	for i := range scannedPorts {
-		ports <- 10_000 + i
+	targets := make(chan netip.AddrPort, scannedPorts)
+	for _, target := range scanned() {
+		targets <- target
 	}
-	close(ports)
+	close(targets)
 	var mu sync.Mutex
 	var calls sync.WaitGroup
 	failed := 0
 	for range scanners {
 		calls.Go(func() {
-			for port := range ports {
-				target := netip.AddrPortFrom(netip.MustParseAddr("10.96.7.1"), uint16(port)).String()
-				r, err := from.CallHere(t.Context(), echo.Spec{Protocol: echo.HTTP1, Target: target, Requests: 1, Timeout: 10 * time.Second})
+			for target := range targets {
+				r, err := from.CallHere(t.Context(), echo.Spec{Protocol: echo.HTTP1, Target: target.String(), Requests: 1, Timeout: 10 * time.Second})
 				if err != nil || r.Failed > 0 {
 					mu.Lock()
 					failed++

@@ -21,7 +21,7 @@ const (
 	maxLoads = 8
 	// crowd is how many times xds.MaxFrontends a Service may have in use at most: the
 	// agent leaves further ones to kube-proxy above that, but not at once.
-	crowd = 3
+	crowd = 2
 )
 
 // demand is a name that is to be sent, even if nothing changed.

@@ -97,26 +97,23 @@ func TestFirstCallPassesMany(t *testing.T) {
 // and the last of it only to those who have little.
 func TestMemoryIsLimited(t *testing.T) {
 	node, scanned, others := wide(500, 20)
-	s := newTestServer(t, func() xds.Config {
-		cfg := testConfig()
-		cfg.ClusterMemory = 100 * xds.ClusterMemory(node.Frontends[0])
-		return cfg
-	}())
+	s := newTestServer(t, testConfig())
+	s.cfg.ClusterMemory = 40 * xds.ClusterMemory(node.Frontends[0])
 	s.Publish(node, nil)
 	e := newEnvoy(t, s)
 	e.ask(xds.KindListener)
 	e.ask(xds.KindRoute, xds.RouteName)
 	e.ask(xds.KindCluster, scanned...)
 	st := s.Status()
-	if st.InUse != 87 || st.Denied != len(scanned)-87 || st.Memory > s.cfg.ClusterMemory/8*7 {
-		t.Errorf("%d in use, %d denied, %d of %d bytes; want seven eighths of 100 in use", st.InUse, st.Denied, st.Memory, s.cfg.ClusterMemory)
+	if st.InUse != 35 || st.Denied != len(scanned)-35 || st.Memory > s.cfg.ClusterMemory/8*7 {
+		t.Errorf("%d in use, %d denied, %d of %d bytes; want seven eighths of 40 in use", st.InUse, st.Denied, st.Memory, s.cfg.ClusterMemory)
 	}
 	e.ask(xds.KindCluster, others...)
-	if st := s.Status(); st.InUse != 100 || st.Memory > s.cfg.ClusterMemory {
-		t.Errorf("%d in use, %d of %d bytes; want 100", st.InUse, st.Memory, s.cfg.ClusterMemory)
+	if st := s.Status(); st.InUse != 40 || st.Memory > s.cfg.ClusterMemory {
+		t.Errorf("%d in use, %d of %d bytes; want 40", st.InUse, st.Memory, s.cfg.ClusterMemory)
 	}
 	uses, denied := s.Uses()
-	if len(uses) != 100 || len(denied) != 420 || uses[0].Number != 1 || uses[0].Port.Service != "wide" {
+	if len(uses) != 40 || len(denied) != 480 || uses[0].Number != 1 || uses[0].Port.Service != "wide" {
 		t.Errorf("%d uses, the first %+v, %d denied", len(uses), uses[0], len(denied))
 	}
 	// Once there is room, what was denied is sent unasked, as Envoy does not ask again.

@@ -27,6 +27,9 @@ type leaving struct {
 	sample  budget.Sample
 	// withdrawn is when the kernel last held nothing beyond the plan.
 	withdrawn time.Time
+	// crowded is how many Services had many frontends in use at the last review: one
+	// more is closed at once, as its calls come faster than reviews.
+	crowded int
 	// sampleErr is why connections can't be listed; nil when they can.
 	sampleErr error
 }
@@ -36,6 +39,7 @@ type leaving struct {
 // changed.
 func (l *loop) review(ctx context.Context) (changed bool) {
 	r, status := &l.round, l.envoy.Status()
+	l.leaving.crowded = status.Crowded
 	// Two Envoys, while one takes over from another, have the memory twice.
 	limit := l.cfg.XDS.ClusterMemory * int64(max(status.Streams, 1))
 	if budget.Over(status.Memory, limit) || l.leaving.ledger.Waits() {

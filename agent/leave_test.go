@@ -196,7 +196,7 @@ func TestOldSampleDecidesNothing(t *testing.T) {
 }
 
 // TestCrowdedServiceIsClosed: no further frontend comes into use of a Service that has
-// many. To tell that, nobody lists connections.
+// many, at once. To tell that, nobody lists connections.
 func TestCrowdedServiceIsClosed(t *testing.T) {
 	withShortFixture(t, func(t *testing.T, b *fixture) {
 		b.redirecting(t)
@@ -207,7 +207,8 @@ func TestCrowdedServiceIsClosed(t *testing.T) {
 		}
 		b.status.Crowded = 1
 		b.mu.Unlock()
-		pass(2 * reviewInterval)
+		b.envoy <- struct{}{}
+		pass(reviewInterval / 10)
 		if !redirects(b.planned(), theService()) {
 			t.Error("a frontend in use was left to kube-proxy")
 		}

@@ -124,6 +124,9 @@ func (l *loop) run(ctx context.Context) error {
 			st := l.envoy.Status()
 			l.noteNacks(st, l.round.plan)
 			l.recompile(ctx, st.Refused)
+			if st.Crowded > l.leaving.crowded {
+				l.review(ctx)
+			}
 		case <-c.review.C:
 			if !l.review(ctx) {
 				continue

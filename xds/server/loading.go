@@ -19,9 +19,9 @@ const (
 	// its main thread about a millisecond, and each worker a part of that, in which it
 	// serves nobody: so this bounds how long requests, and first calls, wait.
 	maxLoads = 8
-	// crowd is how many times xds.MaxFrontends a Service may have in use at most: the
-	// agent leaves further ones to kube-proxy above that, but not at once.
-	crowd = 2
+	// maxFrontends is how many frontends of one Service Envoy is given: the agent leaves
+	// further ones to kube-proxy above xds.MaxFrontends, but not in no time.
+	maxFrontends = xds.MaxFrontends + 2*maxLoads
 )
 
 // demand is a name that is to be sent, even if nothing changed.
@@ -227,7 +227,7 @@ func (s *Server) full(l *load, memory int64) bool {
 // crowded says whether a Service, of which so many frontends are to be loaded first,
 // has too many.
 func (s *Server) crowded(l *load, first int) bool {
-	return s.limit() > 0 && l.service.frontends+first >= crowd*xds.MaxFrontends
+	return s.limit() > 0 && l.service.frontends+first >= maxFrontends
 }
 
 // limit is how much memory may be in use; 0 for no limit. Two Envoys have it twice.

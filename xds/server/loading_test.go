@@ -186,12 +186,11 @@ func TestUsesFollowBackends(t *testing.T) {
 // TestCrowdedService: Envoy is given so many frontends of one Service, and no more; those
 // of others are not affected. Without a limit of memory, there is none of these either.
 func TestCrowdedService(t *testing.T) {
-	const most = crowd * xds.MaxFrontends
 	for name, c := range map[string]struct {
 		memory                 int64
 		inUse, denied, crowded int
 	}{
-		"limit":    {256 << 20, most + 2, 200 - most, 1},
+		"limit":    {256 << 20, maxFrontends + 2, 200 - maxFrontends, 1},
 		"no limit": {0, 202, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

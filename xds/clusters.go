@@ -50,9 +50,12 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
 
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
-		CircuitBreakers:               noLimits(),
-		UpstreamBindConfig:            bindInPod(cfg),
-		UpstreamConnectionOptions:     &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()},
+
+		PerConnectionBufferHighWatermarkTimeout: durationpb.New(cfg.StallTimeout),
+
+		CircuitBreakers:           noLimits(),
+		UpstreamBindConfig:        bindInPod(cfg),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: remoteKeepalive()},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.absolute)),
 		},
@@ -100,17 +103,12 @@ func bindInPod(cfg Config) *corev3.BindConfig {
 	if !cfg.PodMode {
 		return nil
 	}
-	const solSocket, soMark = 1, 36
 	any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 	return &corev3.BindConfig{
 		SourceAddress:        socketAddress(any4).GetSocketAddress(),
 		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: socketAddress(any6).GetSocketAddress()}},
 		LocalAddressSelector: extension("netns", &selectorv3.Config{}),
-		SocketOptions: []*corev3.SocketOption{{
-			Description: "SO_MARK", Level: solSocket, Name: soMark,
-			Value: &corev3.SocketOption_IntValue{IntValue: int64(cfg.UpstreamMark)},
-			State: corev3.SocketOption_STATE_PREBIND,
-		}},
+		SocketOptions:        []*corev3.SocketOption{socketOption("SO_MARK", soMark, int64(cfg.UpstreamMark))},
 	}
 }
 

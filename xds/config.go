@@ -91,6 +91,10 @@ type Config struct {
 	// is below what servers commonly allow, so that Envoy closes it first: a
 	// server might close it when a request is on its way.
 	UpstreamIdle time.Duration
+	// StallTimeout is how long Envoy waits for a peer to take something of what it
+	// holds for it. Envoy doesn't notice that the other side of such a connection was
+	// reset, and so keeps those of dead clients that long.
+	StallTimeout time.Duration
 }
 
 // Default is the configuration of a host-mode node without its node id,
@@ -102,7 +106,7 @@ func Default() Config {
 		HealthSocket:         "/run/nodevoy/envoy-health.sock",
 		AccessLog:            AccessLogText,
 		UpstreamMark:         0x10,
-		MaxConnectionsPerPod: 1600,
+		MaxConnectionsPerPod: 1000,
 		MaxConnections:       500_000,
 		MaxHeadersKiB:        96,
 		MaxStreams:           1000,
@@ -111,6 +115,8 @@ func Default() Config {
 		DetectTimeout:        500 * time.Millisecond,
 		ConnectTimeout:       5 * time.Second,
 		UpstreamIdle:         1500 * time.Millisecond,
+		// As long as a kernel tries to reach a peer (net.ipv4.tcp_retries2).
+		StallTimeout: 15 * time.Minute,
 	}
 }
 

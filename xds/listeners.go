@@ -14,7 +14,6 @@ import (
 	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -40,11 +39,16 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 		Address:    s.listenAddress(cfg, own[0]),
 		// The address may be added to the node after Envoy has this listener.
 		Freebind:         wrapperspb.Bool(true),
-		TcpKeepalive:     tcpKeepalive(),
+		TcpKeepalive:     localKeepalive(),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
-		SocketOptions:                 socketBuffers(),
+
+		PerConnectionBufferHighWatermarkTimeout: durationpb.New(cfg.StallTimeout),
+
+		SocketOptions: []*corev3.SocketOption{
+			socketOption("SO_RCVBUF", soRcvBuf, localSocketBuffer), socketOption("SO_SNDBUF", soSndBuf, localSocketBuffer),
+		},
 		// Finds the destination in conntrack or, if the socket is transparent,
 		// in the socket: without it, Envoy takes its own address for it.
 		ListenerFilters: []*listenerv3.ListenerFilter{listenerFilter("original_dst", &originaldstv3.OriginalDst{})},
@@ -158,16 +162,4 @@ func filterState(key, format string) *commonstatev3.FilterStateValue {
 		Key:   &commonstatev3.FilterStateValue_ObjectKey{ObjectKey: key},
 		Value: &commonstatev3.FilterStateValue_FormatString{FormatString: textFormat(format)},
 	}
-}
-
-// socketBuffers bound the kernel's buffers of connections with pods.
-func socketBuffers() []*corev3.SocketOption {
-	option := func(name int64) *corev3.SocketOption {
-		return &corev3.SocketOption{
-			Level: unix.SOL_SOCKET, Name: name,
-			Value: &corev3.SocketOption_IntValue{IntValue: localSocketBuffer},
-			State: corev3.SocketOption_STATE_PREBIND,
-		}
-	}
-	return []*corev3.SocketOption{option(unix.SO_RCVBUF), option(unix.SO_SNDBUF)}
 }

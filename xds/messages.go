@@ -75,13 +75,35 @@ func inverted(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
 	return m
 }
 
-// tcpKeepalive makes the kernel find peers that vanished. The client's and the
+// remoteKeepalive makes the kernel find servers that vanished. The client's and the
 // server's own keepalive end at Envoy, so Envoy's must do what theirs did.
-func tcpKeepalive() *corev3.TcpKeepalive {
+func remoteKeepalive() *corev3.TcpKeepalive { return tcpKeepalive(60, 10, 6) }
+
+// localKeepalive makes the kernel find pods that vanished, within 6 s, so that what
+// their connections hold is free again. They are on the node, and it is their kernel
+// that answers, so nothing but their end keeps it from that.
+func localKeepalive() *corev3.TcpKeepalive { return tcpKeepalive(3, 1, 3) }
+
+// tcpKeepalive asks an idle peer after a time and then in each interval, in seconds,
+// whether it is there, and ends the connection after so many probes without an answer.
+func tcpKeepalive(time, interval, probes uint32) *corev3.TcpKeepalive {
 	return &corev3.TcpKeepalive{
-		KeepaliveTime:     wrapperspb.UInt32(60),
-		KeepaliveInterval: wrapperspb.UInt32(10),
-		KeepaliveProbes:   wrapperspb.UInt32(6),
+		KeepaliveTime:     wrapperspb.UInt32(time),
+		KeepaliveInterval: wrapperspb.UInt32(interval),
+		KeepaliveProbes:   wrapperspb.UInt32(probes),
+	}
+}
+
+// Options of sockets and their level, as on all of Linux's common architectures
+// (include/uapi/asm-generic/socket.h).
+const solSocket, soSndBuf, soRcvBuf, soMark = 1, 7, 8, 36
+
+// socketOption sets an option of solSocket before the socket is bound.
+func socketOption(name string, option, value int64) *corev3.SocketOption {
+	return &corev3.SocketOption{
+		Description: name, Level: solSocket, Name: option,
+		Value: &corev3.SocketOption_IntValue{IntValue: value},
+		State: corev3.SocketOption_STATE_PREBIND,
 	}
 }
 

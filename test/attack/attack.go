@@ -25,10 +25,10 @@ type attack struct {
 	manyPorts bool
 	// vanish cuts the attackers off the network and kills them, in place of an end.
 	vanish bool
-	// lingers says that connections outlive the attack, up to the limit of each pod's:
-	// the client has ended, and its kernel goes on sending for up to two minutes what a
-	// server doesn't take (or waits as long for the server's end). Nobody can tell that
-	// from a slow server.
+	// lingers says that connections outlive the attack, up to the limit of each pod's,
+	// as the server takes nothing. The kernel of a client that has ended goes on sending
+	// for up to two minutes, which nobody can tell from a slow server, and Envoy notices
+	// no reset of a connection that it doesn't read from, until xds.Config.StallTimeout.
 	lingers bool
 	// Short is part of the tests; the others are in the long form only.
 	Short bool

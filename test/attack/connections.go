@@ -23,7 +23,7 @@ func connectionAttacks() []attack {
 		},
 		{
 			Name: "6 tcp-idle", What: "20,000 idle connections to a plain TCP port",
-			port: tcpDeaf, processes: 4, run: idle(5_000),
+			port: tcpDeaf, lingers: true, processes: 4, run: idle(5_000),
 		},
 		{
 			Name: "slow-headers", What: "2,000 HTTP/1 connections that send a byte of a header field each half second",
@@ -31,19 +31,19 @@ func connectionAttacks() []attack {
 		},
 		{
 			Name: "half-closed", What: "2,000 HTTP/1 connections with a request that nobody answers, closed by the client in one direction",
-			port: httpDeaf, run: halfClosed(2_000),
+			port: httpDeaf, lingers: true, run: halfClosed(2_000),
 		},
 		{
 			Name: "tcp-half-closed", What: "2,000 TCP connections, closed by the client in one direction, to a server that sends without an end",
-			port: tcpFlood, run: halfClosed(2_000),
+			port: tcpFlood, lingers: true, run: halfClosed(2_000),
 		},
 		{
 			Name: "vanish", What: "600 HTTP/1 uploads, then the pod is cut off and killed",
-			port: httpDeaf, vanish: true, run: uploadHTTP1(600),
+			port: httpDeaf, lingers: true, vanish: true, run: uploadHTTP1(600),
 		},
 		{
 			Name: "vanish-downloads", What: "600 HTTP/1 downloads, then the pod is cut off and killed",
-			port: httpFlood, vanish: true, run: downloadHTTP1(600),
+			port: httpFlood, lingers: true, vanish: true, run: downloadHTTP1(600),
 		},
 	}
 }

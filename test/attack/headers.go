@@ -36,7 +36,7 @@ func headerAttacks() []attack {
 		},
 		{
 			Name: "3 headers-detect", What: "150 connections to a port whose protocol is detected, with 8 MiB of header fields each",
-			port: detectDeaf, run: longHeaders(150, 8<<20-64<<10),
+			port: detectDeaf, lingers: true, run: longHeaders(150, 8<<20-64<<10),
 		},
 		{
 			Name: "3 tiny-fields", What: "500 HTTP/1 connections with 50,000 tiny header fields each, without an end",

@@ -13,7 +13,8 @@ import (
 // requestAttacks are floods of HTTP/1 requests, and requests for answers that harm.
 func requestAttacks() []attack {
 	one := func(name, what string, port uint16, run func(context.Context, *attacker) error) attack {
-		return attack{Name: name, What: what, port: port, run: run}
+		// Some of what is sent is never read.
+		return attack{Name: name, What: what, port: port, lingers: true, run: run}
 	}
 	return []attack{
 		one("pipeline", "200 HTTP/1 connections with requests one after another, whose answers nobody reads", httpEcho,

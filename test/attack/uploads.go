@@ -39,23 +39,23 @@ func uploadAttacks() []attack {
 		},
 		{
 			Name: "4 uploads", What: "600 HTTP/1 uploads that nobody reads",
-			port: httpDeaf, Short: true, run: uploadHTTP1(600),
+			port: httpDeaf, lingers: true, Short: true, run: uploadHTTP1(600),
 		},
 		{
 			Name: "4 uploads-hung", What: "600 HTTP/1 uploads to a server that hangs",
-			port: httpHung, run: uploadHTTP1(600),
+			port: httpHung, lingers: true, run: uploadHTTP1(600),
 		},
 		{
 			Name: "4 uploads-reset", What: "600 HTTP/1 uploads that nobody reads, and then reset by the client",
-			port: httpDeaf, run: uploadAndReset(600),
+			port: httpDeaf, lingers: true, run: uploadAndReset(600),
 		},
 		{
 			Name: "4 tcp-uploads", What: "600 TCP uploads that nobody reads",
-			port: tcpDeaf, run: uploadTCP(600),
+			port: tcpDeaf, lingers: true, run: uploadTCP(600),
 		},
 		{
 			Name: "4 tcp-uploads-reset", What: "600 TCP uploads that nobody reads, and then reset by the client",
-			port: tcpDeaf, run: uploadAndReset(600),
+			port: tcpDeaf, lingers: true, run: uploadAndReset(600),
 		},
 		{
 			Name: "4 downloads", What: "600 HTTP/1 downloads that the client doesn't read",

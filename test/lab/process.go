@@ -125,7 +125,11 @@ func (p *Process) until(ctx context.Context, what string, check func() error) er
 }
 
 // Kill ends the process by SIGKILL and waits until it has ended.
-func (p *Process) Kill() error { return p.end(syscall.SIGKILL, grace) }
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL, killGrace) }
+
+// killGrace is how long the kernel may take to tear down a process: one with much
+// memory and thousands of sockets, on a busy machine.
+const killGrace = 30 * time.Second
 
 // Stop asks the process to end by SIGTERM and waits until it has; it is killed,
 // and an error returned, when it takes longer than limit.

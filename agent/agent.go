@@ -137,6 +137,9 @@ func (a *Agent) wire(findings probe.Findings) error {
 	view := func(all bool) debug.View {
 		v := a.state.Load().view(all)
 		v.Node, v.NotReady, v.Stuck, v.Watches = a.cfg.NodeName, checks.Ready(), checks.Live(), viewWatches(src.Health())
+		if all {
+			v.Limits = limits(a.cfg.XDS, a.state.Load().resolved(a.cfg.Redirect))
+		}
 		return v
 	}
 	a.parts = []runner{

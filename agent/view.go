@@ -52,6 +52,14 @@ func (s *State) view(all bool) debug.View {
 	return v
 }
 
+// resolved is a configuration with what was found on the node.
+func (s *State) resolved(cfg plan.Config) plan.Config {
+	if s == nil {
+		return cfg
+	}
+	return s.Findings.Resolve(cfg)
+}
+
 // viewWatches shows how the reading of each kind of objects goes.
 func viewWatches(all []kinds.Health) []debug.Watch {
 	watches := make([]debug.Watch, 0, len(all))

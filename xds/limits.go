@@ -3,6 +3,9 @@
 package xds
 
 import (
+	"fmt"
+	"strconv"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -44,4 +47,43 @@ func http2Options(streams, window, connectionWindow uint32) *corev3.Http2Protoco
 		InitialConnectionWindowSize:             wrapperspb.UInt32(connectionWindow),
 		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 	}
+}
+
+// Limit is a bound of what clients and servers can make Envoy hold.
+type Limit struct {
+	// What is limited, to how much, and what happens above that.
+	What, Most, Above string
+}
+
+// Limits are those of Envoy's listeners and clusters, for people to read.
+func Limits(cfg Config) []Limit {
+	return []Limit{
+		{"size of a request's headers", size(int64(cfg.MaxHeadersKiB) << 10), "Envoy answers 431"},
+		{"header fields of a message", strconv.Itoa(maxHeaders), "Envoy answers 431, or 503 for a response"},
+		{"size of a response's headers", size(maxResponseHeadersKiB << 10), "Envoy answers 503"},
+		{"requests at a time on one HTTP/2 connection", strconv.Itoa(int(cfg.MaxStreams)), "further ones wait in the client"},
+		{
+			"body of requests that the server hasn't taken, on an HTTP/2 stream and connection",
+			size(localWindow) + ", " + size(localConnectionWindow), "the client waits",
+		},
+		{
+			"body of responses that the client hasn't taken, on an HTTP/2 stream and connection",
+			size(remoteWindow) + ", " + size(remoteConnectionWindow), "the server waits",
+		},
+		{"other data in each direction of a connection", size(bufferSize), "the sender waits"},
+		// The kernel doubles what it is asked for (socket(7), SO_RCVBUF).
+		{"data in the kernel in each direction of a connection with a pod", size(2 * localSocketBuffer), "the sender waits"},
+		{
+			"time in which a client or server takes nothing of " + size(bufferSize) + " or more that wait for it",
+			fmt.Sprintf("%g minutes", cfg.StallTimeout.Minutes()), "the connection is closed",
+		},
+	}
+}
+
+// size is a number of bytes in the largest unit that it is whole in.
+func size(n int64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
 }

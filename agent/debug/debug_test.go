@@ -101,6 +101,7 @@ func TestTableOfFaults(t *testing.T) {
 	v, since := sample(now), now.Add(-time.Minute)
 	v.NotReady, v.Stuck = "no room\nno memory", "the loop has not moved for 2m0s"
 	v.Redirect.Error, v.Redirect.CheckError = "no room\nno memory", "list nat:\nbusy"
+	v.Limits = []Limit{{"requests at a time", "1000", "further ones wait"}, {"headers", "96 KiB", "Envoy answers 431"}}
 	v.Memory = Memory{Used: 200 << 20, Limit: 256 << 20, Left: map[string]int{"shop/web": 2, "scan/wide": 6000}}
 	for i := range 9 {
 		v.Memory.Left[fmt.Sprintf("more/svc-%d", i)] = 1
@@ -132,6 +133,14 @@ MEMORY     200 of 256 MiB of Envoy's for Services in use
 `
 	if got, _, _ := bytes.Cut(out.Bytes(), []byte("BECAUSE")); string(got) != want {
 		t.Errorf("table (-want +got):\n%s", cmp.Diff(want, string(got)))
+	}
+	const limits = `
+LIMIT               AT MOST  ABOVE IT
+requests at a time  1000     further ones wait
+headers             96 KiB   Envoy answers 431
+`
+	if !strings.Contains(out.String(), limits) {
+		t.Errorf("the table lacks%s\n%s", limits, &out)
 	}
 	v.Phase, v.Reason, v.NotReady = "waiting for Envoy", "no Envoy is connected", "waiting for Envoy: no Envoy is connected"
 	out.Reset()

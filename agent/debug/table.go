@@ -48,6 +48,7 @@ func WriteTable(w io.Writer, v *View, now time.Time) error {
 	t.flush()
 	t.pods(v.Pods, v.Redirect.Mode == podMode)
 	t.frontends(v)
+	t.limits(v.Limits)
 	t.nacks(v.Envoy.LastNacks, now)
 	if len(v.Problems) > 0 {
 		t.line("\nPROBLEMS")
@@ -89,6 +90,19 @@ func (t *table) flush() {
 	if t.err == nil {
 		t.err = t.w.Flush()
 	}
+}
+
+// limits lists them, as README does.
+func (t *table) limits(limits []Limit) {
+	if len(limits) == 0 {
+		return
+	}
+	t.line("")
+	t.row("LIMIT", "AT MOST", "ABOVE IT")
+	for _, l := range limits {
+		t.row(l.What, l.Most, l.Above)
+	}
+	t.flush()
 }
 
 // podMode is the mode in which redirection is in the pods themselves.

@@ -31,9 +31,20 @@ type View struct {
 	FrontendCount map[string]int `json:"frontendCount"`
 	// Memory is what Services in use take of Envoy's memory.
 	Memory Memory `json:"memory"`
+	// Limits are what clients, servers and Services may take of Envoy, if all was
+	// asked for.
+	Limits []Limit `json:"limits,omitempty"`
 	// Watches are how the reading of each kind of objects goes.
 	Watches  []Watch  `json:"watches"`
 	Problems []string `json:"problems"`
+}
+
+// Limit is a bound of what somebody can make Envoy hold: of what, how much, and what
+// happens above it.
+type Limit struct {
+	What  string `json:"what"`
+	Most  string `json:"most"`
+	Above string `json:"above"`
 }
 
 // Watch is how the reading of one kind of objects goes.

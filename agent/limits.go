@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/xds"
+)
+
+// limits are what this agent lets clients, servers and Services take of Envoy. Of the
+// kernel's part it is told what was found on the node.
+func limits(envoy xds.Config, redirect plan.Config) []debug.Limit {
+	var out []debug.Limit
+	for _, l := range xds.Limits(envoy) {
+		out = append(out, debug.Limit{What: l.What, Most: l.Most, Above: l.Above})
+	}
+	services, connections := "none", "none"
+	if envoy.ClusterMemory > 0 {
+		services = fmt.Sprintf("%d MiB by estimate; %d frontends of each Service", envoy.ClusterMemory>>20, xds.MaxFrontends)
+	}
+	if redirect.Limited() {
+		connections = strconv.Itoa(int(redirect.MaxConnections))
+	}
+	return append(out,
+		debug.Limit{What: "Services in use", Most: services, Above: "further ones use kube-proxy"},
+		debug.Limit{What: "connections of one pod that are redirected, for each of its addresses", Most: connections, Above: "further ones are left to kube-proxy"},
+	)
+}

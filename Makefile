@@ -21,7 +21,7 @@ PACKAGES := iptables ipset iproute2 nftables conntrack jq openssl procps
 RACE_PACKAGES := gcc libc6-dev
 
 # Run by `make test`, in this order: what needs no root comes first.
-SUITES := lint unit netns envoy-test chart-test apiserver e2e demo
+SUITES := lint unit netns envoy-test chart-test apiserver e2e attack-test demo
 GO_TEST := go test -race -count=1 -timeout=20m
 # Packages of the other suites; `unit` is all the rest.
 SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)

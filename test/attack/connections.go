@@ -15,11 +15,11 @@ func connectionAttacks() []attack {
 	return []attack{
 		{
 			Name: "5 ports", What: "one Service of 7,000 ports, each called once",
-			port: httpEcho, manyPorts: true, run: callEachPort(manyPorts),
+			port: httpEcho, manyPorts: true, Short: true, run: callEachPort(manyPorts),
 		},
 		{
 			Name: "6 idle", What: "20,000 idle connections",
-			port: httpDeaf, processes: 4, run: idle(5_000),
+			port: httpDeaf, Short: true, processes: 4, run: idle(5_000),
 		},
 		{
 			Name: "6 tcp-idle", What: "20,000 idle connections to a plain TCP port",

@@ -183,7 +183,7 @@ func (n *node) asBefore(ctx context.Context, r *report) error {
 	}
 	// What is resident is more: the allocator keeps what is free, to give it out again,
 	// for about five minutes.
-	if now.held() > most.held()*6/5 {
+	if now.held() > most.held()+r.Start.total()/5 {
 		return fmt.Errorf("%d MiB are in use and %d MiB in sockets' buffers, %d and %d before",
 			now.Allocated>>20, now.Sockets>>20, r.Start.Allocated>>20, r.Start.Sockets>>20)
 	}

@@ -23,7 +23,7 @@ func uploadAttacks() []attack {
 	return []attack{
 		{
 			Name: "2 h2-upload", What: "1 HTTP/2 connection with 32 uploads that nobody reads",
-			port: httpDeaf, Short: true, run: uploadH2(1, 32),
+			port: httpDeaf, run: uploadH2(1, 32),
 		},
 		{
 			Name: "2 h2-uploads", What: "40 HTTP/2 connections with 32 uploads each that nobody reads",

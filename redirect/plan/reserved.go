@@ -45,10 +45,10 @@ const (
 	// leads to it: after the local table's 0, before the main table's 32766.
 	defaultTable = 1064
 
-	// defaultMaxConnections is about two for each 3 MiB of Envoy's default heap bound:
-	// eight pods whose every connection holds the largest headers, of 96 KiB, use half
+	// defaultMaxConnections is one for each 2 MiB of Envoy's default heap bound: eight
+	// pods whose every connection holds the largest headers, of 128 KiB, use about half
 	// of it.
-	defaultMaxConnections = 500
+	defaultMaxConnections = 400
 	maxMaxConnections     = 1_000_000
 )
 

@@ -39,7 +39,7 @@ func TestLimit(t *testing.T) {
 		uncounted bool
 		reason    string
 	}{
-		"counted":       {func(*plan.Config) {}, nil, false, "at most 500 connections of a pod are redirected at a time"},
+		"counted":       {func(*plan.Config) {}, nil, false, "at most 400 connections of a pod are redirected at a time"},
 		"unlimited":     {func(c *plan.Config) { c.MaxConnections = 0 }, lack, false, "connections of a pod are not limited: that was asked for"},
 		"not there":     {func(*plan.Config) {}, lack, true, "warning: connections of a pod are not limited, for want of the match connlimit (modprobe xt_connlimit): couldn't load"},
 		"can't tell":    {func(*plan.Config) {}, syscall.EAGAIN, false, ""},
@@ -74,7 +74,7 @@ func TestLimit(t *testing.T) {
 				uncounted, reason := tc.uncounted, tc.reason
 				if mode == plan.PodMode && b.Cfg.Mechanism == plan.TPROXY {
 					// Which is host mode's.
-					uncounted, reason = false, "at most 500 connections"
+					uncounted, reason = false, "at most 400 connections"
 				}
 				if got.Mode != mode || len(got.Families) != 2 || got.Uncounted != uncounted || !strings.Contains(strings.Join(got.Reasons, "\n"), reason) {
 					t.Errorf("found %+v, want reason %q", got, reason)

@@ -19,8 +19,8 @@ func headerAttacks() []attack {
 			port: httpDeaf, Short: true, run: references(1, 200, 2_000),
 		},
 		{
-			Name: "1 hpack-within", What: "40 HTTP/2 connections, 200 requests each of 20 references to a header field of 4 kB",
-			port: httpDeaf, run: references(40, 200, 20),
+			Name: "1 hpack-within", What: "40 HTTP/2 connections, 200 requests each of 30 references to a header field of 4 kB",
+			port: httpDeaf, run: references(40, 200, 30),
 		},
 		{
 			Name: "1 hpack-tiny", What: "10 HTTP/2 connections, 100 requests each of 10,000 references to a tiny header field",
@@ -31,8 +31,8 @@ func headerAttacks() []attack {
 			port: httpDeaf, Short: true, run: longHeaders(150, 8<<20-64<<10),
 		},
 		{
-			Name: "3 headers-within", What: "1,000 HTTP/1 connections with 90 KiB of header fields each, without an end",
-			port: httpDeaf, Short: true, run: longHeaders(1_000, 90<<10),
+			Name: "3 headers-within", What: "1,000 HTTP/1 connections with 120 KiB of header fields each, without an end",
+			port: httpDeaf, Short: true, run: longHeaders(1_000, 120<<10),
 		},
 		{
 			Name: "3 headers-detect", What: "150 connections to a port whose protocol is detected, with 8 MiB of header fields each",

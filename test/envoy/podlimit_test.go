@@ -170,7 +170,7 @@ func TestHeapBound(t *testing.T) {
 	web := webServer(t, "10.244.0.1:8080", "web-0")
 	r := newFixtureWith(t, nodeOf(t, service{"web", "10.96.1.10:80", []string{web}}), setup{change: func(c *xds.Config) { c.MaxHeap = 64 << 20 }})
 	mustGet(t, "10.96.1.10:80", "web-0")
-	headers := "GET / HTTP/1.1\r\nHost: web\r\n" + strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 200)
+	headers := "GET / HTTP/1.1\r\nHost: web\r\n" + strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 120)
 	var full []net.Conn
 	empty := func() {
 		for _, c := range full {
@@ -249,7 +249,7 @@ func TestHeapBoundEndsConnections(t *testing.T) {
 		}
 	}
 	// All together more than the bound, and each of them allowed.
-	headers := strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 90)
+	headers := strings.Repeat("X-Fill: "+strings.Repeat("x", 1000)+"\r\n", 120)
 	for _, c := range all {
 		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)

@@ -154,7 +154,7 @@ func parse(args []string) (config, error) {
 		return cfg, err
 	}
 	if cfg.short {
-		cfg.attackers, cfg.before, cfg.length, cfg.after = []int{1}, 2*time.Second, 5*time.Second, time.Second
+		cfg.attackers, cfg.before, cfg.length, cfg.after = []int{1}, 2*time.Second, 4*time.Second, time.Second
 	}
 	cfg.limit = *limit << 20
 	if cfg.connections == 0 {

@@ -131,7 +131,7 @@ func (r *reporter) tellLeft(before, next *budget.Ledger) {
 	fresh := map[string]int{}
 	for at, left := range next.Left {
 		if _, was := before.Left[at]; !was {
-			fresh[left.Port.Namespace+"/"+left.Port.Service]++
+			fresh[left.Port.ServiceName()]++
 			r.metrics.evicted.Inc()
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func limits(envoy xds.Config, redirect plan.Config) []debug.Limit {
 	var out []debug.Limit
 	for _, l := range xds.Limits(envoy) {
-		out = append(out, debug.Limit{What: l.What, Most: l.Most, Above: l.Above})
+		out = append(out, debug.Limit(l))
 	}
 	services, connections := "none", "none"
 	if envoy.ClusterMemory > 0 {

@@ -137,7 +137,7 @@ func (s *State) viewMemory(used map[netip.AddrPort]bool) debug.Memory {
 	m := debug.Memory{Used: s.Envoy.Memory, Limit: s.MemoryLimit, Left: map[string]int{}}
 	for _, f := range s.Node.Frontends {
 		if f.Bypass == "" && s.short(f, used) != "" {
-			m.Left[f.Port.Namespace+"/"+f.Port.Service]++
+			m.Left[f.Port.ServiceName()]++
 		}
 	}
 	return m

@@ -71,7 +71,7 @@ type Config struct {
 	// time on an HTTP/2 connection, which clients wait at.
 	MaxHeadersKiB, MaxStreams uint32
 	// MaxHeap is the maximum of Envoy's heap in bytes; 0 for none. Close to it,
-	// Envoy first releases memory, and then accepts no connections.
+	// Envoy ends the requests that hold most, and then accepts no connections.
 	MaxHeap uint64
 	// ClusterMemory bounds, in bytes, what Services in use take of that by the
 	// estimate of function ClusterMemory; 0 for no bound. Envoy is given no more.

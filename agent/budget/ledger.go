@@ -267,7 +267,7 @@ func (l *Ledger) Gone(at netip.AddrPort) bool { return l.Left[at].Gone }
 func (l *Ledger) Why(f *model.Frontend, used bool) string {
 	const what = "Envoy's memory for Services in use is limited: "
 	left, is := l.Left[f.Address]
-	service := f.Port.Namespace + "/" + f.Port.Service
+	service := f.Port.ServiceName()
 	switch {
 	case left.Denied:
 		return what + "there was none for it when it was first called"

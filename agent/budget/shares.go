@@ -54,7 +54,7 @@ func newShares(uses []Use, left map[netip.AddrPort]Left) shares {
 			ns, svc = &namespace{name: u.Port.Namespace}, nil
 			s.namespaces = append(s.namespaces, ns)
 		}
-		if name := u.Port.Namespace + "/" + u.Port.Service; svc == nil || svc.name != name {
+		if name := u.Port.ServiceName(); svc == nil || svc.name != name {
 			svc = &service{name: name}
 			ns.services = append(ns.services, svc)
 		}

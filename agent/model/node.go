@@ -111,6 +111,9 @@ type ServicePort struct {
 	Port     uint16
 }
 
+// ServiceName is namespace/service.
+func (p ServicePort) ServiceName() string { return p.Namespace + "/" + p.Service }
+
 // String is namespace/service/port, the port by name if it has one: the name
 // under which logs and metrics know the Service port.
 func (p ServicePort) String() string {
@@ -118,7 +121,7 @@ func (p ServicePort) String() string {
 	if port == "" {
 		port = strconv.Itoa(int(p.Port))
 	}
-	return p.Namespace + "/" + p.Service + "/" + port
+	return p.ServiceName() + "/" + port
 }
 
 // Frontend is one address at which pods reach one Service port. It is immutable.

@@ -9,15 +9,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
 
-// answerTimeout bounds the wait for the kernel's next message.
-const answerTimeout = 10 * time.Second
+	"github.com/nodevoy/nodevoy/redirect/dump"
+)
 
 // Filter says which connections are redirected.
 type Filter struct {
@@ -55,16 +52,12 @@ func (f Filter) redirected(from netip.AddrPort) bool {
 // each sends a request to the kernel and reads its replies one by one: there may be
 // very many.
 func each(protocol int, req *nl.NetlinkRequest, read func(reply []byte) error) (err error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
+	socket, err := dump.Socket(protocol)
 	if err != nil {
 		return fmt.Errorf("open netlink socket: %w", err)
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
-		return err
-	}
-	req.Sockets = map[int]*nl.SocketHandle{protocol: {Socket: s}}
+	defer func() { err = errors.Join(err, socket.Close()) }()
+	req.Sockets = map[int]*nl.SocketHandle{protocol: socket}
 	var bad error
 	err = req.ExecuteIter(protocol, 0, func(reply []byte) bool {
 		bad = read(reply)

@@ -9,13 +9,33 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // ErrTooMuch says that there is more than anybody needs, of rules, sets or others,
 // so that it is not looked at.
 var ErrTooMuch = errors.New("too much to look at")
+
+// answerTimeout bounds the wait for the kernel's answer to one message.
+const answerTimeout = 10 * time.Second
+
+// Socket opens a socket of a netlink protocol in the network namespace that the thread
+// is in. No call on it waits longer than 10 s for the kernel.
+func Socket(protocol int) (*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), protocol)
+	if err != nil {
+		return nil, err
+	}
+	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
+	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &nl.SocketHandle{Socket: s}, nil
+}
 
 // attempts is how often a listing is begun that changes interrupt.
 const attempts = 10

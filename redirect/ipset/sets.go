@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/redirect/dump"
@@ -39,9 +38,6 @@ var (
 // buffer, and short enough that another socket's flush doesn't wait for it.
 const batch = 500
 
-// answerTimeout bounds the wait for the kernel's answer to one message.
-const answerTimeout = 10 * time.Second
-
 // Header is a set as the kernel has it.
 type Header struct {
 	netfilter.SetSpec
@@ -61,16 +57,11 @@ type Sets struct {
 
 // Open opens a socket of its own to the kernel's ipsets.
 func Open() (*Sets, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_NETFILTER)
+	socket, err := dump.Socket(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter netlink socket: %w", err)
 	}
-	tv := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	sets := &Sets{socket: &nl.SocketHandle{Socket: s}, maxListing: maxListing}
-	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
-		return nil, errors.Join(err, sets.Close())
-	}
-	return sets, nil
+	return &Sets{socket: socket, maxListing: maxListing}, nil
 }
 
 // Untrusted is the same for network namespaces in which others may make any number

@@ -114,6 +114,16 @@ func TestHostModeIgnoresNamespaces(t *testing.T) {
 	}
 }
 
+// argsWith are the arguments of a command with these values, which have to have one.
+func argsWith(t *testing.T, values, command, want string) []string {
+	t.Helper()
+	args := commands(decode(t, render(t, "--set-json", values)))[command]
+	if !slices.Contains(args, want) {
+		t.Errorf("no %s in %q", want, args)
+	}
+	return args
+}
+
 // Envoy refuses connections before the kernel kills it. The binary takes whatever
 // bound the chart does.
 func TestHeap(t *testing.T) {
@@ -136,10 +146,7 @@ func TestHeap(t *testing.T) {
 		"none, said without words": {`envoy.maxHeap=0`, "0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := commands(decode(t, render(t, "--set-json", tc.set)))["bootstrap"]
-			if want := "--envoy-max-heap=" + tc.want; !slices.Contains(args, want) {
-				t.Errorf("no %s in %q", want, args)
-			}
+			args := argsWith(t, tc.set, "bootstrap", "--envoy-max-heap="+tc.want)
 			// The files, which it would write, are not here.
 			here := slices.DeleteFunc(args, func(arg string) bool { return strings.Contains(arg, "output=") })
 			if _, failure := run(t, nil, nodevoyPath(t), here...); failure != "" {
@@ -162,10 +169,7 @@ func TestClusterMemory(t *testing.T) {
 		"none, as a number":    {`envoy.clusterMemory=0`, "0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := commands(decode(t, render(t, "--set-json", tc.set)))["agent"]
-			if want := "--cluster-memory=" + tc.want; !slices.Contains(args, want) {
-				t.Errorf("no %s in %q", want, args)
-			}
+			args := argsWith(t, tc.set, "agent", "--cluster-memory="+tc.want)
 			if _, failure := run(t, nil, nodevoyPath(t), append(args, "--help")...); failure != "" {
 				t.Errorf("the chart accepts what the binary refuses: %s", failure)
 			}
@@ -218,10 +222,7 @@ func TestConnectionsFollowTheHeap(t *testing.T) {
 		"no limit as a number":    {`envoy.maxConnectionsPerPod=0`, "0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			args := commands(decode(t, render(t, "--set-json", tc.set)))["agent"]
-			if want := "--max-connections-per-pod=" + tc.want; !slices.Contains(args, want) {
-				t.Errorf("no %s in %q", want, args)
-			}
+			argsWith(t, tc.set, "agent", "--max-connections-per-pod="+tc.want)
 		})
 	}
 }

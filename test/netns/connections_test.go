@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nodevoy/nodevoy/redirect/connections"
 	"github.com/nodevoy/nodevoy/redirect/family"
@@ -77,7 +76,7 @@ func checkConnections(t *testing.T, list lister, enrolled, stranger *space.Pod) 
 			t.Error(err)
 		}
 	}
-	eventually(t, func() error {
+	space.Until(t, limit, "connections to end", func() error {
 		for to, live := range list.all(t) {
 			if live {
 				return fmt.Errorf("the connection to %s goes on", to)
@@ -85,24 +84,6 @@ func checkConnections(t *testing.T, list lister, enrolled, stranger *space.Pod) 
 		}
 		return nil
 	})
-}
-
-// eventually waits until f returns nil.
-func eventually(t *testing.T, f func() error) {
-	t.Helper()
-	end := time.Now().Add(limit)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-		<-tick.C
-	}
 }
 
 // TestConnections lists connections in host mode, by both mechanisms.

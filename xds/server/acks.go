@@ -123,6 +123,12 @@ func (s *session) resendRefused(now time.Time) {
 	}
 }
 
+// begun says whether the client follows what every one has to, listeners and, if they
+// need any, routes. The caller holds the lock.
+func (s *session) begun() bool {
+	return s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
+}
+
 // settled says whether the client has been sent, and has answered, everything:
 // each watch is open, and nothing is left to send. The caller holds the lock.
 func (s *session) settled() bool {
@@ -132,7 +138,7 @@ func (s *session) settled() bool {
 			return false
 		}
 	}
-	return len(s.pending) == 0 && s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
+	return len(s.pending) == 0 && s.begun()
 }
 
 // upToDate says whether the client has been sent, and has answered, everything but
@@ -155,7 +161,7 @@ func (s *session) upToDate() bool {
 			return false
 		}
 	}
-	return s.subs[xds.KindListener].started && (s.subs[xds.KindRoute].started || !s.listening().needRoutes)
+	return s.begun()
 }
 
 // listening summarizes a client's answers about listeners and routes.

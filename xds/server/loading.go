@@ -67,14 +67,11 @@ func newUses() uses {
 	return uses{byAddress: map[netip.AddrPort]*Use{}, services: map[string]share{}, namespaces: map[string]share{}}
 }
 
-// serviceName is a Service's namespace and name.
-func serviceName(p model.ServicePort) string { return p.Namespace + "/" + p.Service }
-
 // grow changes what a frontend takes; frontends is 1 when it comes, and -1 when it goes.
 func (u *uses) grow(use *Use, memory int64, frontends int) {
 	use.Memory += memory
 	u.memory += memory
-	before, now := grow(u.services, serviceName(use.Port), memory, frontends)
+	before, now := grow(u.services, use.Port.ServiceName(), memory, frontends)
 	switch most := xds.MaxFrontends; {
 	case before < most && now >= most:
 		u.crowded++
@@ -163,7 +160,7 @@ func (s *session) newLoad(name string, r *resource) load {
 	}
 	at, _ := xds.FrontendOf(name)
 	f := s.server.frontend(at)
-	return load{name, r, d, f, u.services[serviceName(f.Port)], u.namespaces[f.Port.Namespace]}
+	return load{name, r, d, f, u.services[f.Port.ServiceName()], u.namespaces[f.Port.Namespace]}
 }
 
 // before orders loads. What a Service or a namespace has little of comes first, and
@@ -192,7 +189,7 @@ func (s *session) load(msg *discoveryv3.DeltaDiscoveryResponse, loads []load) (c
 	for i := range loads {
 		l := &loads[i]
 		if l.resource != nil {
-			name, size := serviceName(l.frontend.Port), xds.ClusterMemory(l.frontend)
+			name, size := l.frontend.Port.ServiceName(), xds.ClusterMemory(l.frontend)
 			crowded, full := s.server.crowded(l, more[name]), s.server.full(l, taken+size)
 			if crowded || full && !going {
 				s.deny(msg, l)

@@ -14,12 +14,13 @@ const failed = "FAIL"
 
 // verdict is one word about a report.
 func (r report) verdict() string {
+	pending := r.Attack.pending(r.Attackers)
 	switch {
-	case len(r.Faults) == 0 && r.Attack.Pending == "":
+	case len(r.Faults) == 0 && !pending:
 		return "pass"
 	case len(r.Faults) == 0:
 		return "pass, was pending"
-	case r.Attack.Pending != "":
+	case pending:
 		return "pending"
 	}
 	return failed

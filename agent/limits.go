@@ -18,15 +18,23 @@ func limits(envoy xds.Config, redirect plan.Config) []debug.Limit {
 	for _, l := range xds.Limits(envoy) {
 		out = append(out, debug.Limit(l))
 	}
-	services, connections := "none", "none"
+	services, connections, rate, requests := "none", "none", "none", "none"
 	if envoy.ClusterMemory > 0 {
 		services = fmt.Sprintf("%d MiB by estimate; %d frontends of each Service", envoy.ClusterMemory>>20, xds.MaxFrontends)
 	}
 	if redirect.Limited() {
 		connections = strconv.Itoa(int(redirect.MaxConnections))
 	}
+	if redirect.RateLimited() {
+		rate = strconv.Itoa(int(redirect.MaxConnectionRate))
+	}
+	if envoy.MaxRequestRate > 0 {
+		requests = strconv.Itoa(int(envoy.MaxRequestRate))
+	}
 	return append(out,
 		debug.Limit{What: "Services in use", Most: services, Above: "further ones use kube-proxy"},
 		debug.Limit{What: "connections of one pod that are redirected, for each of its addresses", Most: connections, Above: "further ones are left to kube-proxy"},
+		debug.Limit{What: "connections of one pod that are redirected in a second, for each of its addresses", Most: rate, Above: "further ones are left to kube-proxy for a second"},
+		debug.Limit{What: "HTTP requests of one pod in a second, for each of its addresses", Most: requests, Above: "Envoy answers 429, or with the gRPC status RESOURCE_EXHAUSTED"},
 	)
 }

@@ -42,7 +42,24 @@ func TestNoLimits(t *testing.T) {
 			none = append(none, l)
 		}
 	}
-	if len(none) != 2 {
-		t.Errorf("no limit: %v, want it of Services and of connections", none)
+	// Those of rates are off by default.
+	if len(none) != 4 {
+		t.Errorf("no limit: %v, want it of Services, of connections and of two rates", none)
+	}
+	cfg.XDS.MaxRequestRate, cfg.Redirect.MaxConnectionRate = 70, 30
+	var rates []string
+	for _, l := range limits(cfg.XDS, cfg.Redirect) {
+		if strings.Contains(l.What, "in a second") {
+			rates = append(rates, l.Most)
+		}
+	}
+	if strings.Join(rates, " ") != "30 70" {
+		t.Errorf("limits of rates: %q", rates)
+	}
+	cfg.Redirect.Unmeasured = true
+	for _, l := range limits(cfg.XDS, cfg.Redirect) {
+		if strings.HasPrefix(l.What, "connections of one pod that are redirected in a second") && l.Most != "none" {
+			t.Errorf("the kernel measures no rate, and the limit is %s", l.Most)
+		}
 	}
 }

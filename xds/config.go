@@ -64,6 +64,9 @@ type Config struct {
 	// protocol is detected, for HTTP and for the rest. Further ones are closed. 0 is
 	// for no limit.
 	MaxConnectionsPerPod uint32
+	// MaxRequestRate is how many HTTP requests of one address Envoy serves in a second.
+	// It answers further ones with 429. 0 is for no limit.
+	MaxRequestRate uint32
 	// MaxConnections is how many connections Envoy accepts at a time, of all pods.
 	MaxConnections uint64
 	// MaxHeadersKiB is the maximum size of a request's headers in KiB, which Envoy
@@ -124,6 +127,9 @@ func Default() Config {
 // name under which the server makes it.
 const maxSocketPath = 107 - len("/.sock-4294967295/s")
 
+// maxRequestRate is the largest MaxRequestRate; no worker of Envoy serves as many.
+const maxRequestRate = 1_000_000
+
 // minHeap is the smallest MaxHeap, in bytes, with which Envoy accepts connections.
 // The chart's values have the same bound.
 const minHeap = 64 << 20
@@ -154,6 +160,7 @@ func (c Config) Validate() error {
 	p.addIf(c.Group < 0 || c.Group >= 1<<31-1, "group of sockets %d: want the number of a group, or 0 for none", c.Group)
 	c.validateListeners(&p)
 	p.addIf(c.MaxConnections == 0, "maximum connections: 0, want at least 1")
+	p.addIf(c.MaxRequestRate > maxRequestRate, "maximum of requests of a pod in a second %d: want 0 for none, or up to %d", c.MaxRequestRate, maxRequestRate)
 	p.addIf(c.MaxHeap != 0 && c.MaxHeap < minHeap,
 		"heap bound of Envoy %d: want 0 for none, or at least 64Mi (%d)", c.MaxHeap, minHeap)
 	// The bounds of Envoy's own options.

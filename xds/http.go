@@ -33,8 +33,8 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: RouteName,
 		}},
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{extension("destination", earlyMutation())},
-		HttpFilters: []*hcmv3.HttpFilter{
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{extension("destination", earlyMutation(cfg))},
+		HttpFilters: append(rateFilters(cfg),
 			httpFilter("on_demand", &ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
 				Source: ads(), Timeout: durationpb.New(cfg.DiscoveryTimeout),
 			}}),
@@ -45,7 +45,7 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 				// could fill memory with codes of its own.
 				DynamicStats: wrapperspb.Bool(false),
 			}),
-		},
+		),
 		AccessLog: logs,
 
 		HttpProtocolOptions:       http1,
@@ -79,14 +79,14 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 // what the client sent under our own prefix, and then writes there what the
 // routes need: the address that the client connected to, and those headers of
 // the client that Envoy is about to overwrite. The routes remove it all.
-func earlyMutation() *earlyv3.HeaderMutation {
+func earlyMutation(cfg Config) *earlyv3.HeaderMutation {
 	set := func(name, value string, action corev3.HeaderValueOption_HeaderAppendAction) *mutationv3.HeaderMutation {
 		return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
 			Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: action,
 		}}}
 	}
 	const add = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
-	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
+	m := &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
 		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 			KeyMatcher: hasPrefix(privatePrefix, true),
 		}}},
@@ -98,6 +98,10 @@ func earlyMutation() *earlyv3.HeaderMutation {
 		set(upgradeHeader, "%REQ(upgrade)%", add),
 		set("upgrade", anyUpgrade, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS),
 	}}
+	if cfg.MaxRequestRate > 0 {
+		m.Mutations = append(m.Mutations, set(sourceHeader, source, add))
+	}
+	return m
 }
 
 // http1Options are those towards both client and server.

@@ -40,6 +40,8 @@ const (
 	// formHeader begins with absolutePrefix when the request line had an
 	// absolute URL, and ends with the address the client connected to.
 	formHeader = envoyPrefix + "-downstream-service-node"
+	// sourceHeader holds the client's address, where its requests are limited.
+	sourceHeader = envoyPrefix + "-attempt-count"
 
 	// absolutePrefix precedes the frontend's address in the name of the
 	// cluster for requests that have an absolute URL.
@@ -47,6 +49,9 @@ const (
 	// destination is the address a connection was made to, before it was
 	// redirected: the name of its cluster.
 	destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
+	// source is the address a connection was made from, whatever a client says in
+	// x-forwarded-for.
+	source = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 	// noHost is the Host of an HTTP/1.0 request that came without one, until
 	// the route replaces it.
 	noHost = "host.nodevoy.invalid"

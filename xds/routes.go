@@ -22,8 +22,8 @@ func (in routeInputs) Equal(other Inputs) bool { return in == other }
 // Message makes the route configuration of the HTTP listeners. A virtual host's
 // domain is a frontend's address. Without HTTP policies of Services there is one
 // for all, whose cluster is named after the address the client connected to.
-func (routeInputs) Message(Config) proto.Message {
-	return &routev3.RouteConfiguration{
+func (routeInputs) Message(cfg Config) proto.Message {
+	r := &routev3.RouteConfiguration{
 		Name:        RouteName,
 		VhostHeader: destinationHeader,
 		// Clusters are loaded when they are first used.
@@ -37,6 +37,8 @@ func (routeInputs) Message(Config) proto.Message {
 			Routes:                 defaultRoutes(),
 		}},
 	}
+	limitRate(r, cfg)
+	return r
 }
 
 // defaultRoutes all lead to the same backends. They differ in which of Envoy's

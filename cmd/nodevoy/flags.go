@@ -40,6 +40,7 @@ func redirectFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.Var(hexVar(&r.Mark), "mark", "bits of the packet mark that tproxy uses, and Envoy in pod mode; disjoint from those of the CNI and of Kubernetes")
 	f.IntVar(&r.Table, "route-table", r.Table, "routing table that tproxy uses")
 	f.Uint32Var(&r.MaxConnections, "max-connections-per-pod", r.MaxConnections, "how many connections of a pod are redirected at a time; further ones are left to kube-proxy; 0 for no limit. Not with tproxy")
+	f.Uint32Var(&r.MaxConnectionRate, "max-connection-rate-per-pod", r.MaxConnectionRate, "how many connections of a pod are redirected in a second; further ones are left to kube-proxy; 0 for no limit. Not with tproxy")
 }
 
 // netnsFlags say where pods' network namespaces are.
@@ -55,6 +56,7 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
 	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")
 	f.DurationVar(&x.ConnectTimeout, "connect-timeout", x.ConnectTimeout, "how long Envoy waits for a connection to a backend")
+	f.Uint32Var(&x.MaxRequestRate, "max-request-rate-per-pod", x.MaxRequestRate, "how many HTTP requests of a pod are served in a second; Envoy answers 429 above it; 0 for no limit")
 	f.Uint32Var(&x.MaxHeadersKiB, "max-headers-kib", x.MaxHeadersKiB, "maximum size of a request's headers, in KiB; Envoy answers 431 above it")
 	f.Uint32Var(&x.MaxStreams, "max-streams", x.MaxStreams, "maximum number of requests at a time on one HTTP/2 connection of a client")
 	f.Var(bytesVar(&x.ClusterMemory), "cluster-memory", "how much of Envoy's memory Services in use may take, such as 256Mi; close to it, the least used ones are left to kube-proxy; 0 for no limit")

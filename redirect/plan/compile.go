@@ -4,7 +4,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -60,8 +59,8 @@ func compileFamilies(node *model.Node, cfg Config) []FamilyPlan {
 			continue
 		}
 		fp := FamilyPlan{Family: f, Address: cfg.Address(f), Frontends: frontendSets(node, f), Pods: podSet(cfg, f, what)}
-		if cfg.Limited() {
-			fp.Full = fullSet(cfg, f)
+		if cfg.Limited() || cfg.RateLimited() {
+			fp.Full = fullSet(f)
 		}
 		b := ruleBook{cfg: cfg, family: f}
 		switch {
@@ -108,10 +107,10 @@ func podSet(cfg Config, f family.Family, what string) Set {
 }
 
 // fullSet is the set of addresses at the limit, which the rules fill.
-func fullSet(cfg Config, f family.Family) *Set {
+func fullSet(f family.Family) *Set {
 	return &Set{
 		SetSpec: netfilter.SetSpec{Name: FullSet(f), Type: netfilter.HashIP, Family: f, Timeout: fullTime, MaxElements: MaxMembers},
-		Reason:  fmt.Sprintf("addresses that had %d connections redirected when they made another; while they are here, nothing of theirs is counted", cfg.MaxConnections),
+		Reason:  "addresses that had as many connections redirected as they may when they made another; while they are here, nothing of theirs is counted",
 	}
 }
 

@@ -33,6 +33,7 @@ func TestConfig(t *testing.T) {
 		{"mark: 0", func(c *plan.Config) { c.Mark = 0 }},
 		{"route table 254", func(c *plan.Config) { c.Table = 254 }},
 		{"connections of a pod 1000001: want 0 for none, or up to 1000000", func(c *plan.Config) { c.MaxConnections = 1_000_001 }},
+		{"connections of a pod in a second 100001: want 0 for none, or up to 100000", func(c *plan.Config) { c.MaxConnectionRate = 100_001 }},
 		{"redirect timeout 1s", func(c *plan.Config) { c.Timeout = time.Second }},
 		{"redirect timeout 3.5s", func(c *plan.Config) { c.Timeout = 3500 * time.Millisecond }},
 	} {

@@ -87,9 +87,12 @@ type Config struct {
 	// frontends together, are redirected at a time; further ones are left to
 	// kube-proxy. 0 is for no limit.
 	MaxConnections uint32
+	// MaxConnectionRate is the same for how many connections a second are redirected.
+	MaxConnectionRate uint32
 	// Uncounted is set by the probe where the kernel can't count connections, so
-	// that there is no limit.
-	Uncounted bool
+	// that MaxConnections is no limit, and Unmeasured where it can't measure their
+	// rate.
+	Uncounted, Unmeasured bool
 }
 
 // DefaultConfig is the configuration made of the reserved names and numbers.
@@ -110,11 +113,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// Limited says whether the rules limit the connections of a pod. Those of tproxy
-// have no entry in conntrack, by which the kernel counts.
-func (c Config) Limited() bool {
-	return c.MaxConnections > 0 && !c.Uncounted && (c.Mode == PodMode || c.Mechanism != TPROXY)
-}
+// Limited says whether the rules limit the connections of a pod.
+func (c Config) Limited() bool { return c.MaxConnections > 0 && !c.Uncounted && c.tracked() }
+
+// RateLimited says whether the rules limit the new connections of a pod in a second.
+func (c Config) RateLimited() bool { return c.MaxConnectionRate > 0 && !c.Unmeasured && c.tracked() }
+
+// tracked is whether conntrack knows the redirected connections. It does not with
+// tproxy, so that the kernel can't count them, and what is left to kube-proxy would
+// have to be told from them in two tables.
+func (c Config) tracked() bool { return c.Mode == PodMode || c.Mechanism != TPROXY }
 
 // Validate says everything that is wrong with the configuration, joined.
 func (c Config) Validate() error {
@@ -158,6 +166,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxConnections > maxMaxConnections {
 		bad("maximum of connections of a pod %d: want 0 for none, or up to %d", c.MaxConnections, maxMaxConnections)
+	}
+	if c.MaxConnectionRate > maxMaxConnectionRate {
+		bad("maximum of connections of a pod in a second %d: want 0 for none, or up to %d", c.MaxConnectionRate, maxMaxConnectionRate)
 	}
 	return errors.Join(errs...)
 }

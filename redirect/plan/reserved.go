@@ -50,6 +50,7 @@ const (
 	// of it.
 	defaultMaxConnections = 400
 	maxMaxConnections     = 1_000_000
+	maxMaxConnectionRate  = 100_000
 )
 
 // Hook is one chain of ours and the kernel's chain that jumps to it; Parent is

@@ -34,7 +34,7 @@ func (b ruleBook) dnat() ([]Chain, []Jump) {
 	nat := Chain{Table: "nat", Name: ChainPrerouting}
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what enrolled pods send; the node's own traffic never has such a source, nor has Envoy's")
-	if b.cfg.Limited() {
+	if b.cfg.Limited() || b.cfg.RateLimited() {
 		count, jump := b.countFirst()
 		chains, jumps = append(chains, count), append(jumps, jump)
 		b.leaveFull(&nat)
@@ -67,18 +67,37 @@ func (b ruleBook) countFirst() (Chain, Jump) {
 	}}
 }
 
-// count adds the rules that note a pod which has its maximum of connections. A
-// connection is counted until conntrack knows it as closed, or no more.
+// count adds the rules that note a pod which has its maximum of connections, or of
+// new ones in a second. A connection is counted until conntrack knows it as closed, or
+// no more.
 func (b ruleBook) count(c *Chain) {
 	var none strings.Builder
 	for _, class := range model.Classes() {
 		fmt.Fprintf(&none, " -m set ! --match-set %s dst,dst", frontendSet(class, b.family))
 	}
 	c.rule("-p tcp"+none.String()+" -j RETURN", "connections that are not redirected don't count")
-	c.rule(fmt.Sprintf("-p tcp -m set ! --match-set %[1]s src -m connlimit --connlimit-above %[2]d --connlimit-mask %[3]d --connlimit-saddr -j SET --add-set %[1]s src",
-		FullSet(b.family), b.cfg.MaxConnections, family.Pick(b.family, 32, 128)),
-		"one rule for all classes, as each has a count of its own; at the limit the pod is not counted for a while, since the count takes the longer the more it has")
+	full := FullSet(b.family)
+	if b.cfg.Limited() {
+		c.rule(fmt.Sprintf("-p tcp -m set ! --match-set %[1]s src -m connlimit --connlimit-above %[2]d --connlimit-mask %[3]d --connlimit-saddr -j SET --add-set %[1]s src",
+			full, b.cfg.MaxConnections, family.Pick(b.family, 32, 128)),
+			"one rule for all classes, as each has a count of its own; at the limit the pod is not counted for a while, since the count takes the longer the more it has")
+	}
+	if b.cfg.RateLimited() {
+		rate := kernelRate(b.cfg.MaxConnectionRate)
+		c.rule(fmt.Sprintf("-p tcp -m set ! --match-set %[1]s src -m hashlimit --hashlimit-above %[2]d/sec --hashlimit-burst %[3]d --hashlimit-mode srcip --hashlimit-name %[1]s-%[2]d -j SET --add-set %[1]s src",
+			full, rate, max(rate, minBurst)),
+			"the rate is in the name, as the kernel keeps that of a name which is in use")
+	}
 }
+
+// minBurst is how many connections a pod may make at once, however few in a second. It
+// is not 5, which iptables-save leaves out.
+const minBurst = 10
+
+// kernelRate is a rate, per second, as the kernel keeps it and iptables-save prints it:
+// it is stored as a whole number of millionths of a second between two packets (struct
+// hashlimit_cfg3, XT_HASHLIMIT_SCALE_v2).
+func kernelRate(rate uint32) uint32 { return 1_000_000 / (1_000_000 / rate) }
 
 // leaveFull leaves alone what count has found to be too much.
 func (b ruleBook) leaveFull(c *Chain) {
@@ -142,7 +161,7 @@ func (b ruleBook) pod() ([]Chain, []Jump) {
 	nat.rule(fmt.Sprintf("-d %s -j RETURN", linkLocal), "never link-local, where cloud metadata and node services are")
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what the pod sends from its own addresses, and only while Envoy works")
-	if b.cfg.Limited() {
+	if b.cfg.Limited() || b.cfg.RateLimited() {
 		b.count(&nat)
 		b.leaveFull(&nat)
 	}

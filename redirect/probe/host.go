@@ -109,7 +109,7 @@ func (p *prober) tproxy() error {
 // set made for the purpose.
 func (p *prober) extensions(ctx context.Context) error {
 	cfg := p.found.Resolve(p.cfg)
-	cfg.Uncounted = true
+	cfg.Uncounted, cfg.Unmeasured = true, true
 	desired := plan.Compile(&model.Node{}, cfg)
 	var kept []family.Family
 	for i := range desired.Families {
@@ -135,29 +135,50 @@ func (p *prober) extensions(ctx context.Context) error {
 	})
 }
 
-// limit decides whether connections of pods are limited, given what tries the rules
-// that do it. They are redirected in any case. The error is one that is no answer.
+// limit decides whether connections of pods are limited, and their rate, given what
+// tries the rules that do it. They are redirected in any case. The error is one that is
+// no answer.
 func (p *prober) limit(try func(plan.Config) error) error {
 	cfg := p.found.Resolve(p.cfg)
-	switch {
-	case cfg.MaxConnections == 0:
+	count, measure := cfg, cfg
+	count.Unmeasured, measure.Uncounted = true, true
+	if cfg.MaxConnections == 0 {
 		p.note("connections of a pod are not limited: that was asked for")
-		return nil
-	case !cfg.Limited():
-		p.found.Uncounted = true
-		p.note("warning: connections of a pod are not limited: with mechanism tproxy, conntrack knows nothing of them")
+	} else {
+		limited, err := p.limitBy("connlimit", "connections of a pod", func() error { return try(count) }, cfg.Limited())
+		if err != nil {
+			return err
+		}
+		if p.found.Uncounted = !limited; limited {
+			p.note("at most %d connections of a pod are redirected at a time", cfg.MaxConnections)
+		}
+	}
+	if cfg.MaxConnectionRate == 0 {
 		return nil
 	}
-	switch err := p.judge(try(cfg)); {
-	case err == nil:
-		p.note("at most %d connections of a pod are redirected at a time", cfg.MaxConnections)
-	case isAnswer(err):
-		p.found.Uncounted = true
-		p.note("warning: connections of a pod are not limited, for want of the match connlimit (modprobe xt_connlimit): %v", err)
-	default:
+	limited, err := p.limitBy("hashlimit", "connections of a pod in a second", func() error { return try(measure) }, cfg.RateLimited())
+	if err != nil {
 		return err
 	}
+	if p.found.Unmeasured = !limited; limited {
+		p.note("at most %d connections of a pod are redirected in a second", cfg.MaxConnectionRate)
+	}
 	return nil
+}
+
+// limitBy is whether a match limits something, given what tries the rules that have it
+// and whether the mechanism allows it. Why not is noted.
+func (p *prober) limitBy(match, what string, try func() error, possible bool) (bool, error) {
+	if !possible {
+		p.note("warning: %s are not limited: with mechanism tproxy, conntrack knows nothing of them", what)
+		return false, nil
+	}
+	err := p.judge(try())
+	if err != nil && isAnswer(err) {
+		p.note("warning: %s are not limited, for want of the match %[2]s (modprobe xt_%[2]s): %[3]v", what, match, err)
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (p *prober) tryRules(ctx context.Context, f *plan.FamilyPlan) error {

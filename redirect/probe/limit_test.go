@@ -16,14 +16,15 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/redirecttest"
 )
 
-// uncounting are tables that have something against the match connlimit.
+// uncounting are tables that have something against a match.
 type uncounting struct {
 	apply.Tables
-	err error
+	match string
+	err   error
 }
 
 func (u uncounting) Test(ctx context.Context, text string) error {
-	if strings.Contains(text, "connlimit") {
+	if strings.Contains(text, u.match) {
 		return u.err
 	}
 	return u.Tables.Test(ctx, text)
@@ -54,7 +55,7 @@ func TestLimit(t *testing.T) {
 				k := b.Kernel()
 				if tc.refusal != nil {
 					for i := range k.Tables {
-						k.Tables[i] = uncounting{k.Tables[i], tc.refusal}
+						k.Tables[i] = uncounting{k.Tables[i], "connlimit", tc.refusal}
 					}
 					info.refuses = func(_ *iptables.Fake, text string) error {
 						if strings.Contains(text, "connlimit") {
@@ -84,5 +85,50 @@ func TestLimit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRateLimit is TestLimit for the rate of connections, which is no matter of their
+// number.
+func TestRateLimit(t *testing.T) {
+	lack := fmt.Errorf("couldn't load match hashlimit: %w", iptables.ErrUnsupported)
+	for name, tc := range map[string]struct {
+		rate       uint32
+		mechanism  plan.Mechanism
+		refusal    error
+		unmeasured bool
+		reason     string
+	}{
+		"measured":      {70, plan.DNAT, nil, false, "at most 70 connections of a pod are redirected in a second"},
+		"off":           {0, plan.DNAT, lack, false, "at most 400 connections"},
+		"not there":     {70, plan.DNAT, lack, true, "warning: connections of a pod in a second are not limited, for want of the match hashlimit (modprobe xt_hashlimit): couldn't load"},
+		"can't tell":    {70, plan.DNAT, syscall.EAGAIN, false, ""},
+		"not by tproxy": {70, plan.TPROXY, nil, true, "warning: connections of a pod in a second are not limited: with mechanism tproxy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, info := redirecttest.New(t), newFakeInfo(t)
+			b.Cfg = plan.DefaultConfig()
+			b.Cfg.Mode, b.Cfg.Mechanism, b.Cfg.MaxConnectionRate = plan.HostMode, tc.mechanism, tc.rate
+			k := b.Kernel()
+			for i := range k.Tables {
+				if tc.refusal != nil {
+					k.Tables[i] = uncounting{k.Tables[i], "hashlimit", tc.refusal}
+				}
+			}
+			got, err := RunWith(t.Context(), b.Cfg, k, info)
+			if tc.reason == "" {
+				if !errors.Is(err, ErrUnknown) {
+					t.Errorf("found %+v, %v; want ErrUnknown", got, err)
+				}
+				return
+			}
+			b.Must(err)
+			if got.Unmeasured != tc.unmeasured || got.Uncounted != (tc.mechanism == plan.TPROXY) || !strings.Contains(strings.Join(got.Reasons, "\n"), tc.reason) {
+				t.Errorf("found %+v, want reason %q", got, tc.reason)
+			}
+			if resolved := got.Resolve(b.Cfg); resolved.RateLimited() != (!tc.unmeasured && tc.rate > 0) {
+				t.Errorf("limited: %v", resolved.RateLimited())
+			}
+		})
 	}
 }

@@ -112,7 +112,7 @@ func (p *prober) tryPodRules(ctx context.Context) error {
 // there. IPv4 never depends on IPv6.
 func (p *prober) tryPodBackend(ctx context.Context, k apply.Kernel, b netfilter.Backend) error {
 	cfg := p.cfg
-	cfg.Mode, cfg.Backend, cfg.Uncounted = plan.PodMode, b, true
+	cfg.Mode, cfg.Backend, cfg.Uncounted, cfg.Unmeasured = plan.PodMode, b, true, true
 	p.found.Families = nil
 	var lost error
 	for _, f := range examplePod(cfg).Families {

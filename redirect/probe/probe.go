@@ -32,8 +32,9 @@ type Findings struct {
 	// ProxyMode is kube-proxy's: iptables, ipvs, nftables, or empty when there
 	// is no sign of a kube-proxy.
 	ProxyMode string
-	// Uncounted is set where connections of pods can't be limited.
-	Uncounted bool
+	// Uncounted is set where connections of pods can't be limited, and Unmeasured
+	// where new ones in a second can't.
+	Uncounted, Unmeasured bool
 	// Reasons say, one sentence each, what was found and why it was decided so.
 	Reasons []string
 }
@@ -43,7 +44,7 @@ func (f Findings) Resolve(cfg plan.Config) plan.Config {
 	cfg.Mode, cfg.Backend, cfg.Families = f.Mode, f.Backend, f.Families
 	// What was asked of host mode means nothing to the other.
 	cfg.Mechanism = cmp.Or(f.Mechanism, plan.AutoMechanism)
-	cfg.Uncounted = f.Uncounted
+	cfg.Uncounted, cfg.Unmeasured = f.Uncounted, f.Unmeasured
 	return cfg
 }
 

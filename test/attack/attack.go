@@ -23,6 +23,9 @@ type attack struct {
 	port uint16
 	// manyPorts gives the attackers a Service of manyPorts ports.
 	manyPorts bool
+	// connections is how many connections of a pod are redirected; 0 for what the flags
+	// say.
+	connections int64
 	// vanish cuts the attackers off the network and kills them, in place of an end.
 	vanish bool
 	// lingers says that connections outlive the attack, up to the limit of each pod's,

@@ -16,6 +16,7 @@ func flaws() map[string]flaw {
 		unfair  = "Envoy is fair to connections, not to pods"
 	)
 	return map[string]flaw{
+		"1 hpack":        {8, unfair},
 		"1 hpack-within": {1, headers},
 		"1 hpack-tiny":   {1, unfair},
 		"12 busy-256":    {8, unfair},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type report struct {
 // suite itself.
 func (c config) attack(ctx context.Context, a attack, mode lab.Mode, attackers int) (r report, err error) {
 	r = report{Attack: a, Mode: mode, Attackers: attackers}
+	c.connections = cmp.Or(a.connections, c.connections)
 	n, err := newNode(ctx, c, mode, attackers)
 	if n.Lab != nil {
 		defer func() { err = errors.Join(err, n.Close()) }()

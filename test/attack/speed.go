@@ -18,8 +18,10 @@ func speedAttacks() []attack {
 			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: connections}),
 		}
 	}
+	limited := busy(1_000)
+	limited.Name, limited.What, limited.connections = "12 busy-limited", "1,000 busy kept-alive connections, where 64 of a pod are redirected", 64
 	return []attack{
-		busy(16), busy(256), busy(1_000),
+		busy(16), busy(256), busy(1_000), limited,
 		{
 			Name: "12 new", What: "as many new connections a second as possible",
 			port: httpEcho, run: call(echo.Spec{Protocol: echo.HTTP1, Connections: 64, Fresh: true}),

@@ -26,6 +26,8 @@ func TestRefusals(t *testing.T) {
 		"no directory and no proc":   {`redirect={"mode":"pod","netnsDirs":[]}`, []string{"redirect.netnsDirs is empty and redirect.hostProc is false", "mode pod can't find"}},
 		"a path for hostProc":        {`redirect.hostProc="/proc"`, []string{"/redirect/hostProc", "got string, want boolean"}},
 		"fewer than no connections":  {`envoy.maxConnectionsPerPod=-1`, []string{"/envoy/maxConnectionsPerPod", "got -1, want 0"}},
+		"fewer than no requests":     {`envoy.maxRequestRatePerPod=-1`, []string{"/envoy/maxRequestRatePerPod", "got -1, want 0"}},
+		"too many new connections":   {`envoy.maxConnectionRatePerPod=100001`, []string{"/envoy/maxConnectionRatePerPod", "got 100,001, want 100,000"}},
 		"connections as a size":      {`envoy.maxConnectionsPerPod="1k"`, []string{"/envoy/maxConnectionsPerPod", "'1k' does not match"}},
 		"clusters past the heap":     {`envoy.clusterMemory="820Mi"`, []string{"envoy.clusterMemory: 820Mi is not below the bound of Envoy's heap, 858993459 bytes"}},
 		"hardly room for clusters":   {`envoy.clusterMemory="7Mi"`, []string{"envoy.clusterMemory: 7Mi is too small: set 8Mi or more"}},

@@ -34,9 +34,10 @@ type Packet struct {
 	// the packet is the first of its connection.
 	Established bool
 	// Open is how many other connections its sender has that the plan counts, and
-	// Full whether it lately had too many.
-	Open int
-	Full bool
+	// Full whether it lately had too many; Lately is how many it has made within a
+	// second.
+	Open, Lately int
+	Full         bool
 }
 
 // Verdict is what a plan does to a packet.
@@ -221,7 +222,7 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 	switch words[0] {
 	case "-m":
 		// "-m set ! --match-set" has its negation after the name.
-		if slices.Contains([]string{"set", "tcp", "socket", "mark", "conntrack", "connlimit"}, arg) {
+		if slices.Contains([]string{"set", "tcp", "socket", "mark", "conntrack", "connlimit", "hashlimit"}, arg) {
 			return true, 2, nil
 		}
 	case "-p":
@@ -249,6 +250,14 @@ func (t *tracer) match(words []string) (met bool, used int, err error) {
 		return arg == strconv.Itoa(t.packet.From.BitLen()), 2, nil
 	case "--connlimit-saddr":
 		return true, 1, nil
+	case "--hashlimit-above":
+		var most int
+		_, err := fmt.Sscanf(arg, "%d/sec", &most)
+		return t.packet.Lately+1 > most, 2, err
+	case "--hashlimit-mode":
+		return arg == "srcip", 2, nil
+	case "--hashlimit-burst", "--hashlimit-name":
+		return true, 2, nil
 	case "--match-set":
 		return t.member(arg, words[2]), 3, nil
 	}

@@ -50,6 +50,12 @@ compares them.
 - --detect-timeout={{ .detectTimeout }}
 - --connect-timeout={{ .connectTimeout }}
 - --max-connections-per-pod={{ include "nodevoy.maxConnectionsPerPod" $ }}
+{{- with int64 .maxConnectionRatePerPod }}
+- --max-connection-rate-per-pod={{ . }}
+{{- end }}
+{{- with int64 .maxRequestRatePerPod }}
+- --max-request-rate-per-pod={{ . }}
+{{- end }}
 - --max-headers-kib={{ int64 .maxHeadersKiB }}
 - --max-streams={{ int64 .maxStreams }}
 - --cluster-memory={{ include "nodevoy.clusterMemory" $ }}

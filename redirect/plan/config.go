@@ -93,6 +93,9 @@ type Config struct {
 	// that MaxConnections is no limit, and Unmeasured where it can't measure their
 	// rate.
 	Uncounted, Unmeasured bool
+	// Unguarded is set by the probe where the kernel can't tell Envoy's sockets from
+	// those of the node that listen on all addresses, with dnat.
+	Unguarded bool
 }
 
 // DefaultConfig is the configuration made of the reserved names and numbers.

@@ -44,8 +44,12 @@ func (b ruleBook) dnat() ([]Chain, []Jump) {
 		nat.rule(fmt.Sprintf("-p tcp -m set --match-set %s dst,dst -j DNAT --to-destination %s", frontendSet(c, b.family), to),
 			"class "+c.String()+" to its listener; not REDIRECT, which drops on interfaces without an address")
 	}
-	input := b.input("-p tcp -m conntrack --ctstate DNAT -j ACCEPT",
-		"redirected connections, also where the host's INPUT drops, and for as long as they live")
+	own := "-m socket "
+	if b.cfg.Unguarded {
+		own = ""
+	}
+	input := b.input("-p tcp "+own+"-m conntrack --ctstate DNAT -j ACCEPT",
+		"redirected connections, also where the host's INPUT drops, and for as long as they live; kube-proxy, too, may lead here, and what listens on all addresses is no socket to this match")
 	return append(chains, nat, input), append(jumps, Jump{"nat", "PREROUTING", ChainPrerouting, Rule{
 		"-p tcp -j " + ChainPrerouting,
 		"first, because kube-proxy's KUBE-SERVICES would turn the frontend into a backend",

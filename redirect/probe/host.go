@@ -109,7 +109,7 @@ func (p *prober) tproxy() error {
 // set made for the purpose.
 func (p *prober) extensions(ctx context.Context) error {
 	cfg := p.found.Resolve(p.cfg)
-	cfg.Uncounted, cfg.Unmeasured = true, true
+	cfg.Uncounted, cfg.Unmeasured, cfg.Unguarded = true, true, true
 	desired := plan.Compile(&model.Node{}, cfg)
 	var kept []family.Family
 	for i := range desired.Families {
@@ -125,14 +125,32 @@ func (p *prober) extensions(ctx context.Context) error {
 		kept = append(kept, f.Family)
 	}
 	p.found.Families = kept
-	return p.limit(func(cfg plan.Config) error {
+	try := func(cfg plan.Config) error {
 		desired := plan.Compile(&model.Node{}, cfg)
 		var errs []error
 		for i := range desired.Families {
 			errs = append(errs, p.tryRules(ctx, &desired.Families[i]))
 		}
 		return errors.Join(errs...)
-	})
+	}
+	if err := p.guard(try); err != nil {
+		return err
+	}
+	return p.limit(try)
+}
+
+// guard decides whether connections that kube-proxy leads to Envoy's address reach
+// only Envoy, given what tries the rules that do it.
+func (p *prober) guard(try func(plan.Config) error) error {
+	cfg := p.found.Resolve(p.cfg)
+	cfg.Uncounted, cfg.Unmeasured = true, true
+	err := p.judge(try(cfg))
+	if err != nil && isAnswer(err) {
+		p.found.Unguarded = true
+		p.note("warning: a Service with an endpoint at Envoy's address reaches what listens on all addresses of the node, for want of the match socket (modprobe xt_socket): %v", err)
+		return nil
+	}
+	return err
 }
 
 // limit decides whether connections of pods are limited, and their rate, given what

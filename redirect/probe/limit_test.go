@@ -132,3 +132,42 @@ func TestRateLimit(t *testing.T) {
 		})
 	}
 }
+
+// TestGuard: what host mode does where the kernel can't tell Envoy's sockets from
+// others: it redirects, and says what is open.
+func TestGuard(t *testing.T) {
+	lack := fmt.Errorf("couldn't load match socket: %w", iptables.ErrUnsupported)
+	for name, tc := range map[string]struct {
+		refusal   error
+		unguarded bool
+		reason    string
+	}{
+		"there":      {nil, false, ""},
+		"not there":  {lack, true, "warning: a Service with an endpoint at Envoy's address reaches what listens on all addresses of the node, for want of the match socket (modprobe xt_socket): couldn't load"},
+		"can't tell": {syscall.EAGAIN, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := redirecttest.New(t)
+			b.Cfg = plan.DefaultConfig()
+			b.Cfg.Mode, b.Cfg.Mechanism = plan.HostMode, plan.DNAT
+			k := b.Kernel()
+			for i := range k.Tables {
+				if tc.refusal != nil {
+					k.Tables[i] = uncounting{k.Tables[i], "-m socket", tc.refusal}
+				}
+			}
+			got, err := RunWith(t.Context(), b.Cfg, k, newFakeInfo(t))
+			if errors.Is(tc.refusal, syscall.EAGAIN) {
+				if !errors.Is(err, ErrUnknown) {
+					t.Errorf("found %+v, %v; want ErrUnknown", got, err)
+				}
+				return
+			}
+			b.Must(err)
+			rules := plan.Compile(redirecttest.Node(t, nil), got.Resolve(b.Cfg)).Families[0].RenderRules()
+			if got.Unguarded != tc.unguarded || !strings.Contains(strings.Join(got.Reasons, "\n"), tc.reason) || strings.Contains(rules, "-m socket") == tc.unguarded {
+				t.Errorf("found %+v, want reason %q; rules:\n%s", got, tc.reason, rules)
+			}
+		})
+	}
+}

@@ -35,6 +35,10 @@ type Findings struct {
 	// Uncounted is set where connections of pods can't be limited, and Unmeasured
 	// where new ones in a second can't.
 	Uncounted, Unmeasured bool
+	// Unguarded is set where kube-proxy can lead connections past the host's firewall,
+	// to what listens on all of the node's addresses: by a Service with an endpoint at
+	// Envoy's address.
+	Unguarded bool
 	// Reasons say, one sentence each, what was found and why it was decided so.
 	Reasons []string
 }
@@ -44,7 +48,7 @@ func (f Findings) Resolve(cfg plan.Config) plan.Config {
 	cfg.Mode, cfg.Backend, cfg.Families = f.Mode, f.Backend, f.Families
 	// What was asked of host mode means nothing to the other.
 	cfg.Mechanism = cmp.Or(f.Mechanism, plan.AutoMechanism)
-	cfg.Uncounted, cfg.Unmeasured = f.Uncounted, f.Unmeasured
+	cfg.Uncounted, cfg.Unmeasured, cfg.Unguarded = f.Uncounted, f.Unmeasured, f.Unguarded
 	return cfg
 }
 

@@ -35,7 +35,10 @@ const (
 	bypassed = "bypassed-service"
 	// idle is a Service without backends.
 	idle = "idle-service"
-	// backend is the pod behind all of them.
+	// intoNode is a Service that somebody gave an endpoint at Envoy's address, at a port
+	// where something of the node listens, on all addresses.
+	intoNode = "into-node-service"
+	// backend is the pod behind all others.
 	backend = "backend-pod"
 )
 
@@ -54,6 +57,8 @@ func at(f family.Family, destination string) netip.AddrPort {
 		four, six = "10.96.0.13:80", "[fd96::13]:80"
 	case idle:
 		four, six = "10.96.0.14:80", "[fd96::14]:80"
+	case intoNode:
+		four, six = "10.96.0.16:80", "[fd96::16]:80"
 	case "node":
 		four, six = "192.0.2.2:15002", "[2001:db8::2]:15002"
 	case backend:
@@ -81,7 +86,20 @@ func listener(cfg plan.Config, f family.Family, destination string) netip.AddrPo
 }
 
 // services are all Services of the fixture.
-func services() []string { return []string{httpService, tcpService, detectService, bypassed, idle} }
+func services() []string {
+	return []string{httpService, tcpService, detectService, bypassed, idle, intoNode}
+}
+
+// nodePort is where something of the node listens.
+const nodePort = 9090
+
+// backendOf is where kube-proxy sends connections to a Service.
+func backendOf(f family.Family, service string) netip.AddrPort {
+	if service == intoNode {
+		return netip.AddrPortFrom(plan.DefaultConfig().Address(f), nodePort)
+	}
+	return at(f, backend)
+}
 
 // enrolledIPs are the addresses of the one enrolled pod.
 func enrolledIPs() []netip.Addr {
@@ -97,8 +115,8 @@ func view() *model.Node {
 	classes := map[string]model.Class{httpService: model.ClassHTTP, tcpService: model.ClassTCP, detectService: model.ClassDetect}
 	for _, f := range family.All() {
 		for _, s := range services() {
-			fe := &model.Frontend{Address: at(f, s), Class: classes[s], Backends: []model.Backend{{Address: at(f, backend)}}}
-			if s == bypassed {
+			fe := &model.Frontend{Address: at(f, s), Class: classes[s], Backends: []model.Backend{{Address: backendOf(f, s)}}}
+			if s == bypassed || s == intoNode {
 				fe.Bypass = "its label says so"
 			}
 			if s == idle {
@@ -166,6 +184,8 @@ func newFixture(t *testing.T, s setting) *fixture {
 	for _, f := range family.All() {
 		w.backend.Listen(w.Node, "pod", at(f, backend))
 	}
+	// Of both families.
+	w.Listen("node", netip.AddrPortFrom(netip.IPv6Unspecified(), nodePort), false)
 	w.kubeProxy(s)
 	w.applier = newApplier(t, w.cfg)
 	w.plan = plan.Compile(view(), w.cfg)
@@ -245,7 +265,7 @@ func iptablesProxy(f family.Family) string {
 	for _, s := range services() {
 		if s != idle {
 			to := at(f, s)
-			fmt.Fprintf(&b, "-A KUBE-SERVICES -d %s -p tcp --dport %d -j DNAT --to-destination %s\n", to.Addr(), to.Port(), at(f, backend))
+			fmt.Fprintf(&b, "-A KUBE-SERVICES -d %s -p tcp --dport %d -j DNAT --to-destination %s\n", to.Addr(), to.Port(), backendOf(f, s))
 		}
 	}
 	// Replies between pods of one bridge come back here only if they must.
@@ -260,7 +280,7 @@ func nftProxy(f family.Family) string {
 	var translate strings.Builder
 	for _, s := range services() {
 		if s != idle {
-			fmt.Fprintf(&translate, "    %s daddr %s tcp dport %d dnat to %s\n", ip, at(f, s).Addr(), at(f, s).Port(), at(f, backend))
+			fmt.Fprintf(&translate, "    %s daddr %s tcp dport %d dnat to %s\n", ip, at(f, s).Addr(), at(f, s).Port(), backendOf(f, s))
 		}
 	}
 	return fmt.Sprintf(`table %[1]s kube-proxy {

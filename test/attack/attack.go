@@ -35,19 +35,16 @@ type attack struct {
 	lingers bool
 	// Short is part of the tests; the others are in the long form only.
 	Short bool
-	// flaw says why the attack still succeeds, from the list of those: it is made and
-	// reported, but doesn't fail the suite.
-	flaw flaw
+	// harms and slows say why the attack still succeeds, from the lists of those: it is
+	// made and reported, but that doesn't fail the suite.
+	harms, slows flaw
 }
-
-// pending is whether the attack is known to succeed by this many pods.
-func (a attack) pending(pods int) bool { return a.flaw.why != "" && pods >= a.flaw.pods }
 
 // attacks is the table of all attacks, in the order in which they are made.
 func attacks() []attack {
 	all := slices.Concat(headerAttacks(), uploadAttacks(), connectionAttacks(), requestAttacks(), frameAttacks(), speedAttacks())
 	for i, a := range all {
-		all[i].flaw = flaws()[a.Name]
+		all[i].harms, all[i].slows = harms()[a.Name], slows(a.Name)
 	}
 	return all
 }

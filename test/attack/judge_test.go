@@ -52,21 +52,29 @@ func TestJudge(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
+	killed, late := []string{"killed"}, []string{"p99 during"}
 	for _, c := range []struct {
-		flaw   flaw
-		faults []string
-		want   string
+		harms, slows flaw
+		faults, slow []string
+		want         string
 	}{
-		{flaw{}, nil, "pass"},
-		{flaw{}, []string{"killed"}, failed},
-		{flaw{1, "not mended"}, []string{"killed"}, "pending"},
-		{flaw{8, "not mended"}, []string{"killed"}, "pending"},
-		{flaw{9, "not mended"}, []string{"killed"}, failed},
-		{flaw{8, "not mended"}, nil, "pass, was pending"},
+		{flaw{}, flaw{}, nil, nil, "pass"},
+		{flaw{}, flaw{}, killed, nil, failed},
+		{flaw{}, flaw{}, nil, late, failed},
+		{flaw{1, "not mended"}, flaw{}, killed, nil, "pending"},
+		{flaw{8, "not mended"}, flaw{}, killed, nil, "pending"},
+		{flaw{9, "not mended"}, flaw{}, killed, nil, failed},
+		{flaw{8, "not mended"}, flaw{}, nil, nil, "pass, was pending"},
+		{flaw{8, "not mended"}, flaw{}, killed, late, failed},
+		{flaw{8, "not mended"}, flaw{8, "unfair"}, killed, late, "pending"},
+		{flaw{}, flaw{8, "unfair"}, killed, late, failed},
+		{flaw{}, flaw{8, "unfair"}, nil, late, "slow"},
+		{flaw{}, flaw{9, "unfair"}, nil, late, failed},
+		{flaw{}, flaw{8, "unfair"}, nil, nil, "pass"},
 	} {
-		r := report{Attack: attack{flaw: c.flaw}, Attackers: 8, Faults: c.faults}
+		r := report{Attack: attack{harms: c.harms, slows: c.slows}, Attackers: 8, Faults: c.faults, Slow: c.slow}
 		if got := r.verdict(); got != c.want {
-			t.Errorf("flaw %v, faults %q: %q, want %q", c.flaw, c.faults, got, c.want)
+			t.Errorf("%+v: %q, want %q", c, got, c.want)
 		}
 	}
 }
@@ -79,13 +87,13 @@ func TestTable(t *testing.T) {
 			t.Errorf("the attack %q is incomplete, or there twice", a.Name)
 		}
 		seen[a.Name] = true
-		if a.Short && a.pending(1) {
+		if a.Short && a.harms.by(1) != "" {
 			t.Errorf("%q is pending and part of the tests", a.Name)
 		}
 	}
-	for name := range flaws() {
+	for name := range harms() {
 		if !seen[name] {
-			t.Errorf("%q is pending, and no attack", name)
+			t.Errorf("%q is said to harm, and no attack", name)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (c config) attackModeAtRandom(ctx context.Context, mode lab.Mode, length ti
 func (n *node) attackTogether(ctx context.Context, r *rand.Rand) (what string, err error) {
 	var known []attack
 	for _, a := range attacks() {
-		if a.flaw.why == "" && !a.vanish && !a.manyPorts {
+		if a.harms.why == "" && !a.vanish && !a.manyPorts {
 			known = append(known, a)
 		}
 	}

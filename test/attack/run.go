@@ -37,8 +37,9 @@ type report struct {
 	NotRecovered error
 	// Nacks counts the updates that Envoy refused.
 	Nacks int
-	// Faults are what the verdict is made of.
-	Faults []string
+	// Faults are what the verdict is made of, and Slow where the victim's calls took
+	// longer than they may.
+	Faults, Slow []string
 }
 
 // attack makes one attack, in a lab of its own, and judges it. An error is one of the
@@ -77,7 +78,7 @@ func (c config) attack(ctx context.Context, a attack, mode lab.Mode, attackers i
 	}
 	r.Faults = r.judge(c.limit)
 	if !c.short {
-		r.Faults = append(r.Faults, r.judgeSpeed()...)
+		r.Slow = r.judgeSpeed()
 	}
 	return r, nil
 }

@@ -12,7 +12,7 @@ import (
 // chosen are the attacks that the flags ask for.
 func (c config) chosen() []attack {
 	return slices.DeleteFunc(attacks(), func(a attack) bool {
-		return c.only != nil && !c.only.MatchString(a.Name) || c.short && (!a.Short || a.pending(1))
+		return c.only != nil && !c.only.MatchString(a.Name) || c.short && (!a.Short || a.harms.by(1) != "")
 	})
 }
 

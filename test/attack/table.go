@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -14,16 +15,18 @@ const failed = "FAIL"
 
 // verdict is one word about a report.
 func (r report) verdict() string {
-	pending := r.Attack.pending(r.Attackers)
+	harms, slows := r.Attack.harms.by(r.Attackers), r.Attack.slows.by(r.Attackers)
 	switch {
-	case len(r.Faults) == 0 && !pending:
-		return "pass"
-	case len(r.Faults) == 0:
-		return "pass, was pending"
-	case pending:
+	case len(r.Faults) > 0 && harms == "" || len(r.Slow) > 0 && slows == "":
+		return failed
+	case len(r.Faults) > 0:
 		return "pending"
+	case len(r.Slow) > 0:
+		return "slow"
+	case harms != "":
+		return "pass, was pending"
 	}
-	return failed
+	return "pass"
 }
 
 // line is a report in columns.
@@ -66,7 +69,7 @@ func printTable(out io.Writer, reports []report) error {
 func (r report) progress() string {
 	text := fmt.Sprintf("%s, %s mode, by %d: %s\n    %s\n    %s", r.Attack.Name, r.Mode, r.Attackers, r.Attack.What, r.Sent,
 		strings.ReplaceAll(r.line(), "\t", "  "))
-	for _, fault := range r.Faults {
+	for _, fault := range slices.Concat(r.Faults, r.Slow) {
 		text += "\n    " + fault
 	}
 	if past := r.During.Past + r.Tail.Past; past > 0 {

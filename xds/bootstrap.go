@@ -92,6 +92,9 @@ layered_runtime:
       # The body of a request that asks for an upgrade would wait for the response,
       # while the server waits for the body: docker exec does this.
       envoy.reloadable_features.http_pause_generic_upgrade_request_body: false
+      # The other parser takes any first word for a method, and so lines of many
+      # protocols for requests.
+      envoy.reloadable_features.http_inspector_use_balsa_parser: false
 
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}

@@ -49,11 +49,15 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 	for i := range o.Spec.Ports {
 		from := &o.Spec.Ports[i]
 		ports[i] = corev1.ServicePort{
-			Name: interned.string(from.Name), Protocol: from.Protocol, AppProtocol: from.AppProtocol, Port: from.Port,
+			Name: interned.string(from.Name), Protocol: from.Protocol, AppProtocol: from.AppProtocol, Port: from.Port, TargetPort: from.TargetPort,
 		}
 	}
+	meta := trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, model.ServiceProxyNameLabel)
+	if value, annotated := o.Annotations[model.UndeclaredAnnotation]; annotated {
+		meta.Annotations = map[string]string{model.UndeclaredAnnotation: interned.string(value)}
+	}
 	return &corev1.Service{
-		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, model.ServiceProxyNameLabel),
+		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Type:                     o.Spec.Type,
 			Ports:                    ports,

@@ -236,6 +236,7 @@ func TestOptionsValidate(t *testing.T) {
 	}{
 		{name: "default", opts: model.DefaultOptions()},
 		{name: "empty", opts: model.Options{}},
+		{name: "undeclared", opts: model.Options{Undeclared: "http"}, want: `"http" is no setting for undeclared ports: want likely, detect or tcp`},
 		{name: "port 0", opts: model.Options{OpaquePorts: []uint16{25, 0}}, want: "opaque ports: 0 is not a port"},
 		{
 			name: "namespace",

@@ -12,8 +12,8 @@ import (
 
 // classify decides a port's capture class and says why: what the Service
 // declares, then how the port is named, then what its number means by
-// convention.
-func classify(port *corev1.ServicePort, opaque []uint16) (Class, string) {
+// convention, and where that leaves it open, what undeclared says.
+func classify(port *corev1.ServicePort, opaque []uint16, undeclared Undeclared) (Class, string) {
 	if port.AppProtocol != nil && *port.AppProtocol != "" {
 		return declaredClass(*port.AppProtocol), "appProtocol " + *port.AppProtocol
 	}
@@ -23,7 +23,7 @@ func classify(port *corev1.ServicePort, opaque []uint16) (Class, string) {
 	if slices.Contains(opaque, uint16(port.Port)) {
 		return ClassTCP, "opaque port " + strconv.Itoa(int(port.Port))
 	}
-	return ClassDetect, "no declared protocol"
+	return undeclaredClass(undeclared, port)
 }
 
 // declaredClass takes the Service at its word: a protocol that is declared

@@ -294,10 +294,10 @@ func TestClass(t *testing.T) {
 		want   model.Class
 		reason string
 	}{
-		{corev1.ServicePort{Port: 80}, model.ClassDetect, "no declared protocol"},
-		{corev1.ServicePort{Port: 80, Name: "web"}, model.ClassDetect, "no declared protocol"},
-		{corev1.ServicePort{Port: 80, Name: "webhttp"}, model.ClassDetect, "no declared protocol"},
-		{corev1.ServicePort{Port: 80, Name: "web-http"}, model.ClassDetect, "no declared protocol"},
+		{corev1.ServicePort{Port: 80}, model.ClassDetect, "no declared protocol, HTTP likely: port 80"},
+		{corev1.ServicePort{Port: 7000, Name: "web"}, model.ClassDetect, "no declared protocol, HTTP likely: name web"},
+		{corev1.ServicePort{Port: 80, Name: "webhttp"}, model.ClassDetect, "no declared protocol, HTTP likely: port 80"},
+		{corev1.ServicePort{Port: 7000, Name: "admin-http"}, model.ClassDetect, "no declared protocol, HTTP likely: name admin-http"},
 
 		{corev1.ServicePort{Port: 80, Name: "http"}, model.ClassHTTP, "port name http"},
 		{corev1.ServicePort{Port: 80, Name: "http-web"}, model.ClassHTTP, "port name http-web"},
@@ -316,7 +316,7 @@ func TestClass(t *testing.T) {
 		{corev1.ServicePort{Port: 80, Name: "kafka"}, model.ClassTCP, "port name kafka"},
 		{corev1.ServicePort{Port: 80, Name: "amqp"}, model.ClassTCP, "port name amqp"},
 
-		{corev1.ServicePort{Port: 80, AppProtocol: new("")}, model.ClassDetect, "no declared protocol"},
+		{corev1.ServicePort{Port: 80, AppProtocol: new("")}, model.ClassDetect, "no declared protocol, HTTP likely: port 80"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("http")}, model.ClassHTTP, "appProtocol http"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("HTTP")}, model.ClassHTTP, "appProtocol HTTP"},
 		{corev1.ServicePort{Port: 80, AppProtocol: new("http2")}, model.ClassHTTP, "appProtocol http2"},
@@ -353,7 +353,7 @@ func TestOpaquePortsAreAnOption(t *testing.T) {
 	})
 	in := model.Inputs{NodeName: nodeName, Services: []*corev1.Service{svc}}
 	var got []model.Class
-	for _, f := range model.Build(in, model.Options{OpaquePorts: []uint16{7000}}).Frontends {
+	for _, f := range model.Build(in, model.Options{OpaquePorts: []uint16{7000}, Undeclared: model.UndeclaredDetect}).Frontends {
 		got = append(got, f.Class)
 	}
 	if diff := cmp.Diff([]model.Class{model.ClassDetect, model.ClassTCP}, got); diff != "" {

@@ -27,6 +27,9 @@ type Options struct {
 	// declares their protocol: server-first protocols, which sniffing would
 	// stall, and those that are never HTTP.
 	OpaquePorts []uint16
+	// Undeclared is what becomes of ports whose protocol nothing declares. The zero value
+	// is UndeclaredLikely.
+	Undeclared Undeclared
 	// ExcludedNamespaces are never touched: their pods are not enrolled,
 	// whatever the labels say, and their Services are left to kube-proxy.
 	ExcludedNamespaces []string
@@ -54,7 +57,10 @@ const AllNamespaces = "*"
 // DefaultOptions are the options of an agent that was told nothing.
 func DefaultOptions() Options {
 	return Options{
-		OpaquePorts:        []uint16{25, 587, 3306, 4444, 5432, 6379, 9300, 11211},
+		OpaquePorts: []uint16{
+			21, 22, 25, 110, 143, 389, 587, 873, 993, 995, 3306, 3307, 4222, 4444, 5432, 5900, 6379, 6667, 9300, 11211, 27017,
+		},
+		Undeclared:         UndeclaredLikely,
 		ExcludedNamespaces: []string{"kube-system"},
 	}
 }
@@ -64,6 +70,9 @@ func (o Options) Validate() error {
 	var errs []error
 	if slices.Contains(o.OpaquePorts, 0) {
 		errs = append(errs, errors.New("opaque ports: 0 is not a port"))
+	}
+	if err := new(Undeclared).UnmarshalText([]byte(o.Undeclared)); err != nil && o.Undeclared != "" {
+		errs = append(errs, err)
 	}
 	check := func(what string, namespaces []string) {
 		for _, ns := range namespaces {

@@ -70,6 +70,7 @@ func modelFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.StringSliceVar(&m.PodOptInNamespaces, "pod-opt-in-namespaces", m.PodOptInNamespaces, "in host mode, namespaces in which a pod's own label may enroll it; * for all. In pod mode it may in every namespace")
 	f.Var(networksVar(&m.ExcludedEndpoints), "excluded-endpoints", "in host mode, networks whose addresses Envoy doesn't call, such as that of the nodes: Services with a backend there are left to kube-proxy")
 	f.Var(portsVar(&m.OpaquePorts), "opaque-ports", "ports taken for plain TCP when nothing declares their protocol")
+	f.TextVar(&m.Undeclared, "undeclared", m.Undeclared, "which other ports that declare no protocol have it detected: those where HTTP is likely (likely), all (detect), or none (tcp)")
 }
 
 // value is a flag of a type that pflag does not know, or not in this form.

@@ -67,7 +67,7 @@ func targetPorts() []corev1.ServicePort {
 		port("http-informational", httpInformational, informationalPort),
 		port("tcp-deaf", tcpDeaf, deafPort),
 		port("tcp-flood", tcpFlood, rawFloodPort),
-		port("deaf", detectDeaf, deafPort),
+		port("web-deaf", detectDeaf, deafPort),
 		port("http-echo", httpEcho, echo.HTTPPort),
 	}
 }

@@ -47,6 +47,7 @@ func TestRefusals(t *testing.T) {
 		"a port as text":             {`redirect.listener.ports.http="80"`, []string{"/redirect/listener/ports/http", "got string, want integer"}},
 		"a port twice":               {`redirect.listener.ports.tcp=15002`, []string{"redirect.listener.ports: tcp 15002, http 15002", "have to differ"}},
 		"an opaque port of range":    {`redirect.opaquePorts=[65536]`, []string{"/redirect/opaquePorts/0"}},
+		"an unknown detection":       {`redirect.undeclared="http"`, []string{"/redirect/undeclared"}},
 		"an opaque port twice":       {`redirect.opaquePorts=[25,25]`, []string{"/redirect/opaquePorts", "equal"}},
 		"metrics port out of range":  {`monitoring.port=100000`, []string{"/monitoring/port"}},
 		"an address of the wrong":    {`redirect.listener.address4="10.0.0.1"`, []string{`redirect.listener.address4: "10.0.0.1" is not in 169.254.0.0/16`}},

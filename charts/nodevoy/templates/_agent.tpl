@@ -36,6 +36,7 @@ compares them.
 {{- end }}
 {{- end }}
 - --opaque-ports={{ join "," .opaquePorts }}
+- --undeclared={{ .undeclared }}
 - --listener-address4={{ .listener.address4 }}
 - --listener-address6={{ .listener.address6 }}
 - --listener-port-tcp={{ .listener.ports.tcp }}

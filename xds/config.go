@@ -104,20 +104,19 @@ type Config struct {
 // addresses and ports.
 func Default() Config {
 	return Config{
-		Socket:               "/run/nodevoy/xds.sock",
-		AdminSocket:          "/run/nodevoy/envoy-admin.sock",
-		HealthSocket:         "/run/nodevoy/envoy-health.sock",
-		AccessLog:            AccessLogText,
-		UpstreamMark:         0x10,
-		MaxConnectionsPerPod: 1600,
-		MaxConnections:       500_000,
-		MaxHeadersKiB:        128,
-		MaxStreams:           1000,
-		ClusterMemory:        256 << 20,
-		DiscoveryTimeout:     2 * time.Second,
-		DetectTimeout:        500 * time.Millisecond,
-		ConnectTimeout:       5 * time.Second,
-		UpstreamIdle:         1500 * time.Millisecond,
+		Socket:           "/run/nodevoy/xds.sock",
+		AdminSocket:      "/run/nodevoy/envoy-admin.sock",
+		HealthSocket:     "/run/nodevoy/envoy-health.sock",
+		AccessLog:        AccessLogText,
+		UpstreamMark:     0x10,
+		MaxConnections:   500_000,
+		MaxHeadersKiB:    128,
+		MaxStreams:       250,
+		ClusterMemory:    256 << 20,
+		DiscoveryTimeout: 2 * time.Second,
+		DetectTimeout:    500 * time.Millisecond,
+		ConnectTimeout:   5 * time.Second,
+		UpstreamIdle:     1500 * time.Millisecond,
 		// As long as a kernel tries to reach a peer (net.ipv4.tcp_retries2).
 		StallTimeout: 15 * time.Minute,
 	}

@@ -17,7 +17,7 @@ import (
 // podConfig is a whole configuration in pod mode.
 func podConfig() Config {
 	cfg := testConfig()
-	cfg.PodMode = true
+	cfg.PodMode, cfg.MaxConnectionsPerPod = true, 256
 	cfg.Address4, cfg.Address6 = netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()
 	return cfg
 }

@@ -45,10 +45,10 @@ const (
 	// leads to it: after the local table's 0, before the main table's 32766.
 	defaultTable = 1064
 
-	// defaultMaxConnections is one for each 2 MiB of Envoy's default heap bound: eight
-	// pods whose every connection holds the largest headers, of 128 KiB, use about half
-	// of it.
-	defaultMaxConnections = 400
+	// defaultMaxConnections is about one for each 6 MiB of Envoy's default heap bound: a
+	// pod's requests then fill half of it where each connection has as many as it may,
+	// and the kernel's buffers of eight pods fit into a container's limit of 1 GiB.
+	defaultMaxConnections = 128
 	maxMaxConnections     = 1_000_000
 	maxMaxConnectionRate  = 100_000
 )

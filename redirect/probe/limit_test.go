@@ -40,7 +40,7 @@ func TestLimit(t *testing.T) {
 		uncounted bool
 		reason    string
 	}{
-		"counted":       {func(*plan.Config) {}, nil, false, "at most 400 connections of a pod are redirected at a time"},
+		"counted":       {func(*plan.Config) {}, nil, false, "at most 128 connections of a pod are redirected at a time"},
 		"unlimited":     {func(c *plan.Config) { c.MaxConnections = 0 }, lack, false, "connections of a pod are not limited: that was asked for"},
 		"not there":     {func(*plan.Config) {}, lack, true, "warning: connections of a pod are not limited, for want of the match connlimit (modprobe xt_connlimit): couldn't load"},
 		"can't tell":    {func(*plan.Config) {}, syscall.EAGAIN, false, ""},
@@ -75,7 +75,7 @@ func TestLimit(t *testing.T) {
 				uncounted, reason := tc.uncounted, tc.reason
 				if mode == plan.PodMode && b.Cfg.Mechanism == plan.TPROXY {
 					// Which is host mode's.
-					uncounted, reason = false, "at most 400 connections"
+					uncounted, reason = false, "at most 128 connections"
 				}
 				if got.Mode != mode || len(got.Families) != 2 || got.Uncounted != uncounted || !strings.Contains(strings.Join(got.Reasons, "\n"), reason) {
 					t.Errorf("found %+v, want reason %q", got, reason)
@@ -100,7 +100,7 @@ func TestRateLimit(t *testing.T) {
 		reason     string
 	}{
 		"measured":      {70, plan.DNAT, nil, false, "at most 70 connections of a pod are redirected in a second"},
-		"off":           {0, plan.DNAT, lack, false, "at most 400 connections"},
+		"off":           {0, plan.DNAT, lack, false, "at most 128 connections"},
 		"not there":     {70, plan.DNAT, lack, true, "warning: connections of a pod in a second are not limited, for want of the match hashlimit (modprobe xt_hashlimit): couldn't load"},
 		"can't tell":    {70, plan.DNAT, syscall.EAGAIN, false, ""},
 		"not by tproxy": {70, plan.TPROXY, nil, true, "warning: connections of a pod in a second are not limited: with mechanism tproxy"},

@@ -27,6 +27,7 @@ func frameAttacks() []attack {
 		one("window-update", "8 HTTP/2 connections with WINDOW_UPDATE frames without an end", httpDeaf, floodH2(flood, windowUpdate)),
 		one("priority", "8 HTTP/2 connections with PRIORITY frames without an end", httpDeaf, floodH2(flood, priority)),
 		one("4 h2-window-0", "40 HTTP/2 connections with 200 downloads each, for which the client has no window", httpFlood, noWindow(40, 200)),
+		one("4 h2-streams", "400 HTTP/2 connections with 1,000 downloads each, for which the client has no window", httpFlood, noWindow(400, 1_000)),
 		one("1 h2-trailers", "40 HTTP/2 connections, 200 requests each with trailers of 200 references to a field of 4 kB", httpDeaf, trailers(40, 200, 200)),
 	}
 }

@@ -18,13 +18,13 @@ const (
 
 // busy is whether the machine itself was too slow for anybody: the control's requests
 // took what the victim's must not, or half of it.
-func (r report) busy() bool { return max(r.Control.P99, r.Control.Fresh99) > slowLimit/2 }
+func (r report) busy() bool { return r.Control.P99 > slowLimit/2 }
 
 // allowed is how long a request may take at p99, given what it took before.
 func (r report) allowed(before time.Duration) time.Duration {
 	limit := max(slower*before, slowLimit)
 	if r.busy() {
-		limit = max(limit, busyLimit, 2*max(r.Control.P99, r.Control.Fresh99))
+		limit = max(limit, busyLimit, 2*r.Control.P99)
 	}
 	return limit
 }
@@ -70,9 +70,7 @@ func (r report) judgeSpeed() []string {
 		before, after time.Duration
 	}{
 		{"during", r.Before.P99, r.During.P99},
-		{"during, on new connections", r.Before.Fresh99, r.During.Fresh99},
 		{"after", r.Before.P99, r.After.P99},
-		{"after, on new connections", r.Before.Fresh99, r.After.Fresh99},
 	} {
 		if allowed := r.allowed(p.before); p.after > allowed {
 			faults = append(faults, fmt.Sprintf("p99 %s %s, above %s", p.when, millis(p.after), millis(allowed)))

@@ -158,7 +158,7 @@ func parse(args []string) (config, error) {
 	}
 	cfg.limit = *limit << 20
 	if cfg.connections == 0 {
-		cfg.connections = cfg.heap() / (2 << 20)
+		cfg.connections = cfg.heap() / (6 << 20)
 	}
 	if flags.NArg() > 0 || cfg.limit < 64<<20 || cfg.workers < 1 || len(cfg.chosen()) == 0 {
 		return cfg, errors.New("want a limit of at least 64 MiB, workers, -only in the name of an attack, and no arguments")

@@ -34,7 +34,7 @@ func (r report) line() string {
 	lost := r.Before.Failed + r.During.Failed + r.Tail.Failed + r.After.Failed
 	busy := ""
 	if r.busy() {
-		busy = fmt.Sprintf(" (busy machine: %.1f without Envoy)", float64(max(r.Control.P99, r.Control.Fresh99))/1e6)
+		busy = fmt.Sprintf(" (busy machine: %.1f without Envoy)", float64(r.Control.P99)/1e6)
 	}
 	columns := []string{
 		r.Attack.Name, string(r.Mode), fmt.Sprint(r.Attackers),

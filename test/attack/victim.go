@@ -42,9 +42,8 @@ type period struct {
 	Requests, Failed int
 	// Past counts the answers that didn't pass Envoy.
 	Past int
-	// P50 and P99 are of requests on kept connections, Fresh50 and Fresh99 of those
-	// on new ones.
-	P50, P99, Fresh50, Fresh99 time.Duration
+	// P50 and P99 are of all requests, Fresh99 is of those on new connections.
+	P50, P99, Fresh99 time.Duration
 	// Errors are some of them.
 	Errors []string
 }
@@ -52,13 +51,14 @@ type period struct {
 // between is how the client fared with the requests that were due in a period.
 func (c client) between(from, to time.Time) period {
 	p := period{}
-	p.P50, p.P99 = p.add(c.kept.Since(from), to)
-	p.Fresh50, p.Fresh99 = p.add(c.fresh.Since(from), to)
+	kept, fresh := p.add(c.kept.Since(from), to), p.add(c.fresh.Since(from), to)
+	_, p.Fresh99 = percentiles(fresh)
+	p.P50, p.P99 = percentiles(append(kept, fresh...))
 	return p
 }
 
-func (p *period) add(records []echo.Record, to time.Time) (p50, p99 time.Duration) {
-	var took []time.Duration
+// add counts what was due until then, and returns how long each took.
+func (p *period) add(records []echo.Record, to time.Time) (took []time.Duration) {
 	for _, r := range records {
 		if r.At.After(to) {
 			continue
@@ -76,6 +76,11 @@ func (p *period) add(records []echo.Record, to time.Time) (p50, p99 time.Duratio
 		// One that failed has taken its time, too.
 		took = append(took, r.Took)
 	}
+	return took
+}
+
+// percentiles are the median and the p99; it sorts.
+func percentiles(took []time.Duration) (p50, p99 time.Duration) {
 	if len(took) == 0 {
 		return 0, 0
 	}

@@ -208,14 +208,14 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// The limit of a pod's connections follows the bound of Envoy's heap: one for each 2 MiB.
+// The limit of a pod's connections follows the bound of Envoy's heap: one for each 6 MiB.
 func TestConnectionsFollowTheHeap(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{
-		"the default":             {`envoy.maxConnectionsPerPod=""`, "409"},
-		"a bound":                 {`envoy.maxHeap="512Mi"`, "256"},
-		"another limit of memory": {`envoy.resources={"limits":{"memory":"4Gi"}}`, "1638"},
-		"no bound":                {`envoy.maxHeap="0"`, "400"},
-		"a huge bound":            {`envoy={"maxHeap":"2Ti","resources":{"limits":{"memory":null}}}`, "1000000"},
+		"the default":             {`envoy.maxConnectionsPerPod=""`, "136"},
+		"a bound":                 {`envoy.maxHeap="512Mi"`, "85"},
+		"another limit of memory": {`envoy.resources={"limits":{"memory":"4Gi"}}`, "546"},
+		"no bound":                {`envoy.maxHeap="0"`, "128"},
+		"a huge bound":            {`envoy={"maxHeap":"8Ti","resources":{"limits":{"memory":null}}}`, "1000000"},
 		"asked for":               {`envoy.maxConnectionsPerPod=1000000`, "1000000"},
 		"as text":                 {`envoy.maxConnectionsPerPod="500"`, "500"},
 		"no limit":                {`envoy.maxConnectionsPerPod="0"`, "0"},

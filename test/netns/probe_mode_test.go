@@ -188,7 +188,7 @@ func TestProbeWithoutConnlimit(t *testing.T) {
 			namespaces := w.namespaces()
 			limited, err := w.probe(mode, b, namespaces)
 			w.must(err)
-			w.said(limited.Reasons, "at most 400 connections of a pod are redirected at a time")
+			w.said(limited.Reasons, "at most 128 connections of a pod are redirected at a time")
 			t.Run(mode.String(), func(t *testing.T) {
 				t.Setenv("XTABLES_LIBDIR", without)
 				got, err := w.probe(mode, b, namespaces)

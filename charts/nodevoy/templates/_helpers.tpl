@@ -192,16 +192,16 @@ of sockets, and for what comes in until Envoy has noticed that it is near the bo
 {{- end }}
 
 {{/* How many connections of a pod are redirected at a time, 0 for no limit: as asked
-for, or one for each 2 MiB of the heap's bound. */}}
+for, or one for each 6 MiB of the heap's bound. */}}
 {{- define "nodevoy.maxConnectionsPerPod" -}}
 {{- $asked := .Values.envoy.maxConnectionsPerPod }}
 {{- $heap := include "nodevoy.maxHeap" . | int64 }}
 {{- if ne (toString $asked) "" }}
 {{- int64 $asked }}
 {{- else if $heap }}
-{{- min 1000000 (max 1 (div $heap 2097152)) }}
+{{- min 1000000 (max 1 (div $heap 6291456)) }}
 {{- else }}
-{{- 400 }}
+{{- 128 }}
 {{- end }}
 {{- end }}
 

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envoy
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestOtherProtocols: what begins like a request and is none passes byte for byte where
+// the protocol is detected, as do first bytes that are no text.
+func TestOtherProtocols(t *testing.T) { bothModes(t, testOtherProtocols) }
+
+func testOtherProtocols(t *testing.T, in mode) {
+	w := newWire(t, in)
+	for _, first := range []string{
+		"get /users/1\r\n", "nSCAN /data/x\n", "HELLO /x\r\n", "stats\r\n", "app.hits 1 1700000000\n", "EHLO client.example\r\n",
+		"GETS key\r\n", "PUT 1 2 3 4\r\n", "SUB a 1\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x00\x00\x00\x08\x04\xd2\x16\x2f", "\x03\x00\x00\x13\n",
+	} {
+		p := w.open(t, w.frontends[1], first)
+		p.expect(p.server, first)
+		p.send(p.server, "answer")
+		p.expect(p.client, "answer")
+		p.pingPong()
+	}
+}
+
+// TestLongFirstLine: Envoy looks at 64 KiB for the end of a request's first line, and
+// ends the connection if there is none. What begins with no method of HTTP passes.
+func TestLongFirstLine(t *testing.T) { bothModes(t, testLongFirstLine) }
+
+func testLongFirstLine(t *testing.T, in mode) {
+	w := newWire(t, in)
+	text := strings.Repeat("a", 100_000)
+	p := w.open(t, w.frontends[1], text)
+	if got, err := readAbout(p.server, len(text)); err != nil || got != text {
+		t.Errorf("the server sees %d bytes, %v; want all", len(got), err)
+	}
+	client := in.dial(t, w.frontends[1])
+	// The connection may end before all is written.
+	_, _ = client.Write([]byte("GET /" + text))
+	if got, err := readAbout(client, 1); err != nil || got != "[RST]" && got != "[EOF]" {
+		t.Errorf("after a request's first line of 100 kB the client sees %q, %v; want the end", got, err)
+	}
+}
+
+// TestDetectedSendAndClose: where the protocol is detected, what a client sends before
+// it closes at once reaches the server whole or, if Envoy sees both together, not at all.
+func TestDetectedSendAndClose(t *testing.T) { bothModes(t, testDetectedSendAndClose) }
+
+func testDetectedSendAndClose(t *testing.T, in mode) {
+	w := newWire(t, in)
+	const message = "app.hits 1 1700000000\n"
+	lost := 0
+	for range 20 {
+		client := in.dial(t, w.frontends[1])
+		if _, err := client.Write([]byte(message)); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		server, err := w.server.accept(200 * time.Millisecond)
+		if err != nil {
+			lost++
+			continue
+		}
+		if got, err := readAbout(server, len(message)); err != nil || got != message+"[EOF]" {
+			t.Errorf("the server sees %q, %v", got, err)
+		}
+		_ = server.Close()
+	}
+	t.Logf("%d of 20 messages were lost", lost)
+}
+
+// TestSendAndClose: what a client sends before it closes at once reaches the server,
+// where the protocol is not detected.
+func TestSendAndClose(t *testing.T) { bothModes(t, testSendAndClose) }
+
+func testSendAndClose(t *testing.T, in mode) {
+	w := newWire(t, in)
+	const message = "app.hits 1 1700000000\n"
+	for i := range 50 {
+		client := in.dial(t, "10.96.2.10:80")
+		if _, err := client.Write([]byte(message)); err != nil {
+			t.Fatal(err)
+		}
+		end := client.CloseWrite
+		if i%2 == 1 {
+			end = client.Close
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		server, err := w.server.accept(3 * time.Second)
+		if err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+		got, err := readAbout(server, len(message))
+		if err != nil || got != message+"[EOF]" {
+			t.Errorf("message %d: the server sees %q, %v", i, got, err)
+		}
+		_ = server.Close()
+	}
+}

@@ -61,6 +61,10 @@ func scanned() (all []netip.AddrPort) {
 
 func narrowIP(i int) string { return fmt.Sprintf("10.96.9.%d", i+1) }
 
+// scanFlags have Envoy run short of memory. Without a limit of connections, as that alone
+// would leave most of a fast scan to kube-proxy.
+func scanFlags() []string { return []string{"--cluster-memory", "96Mi", "--max-connections-per-pod", "0"} }
+
 // TestScan has a pod call each of 7,000 ports once, which is more than Envoy has memory
 // for: a thousand of one Service, and a few of each of many. A neighbour that opens new connections to a Service it uses,
 // and to others for the first time, sees nothing of it; the node stays redirected.
@@ -85,7 +89,7 @@ func testScan(t *testing.T, w *fixture) {
 	}
 	check(t, w.Publish(limit(t)))
 	w.envoy = must(w.node.StartEnvoyWith(limit(t), lab.EnvoyOptions{Bootstrap: []string{"--envoy-max-heap", fmt.Sprint(scanHeap)}}))(t)
-	w.startAgent(t, "--cluster-memory", "96Mi")
+	w.startAgent(t, scanFlags()...)
 	must(w.agent.WaitRedirected(limit(t), w.client))(t)
 	must(w.agent.WaitRedirected(limit(t), scanner))(t)
 
@@ -140,7 +144,7 @@ func (w *fixture) restartAfterScan(t *testing.T) {
 	t.Helper()
 	load := must(w.client.Load(echo.Spec{Protocol: echo.HTTP1, Target: web4 + ":80", Rate: 20, Connections: 4, Fresh: true, Timeout: 10 * time.Second}))(t)
 	check(t, w.agent.Stop(endLimit))
-	w.startAgent(t, "--cluster-memory", "96Mi")
+	w.startAgent(t, scanFlags()...)
 	w.untilSettled(t)
 	w.untilLeft(t)
 	stop(t, "new connections while the agent restarts", load)

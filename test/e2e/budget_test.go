@@ -63,7 +63,9 @@ func narrowIP(i int) string { return fmt.Sprintf("10.96.9.%d", i+1) }
 
 // scanFlags have Envoy run short of memory. Without a limit of connections, as that alone
 // would leave most of a fast scan to kube-proxy.
-func scanFlags() []string { return []string{"--cluster-memory", "96Mi", "--max-connections-per-pod", "0"} }
+func scanFlags() []string {
+	return []string{"--cluster-memory", "96Mi", "--max-connections-per-pod", "0"}
+}
 
 // TestScan has a pod call each of 7,000 ports once, which is more than Envoy has memory
 // for: a thousand of one Service, and a few of each of many. A neighbour that opens new connections to a Service it uses,

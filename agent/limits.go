@@ -18,19 +18,19 @@ func limits(envoy xds.Config, redirect plan.Config) []debug.Limit {
 	for _, l := range xds.Limits(envoy) {
 		out = append(out, debug.Limit(l))
 	}
-	services, connections, rate, requests := "none", "none", "none", "none"
+	services := "none"
 	if envoy.ClusterMemory > 0 {
 		services = fmt.Sprintf("%d MiB by estimate; %d frontends of each Service", envoy.ClusterMemory>>20, xds.MaxFrontends)
 	}
-	if redirect.Limited() {
-		connections = strconv.Itoa(int(redirect.MaxConnections))
+	most := func(limited bool, number uint32) string {
+		if !limited {
+			return "none"
+		}
+		return strconv.Itoa(int(number))
 	}
-	if redirect.RateLimited() {
-		rate = strconv.Itoa(int(redirect.MaxConnectionRate))
-	}
-	if envoy.MaxRequestRate > 0 {
-		requests = strconv.Itoa(int(envoy.MaxRequestRate))
-	}
+	connections := most(redirect.Limited(), redirect.MaxConnections)
+	rate := most(redirect.RateLimited(), redirect.MaxConnectionRate)
+	requests := most(envoy.MaxRequestRate > 0, envoy.MaxRequestRate)
 	return append(out,
 		debug.Limit{What: "Services in use", Most: services, Above: "further ones use kube-proxy"},
 		debug.Limit{What: "connections of one pod that are redirected, for each of its addresses", Most: connections, Above: "further ones are left to kube-proxy"},

@@ -139,18 +139,18 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 // limited.
 func (s ListenerSpec) firstFilters(cfg Config, states ...*commonstatev3.FilterStateValue) []*listenerv3.Filter {
 	var filters []*listenerv3.Filter
-	source := filterState("nodevoy.source", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
+	pooledBy := filterState("nodevoy.source", source)
 	if cfg.PodMode {
 		if cfg.MaxConnectionsPerPod > 0 {
 			filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
 		}
-		source = filterState("envoy.network.upstream_bind_override.network_namespace",
+		pooledBy = filterState("envoy.network.upstream_bind_override.network_namespace",
 			"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
 	}
 	// A factory whose strings are not hashable would not part the pools.
-	source.FactoryKey = "envoy.hashable_string"
-	source.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
-	return append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: append(states, source)}))
+	pooledBy.FactoryKey = "envoy.hashable_string"
+	pooledBy.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
+	return append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: append(states, pooledBy)}))
 }
 
 func connectionLimit(statPrefix string, most uint32) *listenerv3.Filter {

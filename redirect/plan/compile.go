@@ -59,7 +59,7 @@ func compileFamilies(node *model.Node, cfg Config) []FamilyPlan {
 			continue
 		}
 		fp := FamilyPlan{Family: f, Address: cfg.Address(f), Frontends: frontendSets(node, f), Pods: podSet(cfg, f, what)}
-		if cfg.Limited() || cfg.RateLimited() {
+		if cfg.counts() {
 			fp.Full = fullSet(f)
 		}
 		b := ruleBook{cfg: cfg, family: f}

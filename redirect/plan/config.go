@@ -122,6 +122,9 @@ func (c Config) Limited() bool { return c.MaxConnections > 0 && !c.Uncounted && 
 // RateLimited says whether the rules limit the new connections of a pod in a second.
 func (c Config) RateLimited() bool { return c.MaxConnectionRate > 0 && !c.Unmeasured && c.tracked() }
 
+// counts says whether the rules note pods that make too many connections.
+func (c Config) counts() bool { return c.Limited() || c.RateLimited() }
+
 // tracked is whether conntrack knows the redirected connections. It does not with
 // tproxy, so that the kernel can't count them, and what is left to kube-proxy would
 // have to be told from them in two tables.

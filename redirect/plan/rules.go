@@ -34,7 +34,7 @@ func (b ruleBook) dnat() ([]Chain, []Jump) {
 	nat := Chain{Table: "nat", Name: ChainPrerouting}
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what enrolled pods send; the node's own traffic never has such a source, nor has Envoy's")
-	if b.cfg.Limited() || b.cfg.RateLimited() {
+	if b.cfg.counts() {
 		count, jump := b.countFirst()
 		chains, jumps = append(chains, count), append(jumps, jump)
 		b.leaveFull(&nat)
@@ -165,7 +165,7 @@ func (b ruleBook) pod() ([]Chain, []Jump) {
 	nat.rule(fmt.Sprintf("-d %s -j RETURN", linkLocal), "never link-local, where cloud metadata and node services are")
 	nat.rule(fmt.Sprintf("-m set ! --match-set %s src -j RETURN", PodsSet(b.family)),
 		"only what the pod sends from its own addresses, and only while Envoy works")
-	if b.cfg.Limited() || b.cfg.RateLimited() {
+	if b.cfg.counts() {
 		b.count(&nat)
 		b.leaveFull(&nat)
 	}

@@ -140,16 +140,15 @@ func (p *prober) extensions(ctx context.Context) error {
 }
 
 // guard decides whether connections that kube-proxy leads to Envoy's address reach
-// only Envoy, given what tries the rules that do it.
+// only Envoy, given what tries the rules that do it. With tproxy they reach nobody.
 func (p *prober) guard(try func(plan.Config) error) error {
 	cfg := p.found.Resolve(p.cfg)
-	cfg.Uncounted, cfg.Unmeasured = true, true
-	err := p.judge(try(cfg))
-	if err != nil && isAnswer(err) {
-		p.found.Unguarded = true
-		p.note("warning: a Service with an endpoint at Envoy's address reaches what listens on all addresses of the node, for want of the match socket (modprobe xt_socket): %v", err)
+	if cfg.Mechanism == plan.TPROXY {
 		return nil
 	}
+	cfg.Uncounted, cfg.Unmeasured = true, true
+	guarded, err := p.has("socket", "a Service with an endpoint at Envoy's address reaches what listens on all addresses of the node", try, cfg)
+	p.found.Unguarded = err == nil && !guarded
 	return err
 }
 
@@ -163,7 +162,7 @@ func (p *prober) limit(try func(plan.Config) error) error {
 	if cfg.MaxConnections == 0 {
 		p.note("connections of a pod are not limited: that was asked for")
 	} else {
-		limited, err := p.limitBy("connlimit", "connections of a pod", func() error { return try(count) }, cfg.Limited())
+		limited, err := p.limitBy("connlimit", "connections of a pod", try, count)
 		if err != nil {
 			return err
 		}
@@ -174,7 +173,7 @@ func (p *prober) limit(try func(plan.Config) error) error {
 	if cfg.MaxConnectionRate == 0 {
 		return nil
 	}
-	limited, err := p.limitBy("hashlimit", "connections of a pod in a second", func() error { return try(measure) }, cfg.RateLimited())
+	limited, err := p.limitBy("hashlimit", "connections of a pod in a second", try, measure)
 	if err != nil {
 		return err
 	}
@@ -184,16 +183,22 @@ func (p *prober) limit(try func(plan.Config) error) error {
 	return nil
 }
 
-// limitBy is whether a match limits something, given what tries the rules that have it
-// and whether the mechanism allows it. Why not is noted.
-func (p *prober) limitBy(match, what string, try func() error, possible bool) (bool, error) {
-	if !possible {
+// limitBy is whether a match limits something of a pod, given what tries rules and the
+// configuration of those that limit nothing else. Why not is noted.
+func (p *prober) limitBy(match, what string, try func(plan.Config) error, cfg plan.Config) (bool, error) {
+	if !cfg.Limited() && !cfg.RateLimited() {
 		p.note("warning: %s are not limited: with mechanism tproxy, conntrack knows nothing of them", what)
 		return false, nil
 	}
-	err := p.judge(try())
+	return p.has(match, what+" are not limited", try, cfg)
+}
+
+// has is whether the rules of cfg can be had, which need a match. What follows where
+// the kernel or iptables lacks it is noted.
+func (p *prober) has(match, without string, try func(plan.Config) error, cfg plan.Config) (bool, error) {
+	err := p.judge(try(cfg))
 	if err != nil && isAnswer(err) {
-		p.note("warning: %s are not limited, for want of the match %[2]s (modprobe xt_%[2]s): %[3]v", what, match, err)
+		p.note("warning: %s, for want of the match %[2]s (modprobe xt_%[2]s): %[3]v", without, match, err)
 		return false, nil
 	}
 	return err == nil, err

@@ -30,6 +30,15 @@ func (u uncounting) Test(ctx context.Context, text string) error {
 	return u.Tables.Test(ctx, text)
 }
 
+// without has the tables refuse rules with a match, unless err is nil.
+func without(k *apply.Kernel, match string, err error) {
+	for i := range k.Tables {
+		if err != nil {
+			k.Tables[i] = uncounting{k.Tables[i], match, err}
+		}
+	}
+}
+
 // TestLimit: whether connections of pods are limited, on nodes that can count them,
 // can't, and don't tell. It never decides whether pods are redirected.
 func TestLimit(t *testing.T) {
@@ -54,9 +63,7 @@ func TestLimit(t *testing.T) {
 				tc.cfg(&b.Cfg)
 				k := b.Kernel()
 				if tc.refusal != nil {
-					for i := range k.Tables {
-						k.Tables[i] = uncounting{k.Tables[i], "connlimit", tc.refusal}
-					}
+					without(&k, "connlimit", tc.refusal)
 					info.refuses = func(_ *iptables.Fake, text string) error {
 						if strings.Contains(text, "connlimit") {
 							return tc.refusal
@@ -110,11 +117,7 @@ func TestRateLimit(t *testing.T) {
 			b.Cfg = plan.DefaultConfig()
 			b.Cfg.Mode, b.Cfg.Mechanism, b.Cfg.MaxConnectionRate = plan.HostMode, tc.mechanism, tc.rate
 			k := b.Kernel()
-			for i := range k.Tables {
-				if tc.refusal != nil {
-					k.Tables[i] = uncounting{k.Tables[i], "hashlimit", tc.refusal}
-				}
-			}
+			without(&k, "hashlimit", tc.refusal)
 			got, err := RunWith(t.Context(), b.Cfg, k, info)
 			if tc.reason == "" {
 				if !errors.Is(err, ErrUnknown) {
@@ -151,11 +154,7 @@ func TestGuard(t *testing.T) {
 			b.Cfg = plan.DefaultConfig()
 			b.Cfg.Mode, b.Cfg.Mechanism = plan.HostMode, plan.DNAT
 			k := b.Kernel()
-			for i := range k.Tables {
-				if tc.refusal != nil {
-					k.Tables[i] = uncounting{k.Tables[i], "-m socket", tc.refusal}
-				}
-			}
+			without(&k, "-m socket", tc.refusal)
 			got, err := RunWith(t.Context(), b.Cfg, k, newFakeInfo(t))
 			if errors.Is(tc.refusal, syscall.EAGAIN) {
 				if !errors.Is(err, ErrUnknown) {

@@ -3,7 +3,6 @@
 package envoy
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -19,7 +18,12 @@ import (
 // it has waited; all listeners count together, the client's own words don't matter,
 // and no other pod notices.
 func TestRequestRate(t *testing.T) {
-	headersWeb(t, "10.244.0.1:8080")
+	// It answers with the names of the request's headers.
+	h2Server(t, "10.244.0.1:8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name := range r.Header {
+			fmt.Fprintln(w, name)
+		}
+	}))
 	services := []service{
 		{name: "web", frontend: "10.96.1.10:80", backends: []string{"10.244.0.1:8080"}},
 		{name: "undeclared", frontend: "10.96.3.10:80", backends: []string{"10.244.0.1:8080"}},
@@ -27,26 +31,25 @@ func TestRequestRate(t *testing.T) {
 	limited := func(c *xds.Config) { c.MaxRequestRate = requestRate }
 	t.Run("host mode", func(t *testing.T) {
 		newFixtureWith(t, nodeOf(t, services...), setup{change: limited})
-		from := func(ip string) dialFunc {
-			return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).DialContext
-		}
+		from := func(ip string) dialer { return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}} }
 		checkRate(t, from("10.244.0.2"), from("10.244.0.3"))
 	})
 	t.Run("pod mode", func(t *testing.T) {
 		a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
 		newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}, change: limited})
-		checkRate(t, a.DialContext, b.DialContext)
+		checkRate(t, a, b)
 	})
 }
 
 const requestRate = 4
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
-func checkRate(t *testing.T, pod, other dialFunc) {
+func checkRate(t *testing.T, pod, other dialer) {
 	t.Helper()
 	for version := 1; version <= 2; version++ {
-		client, stranger := rateClient(t, pod, version), rateClient(t, other, version)
+		client, stranger := rater{mode{dialer: pod}.client()}, rater{mode{dialer: other}.client()}
+		if version == 2 {
+			client, stranger = rater{mode{dialer: pod}.h2Client()}, rater{mode{dialer: other}.h2Client()}
+		}
 		// Whatever was served before, there is one more each quarter of a second.
 		eventually(t, 5*time.Second, func() error { return fromBackend(client.ask("10.96.1.10:80", "")) })
 		begin, answers := time.Now(), map[int]int{}
@@ -93,15 +96,6 @@ func fromBackend(r rateAnswer) error {
 
 type rater struct{ *http.Client }
 
-func rateClient(t *testing.T, dial dialFunc, version int) rater {
-	t.Helper()
-	transport := &http.Transport{Protocols: &http.Protocols{}, DialContext: dial}
-	transport.Protocols.SetHTTP1(version == 1)
-	transport.Protocols.SetUnencryptedHTTP2(version == 2)
-	t.Cleanup(transport.CloseIdleConnections)
-	return rater{&http.Client{Transport: transport, Timeout: 10 * time.Second}}
-}
-
 // ask makes a request that claims to be forwarded for somebody, if that isn't empty,
 // with these further headers.
 func (c rater) ask(address, claim string, headers ...string) rateAnswer {
@@ -122,25 +116,4 @@ func (c rater) ask(address, claim string, headers ...string) rateAnswer {
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	return rateAnswer{response.StatusCode, string(text), response.Header.Get("Grpc-Status"), err}
-}
-
-// headersWeb answers with the names of the request's headers.
-func headersWeb(t *testing.T, address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for name := range r.Header {
-				fmt.Fprintln(w, name)
-			}
-		}),
-		Protocols: &http.Protocols{},
-	}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	go func() { _ = server.Serve(l) }() // Ends with Close, by an error that says so.
-	t.Cleanup(func() { _ = server.Close() })
 }

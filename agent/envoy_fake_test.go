@@ -38,6 +38,12 @@ func (e fakeEnvoy) InUse() []netip.AddrPort {
 	return used
 }
 
+func (e fakeEnvoy) Seen() map[netip.AddrPort]model.Seen {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen
+}
+
 func (e fakeEnvoy) Uses() ([]server.Use, []netip.AddrPort) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -20,7 +20,7 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 	for what, refused := range map[string]server.Refused{
 		"its cluster":  {Frontends: map[netip.AddrPort]string{web: "cluster 10.96.0.10:80: no such field"}},
 		"the routes":   {Routes: "route http: no such cluster"},
-		"its listener": {Listeners: map[server.ListenerKey]string{{Class: model.ClassHTTP}: "listener http-v4: cannot bind"}},
+		"its listener": {Listeners: map[server.ListenerKey]string{{Class: model.ClassDetect}: "listener detect-v4: cannot bind"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			withPreparedFixture(t, func(b *fixture) { b.inputs = twoServices() }, func(t *testing.T, b *fixture) {

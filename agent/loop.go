@@ -27,8 +27,9 @@ type configurator interface {
 	Changed() <-chan struct{}
 	Status() server.Status
 	// InUse are the frontends that Envoy has asked for, and Uses the same with what
-	// they take, and those that it was denied.
+	// they take, and those that it was denied. Seen is what connections to them are.
 	InUse() []netip.AddrPort
+	Seen() map[netip.AddrPort]model.Seen
 	Uses() (uses []server.Use, denied []netip.AddrPort)
 }
 
@@ -124,11 +125,14 @@ func (l *loop) run(ctx context.Context) error {
 			st := l.envoy.Status()
 			l.noteNacks(st, l.round.plan)
 			l.recompile(ctx, st.Refused)
+			if !l.kernel.Engaged() {
+				l.learn(ctx)
+			}
 			if st.Crowded > l.leaving.crowded {
 				l.review(ctx)
 			}
 		case <-c.review.C:
-			if !l.review(ctx) {
+			if learned := l.learn(ctx); !l.review(ctx) && !learned {
 				continue
 			}
 		case s := <-l.leaving.sampler.results:

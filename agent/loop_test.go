@@ -59,6 +59,8 @@ type fixture struct {
 	denied         []netip.AddrPort
 	connections    []netip.AddrPort
 	connectionsErr error
+	// seen is what Envoy has seen.
+	seen map[netip.AddrPort]model.Seen
 	// samples counts how often connections were listed.
 	samples int
 	// latency is Envoy's; busy and more are for its answers. See slowly.

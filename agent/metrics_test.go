@@ -82,7 +82,7 @@ func TestStateMetrics(t *testing.T) {
 		{"enrolled_pods", "false", 0},
 		{"pods", "true", 1},
 		{"pods", "false", 0},
-		{"frontends", "http", 1},
+		{"frontends", "detect", 1},
 		{"frontends", "tcp", 0},
 		{"frontends", "bypass", 0},
 	} {

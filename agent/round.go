@@ -20,9 +20,13 @@ import (
 // round is how far the loop has come with the changes it has seen: what it has
 // built, handed to Envoy, and put into the kernel.
 type round struct {
-	// node and plan are nil until every object was read once.
-	node *model.Node
-	plan *plan.Plan
+	// built is the node as its objects have it, node the same with the classes that
+	// follow from what Envoy has seen, and plan is made of it; all are nil until every
+	// object was read once.
+	built, node *model.Node
+	plan        *plan.Plan
+	// useChanges is Envoy's status of that name as of node.
+	useChanges uint64
 	// refused is what of node Envoy refuses, and the plan leaves out.
 	refused server.Refused
 	// served is what Envoy was last given: node, and what the kernel may still
@@ -87,7 +91,8 @@ func (l *loop) rebuild(ctx context.Context) {
 		l.log.Info("all objects are read")
 	}
 	done := l.metrics.stage("build")
-	l.round.node = l.builder.Build(l.inputs())
+	l.round.built = l.builder.Build(l.inputs())
+	l.learned()
 	l.compile(l.envoy.Status().Refused)
 	done(nil)
 	l.tellProblems(l.round.node)

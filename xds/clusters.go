@@ -41,7 +41,7 @@ func (in clusterInputs) Equal(other Inputs) bool { return in == other }
 func (in clusterInputs) Message(cfg Config) proto.Message {
 	endpoints := ads()
 	endpoints.InitialFetchTimeout = durationpb.New(endpointsTimeout)
-	return &clusterv3.Cluster{
+	c := &clusterv3.Cluster{
 		Name:                 in.name.String(),
 		AltStatName:          utf8(in.port.String()),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -56,10 +56,13 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		CircuitBreakers:           noLimits(),
 		UpstreamBindConfig:        bindInPod(cfg),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: remoteKeepalive()},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.absolute)),
-		},
 	}
+	if in.name.form.seen().HTTP {
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.form == formAbsolute)),
+		}
+	}
+	return c
 }
 
 // noLimits lifts Envoy's default limits of 1024 connections and requests, which

@@ -60,8 +60,8 @@ type Config struct {
 	// which the pod's rules don't redirect.
 	UpstreamMark uint32
 	// MaxConnectionsPerPod is, in pod mode, how many connections Envoy accepts at
-	// a time from one pod: for each capture class by itself and, where the
-	// protocol is detected, for HTTP and for the rest. Further ones are closed. 0 is
+	// a time from one pod: for each capture class by itself and, where the protocol
+	// is detected, for HTTP, TLS and the rest. Further ones are closed. 0 is
 	// for no limit.
 	MaxConnectionsPerPod uint32
 	// MaxRequestRate is how many HTTP requests of one address Envoy serves in a second.

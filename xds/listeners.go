@@ -10,6 +10,7 @@ import (
 	commonstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
@@ -68,12 +69,15 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 	case model.ClassHTTP:
 		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.httpChain(cfg)}
 	case model.ClassTCP:
-		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.tcpChain(cfg)}
+		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), s.tcpChain(cfg, formTCP)}
 	default:
 		http := s.httpChain(cfg)
 		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), http, s.tcpChain(cfg)}
-		l.ListenerFilters = append(l.ListenerFilters, listenerFilter("http_inspector", &inspectorv3.HttpInspector{}))
+		tls := s.tcpChain(cfg, formTLS)
+		tls.Name, tls.FilterChainMatch = "tls", &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
+		l.FilterChains = []*listenerv3.FilterChain{notRedirected(own), http, tls, s.tcpChain(cfg, formTCP)}
+		l.ListenerFilters = append(l.ListenerFilters,
+			listenerFilter("tls_inspector", &tlsinspectorv3.TlsInspector{}), listenerFilter("http_inspector", &inspectorv3.HttpInspector{}))
 		// A client that waits for the server to speak first is not HTTP.
 		l.ListenerFiltersTimeout = durationpb.New(cfg.DetectTimeout)
 		l.ContinueOnListenerFiltersTimeout = true
@@ -113,8 +117,9 @@ func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.firstFilters(cfg), networkFilter("http", manager))}
 }
 
-// tcpChain passes bytes to the cluster that the connection's destination names.
-func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
+// tcpChain passes bytes to the cluster of this form that the connection's destination
+// names.
+func (s ListenerSpec) tcpChain(cfg Config, as form) *listenerv3.FilterChain {
 	proxy := &tcpproxyv3.TcpProxy{
 		StatPrefix: s.Class.String(),
 		// Never used: the filter state always names the cluster.
@@ -128,7 +133,7 @@ func (s ListenerSpec) tcpChain(cfg Config) *listenerv3.FilterChain {
 		AccessLog:          accessLog(cfg, s, perConnection),
 	}
 	return &listenerv3.FilterChain{Name: "tcp", Filters: append(
-		s.firstFilters(cfg, filterState("envoy.tcp_proxy.cluster", destination)), networkFilter("tcp", proxy),
+		s.firstFilters(cfg, filterState("envoy.tcp_proxy.cluster", string(as)+destination)), networkFilter("tcp", proxy),
 	)}
 }
 

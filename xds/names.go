@@ -37,17 +37,14 @@ const (
 	protoHeader = envoyPrefix + "-downstream-service-cluster"
 	// upgradeHeader is the client's upgrade header, if it sent one.
 	upgradeHeader = envoyPrefix + "-original-path"
-	// formHeader begins with absolutePrefix when the request line had an
+	// formHeader begins with formAbsolute when the request line had an
 	// absolute URL, and ends with the address the client connected to.
 	formHeader = envoyPrefix + "-downstream-service-node"
 	// sourceHeader holds the client's address, where its requests are limited.
 	sourceHeader = envoyPrefix + "-attempt-count"
 
-	// absolutePrefix precedes the frontend's address in the name of the
-	// cluster for requests that have an absolute URL.
-	absolutePrefix = "HTTP/1.1 http "
 	// destination is the address a connection was made to, before it was
-	// redirected: the name of its cluster.
+	// redirected: the name of its cluster ends with it.
 	destination = "%DOWNSTREAM_LOCAL_ADDRESS%"
 	// source is the address a connection was made from, whatever a client says in
 	// x-forwarded-for.
@@ -57,34 +54,57 @@ const (
 	noHost = "host.nodevoy.invalid"
 )
 
-// FrontendOf is the address of the frontend that a cluster, or an assignment, of
-// this name is for; false for a name that no cluster can have.
-func FrontendOf(name string) (netip.AddrPort, bool) {
-	n, ok := parseClusterName(name)
-	return n.frontend, ok
+// form is what a cluster of a frontend is for. Its text precedes the frontend's address
+// in the cluster's name.
+type form string
+
+const (
+	// formHTTP is for requests of HTTP, and formAbsolute for those of them that have an
+	// absolute URL, as an HTTP proxy gets them.
+	formHTTP, formAbsolute form = "", "HTTP/1.1 http "
+	// formTCP is for connections of plain bytes, and formTLS for those of TLS to a
+	// frontend whose protocol is detected.
+	formTCP, formTLS form = "tcp ", "tls "
+)
+
+// forms are all of them; the empty one is last, as every name begins with it.
+func forms() []form { return []form{formAbsolute, formTCP, formTLS, formHTTP} }
+
+// seen is what Envoy has seen on connections to the frontend, given that it asked for
+// a cluster of this form.
+func (f form) seen() model.Seen {
+	return model.Seen{HTTP: f == formHTTP || f == formAbsolute, TLS: f == formTLS, Other: f == formTCP}
 }
 
-// clusterName names a cluster and its assignment. It is the frontend's address,
-// which is what Envoy sees as a connection's destination. A frontend has a
-// second cluster for requests with an absolute URL, as an HTTP proxy gets them.
+// FrontendOf is the address of the frontend that a cluster, or an assignment, of
+// this name is for, and what Envoy has seen there if it asks for it; false for a name
+// that no cluster can have.
+func FrontendOf(name string) (netip.AddrPort, model.Seen, bool) {
+	n, ok := parseClusterName(name)
+	return n.frontend, n.form.seen(), ok
+}
+
+// clusterName names a cluster and its assignment: the frontend's address, which is what
+// Envoy sees as a connection's destination, and what it is for. So the names that Envoy
+// asks for say what clients send.
 type clusterName struct {
 	frontend netip.AddrPort
-	absolute bool
+	form     form
 }
 
-func (n clusterName) String() string {
-	if n.absolute {
-		return absolutePrefix + n.frontend.String()
-	}
-	return n.frontend.String()
-}
+func (n clusterName) String() string { return string(n.form) + n.frontend.String() }
 
 // parseClusterName is the inverse of String; false for what String never returns.
 func parseClusterName(name string) (clusterName, bool) {
-	text, absolute := strings.CutPrefix(name, absolutePrefix)
-	addr, err := netip.ParseAddrPort(text)
-	n := clusterName{frontend: addr, absolute: absolute}
-	return n, err == nil && n.String() == name
+	var n clusterName
+	for _, f := range forms() {
+		if text, is := strings.CutPrefix(name, string(f)); is {
+			addr, err := netip.ParseAddrPort(text)
+			n = clusterName{frontend: addr, form: f}
+			return n, err == nil && n.String() == name
+		}
+	}
+	return n, false
 }
 
 // ListenerSpec is what a listener is made of: its capture class and where it

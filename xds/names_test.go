@@ -11,8 +11,10 @@ func TestClusterNames(t *testing.T) {
 	for name, want := range map[string]clusterName{
 		"10.96.0.10:80":                {frontend: netip.MustParseAddrPort("10.96.0.10:80")},
 		"[fd00::1]:80":                 {frontend: netip.MustParseAddrPort("[fd00::1]:80")},
-		"HTTP/1.1 http 10.96.0.10:80":  {frontend: netip.MustParseAddrPort("10.96.0.10:80"), absolute: true},
-		"HTTP/1.1 http [fd00::1]:8080": {frontend: netip.MustParseAddrPort("[fd00::1]:8080"), absolute: true},
+		"tcp 10.96.0.10:80":            {frontend: netip.MustParseAddrPort("10.96.0.10:80"), form: formTCP},
+		"tls [fd00::1]:443":            {frontend: netip.MustParseAddrPort("[fd00::1]:443"), form: formTLS},
+		"HTTP/1.1 http 10.96.0.10:80":  {frontend: netip.MustParseAddrPort("10.96.0.10:80"), form: formAbsolute},
+		"HTTP/1.1 http [fd00::1]:8080": {frontend: netip.MustParseAddrPort("[fd00::1]:8080"), form: formAbsolute},
 	} {
 		if got, ok := parseClusterName(name); !ok || got != want {
 			t.Errorf("%q is read as %+v, %v; want %+v", name, got, ok, want)
@@ -23,7 +25,7 @@ func TestClusterNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "none", "xds", "10.96.0.10", "10.96.0.10:", "10.96.0.10:080", "010.96.0.10:80", "10.96.0.10:65536",
-		"fd00::1:80", "[FD00::1]:80", "[fd00:0::1]:80", " 10.96.0.10:80", "HTTP/1.1 http ", "HTTP/2 http 10.96.0.10:80", "HTTP/1.1 https 10.96.0.10:80",
+		"fd00::1:80", "[FD00::1]:80", "[fd00:0::1]:80", " 10.96.0.10:80", "tcp 10.96.0.10", "tcp tcp 10.96.0.10:80", "tls  10.96.0.10:80", "HTTP/1.1 http ", "HTTP/2 http 10.96.0.10:80", "HTTP/1.1 https 10.96.0.10:80",
 	} {
 		if got, ok := parseClusterName(name); ok {
 			t.Errorf("%q is read as %+v, want it refused", name, got)

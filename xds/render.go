@@ -14,7 +14,8 @@ import (
 )
 
 // Render is every resource that Envoy could request, as a stream of YAML documents:
-// listeners, routes, then cluster and assignment of each frontend by address. A
+// listeners, routes, then cluster and assignment of each frontend by address: one for
+// HTTP, or else for plain bytes. A
 // comment above each document has the resource's kind, name and version.
 func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
@@ -46,9 +47,12 @@ func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, er
 		errs = append(errs, write(KindListener, name))
 	}
 	errs = append(errs, write(KindRoute, RouteName))
-	for i := range node.Frontends {
-		name := clusterName{frontend: node.Frontends[i].Address}.String()
-		errs = append(errs, write(KindCluster, name), write(KindEndpoints, name))
+	for _, f := range node.Frontends {
+		name := clusterName{frontend: f.Address}
+		if f.Class == model.ClassTCP {
+			name.form = formTCP
+		}
+		errs = append(errs, write(KindCluster, name.String()), write(KindEndpoints, name.String()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -10,20 +10,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// classify decides a port's capture class and says why: what the Service
+// classify decides a frontend's capture class and says why: what the Service
 // declares, then how the port is named, then what its number means by
-// convention, and where that leaves it open, what undeclared says.
-func classify(port *corev1.ServicePort, opaque []uint16, undeclared Undeclared) (Class, string) {
+// convention, and where that leaves it open, what undeclared says. A name is no
+// promise: ports of TLS are often named http, so that what comes first decides.
+func (f *Frontend) classify(port *corev1.ServicePort, opaque []uint16, undeclared Undeclared) {
 	if port.AppProtocol != nil && *port.AppProtocol != "" {
-		return declaredClass(*port.AppProtocol), "appProtocol " + *port.AppProtocol
+		f.Class, f.ClassReason = declaredClass(*port.AppProtocol), "appProtocol "+*port.AppProtocol
+		return
 	}
-	if class, ok := namedClass(port.Name); ok {
-		return class, "port name " + port.Name
+	switch class, ok := namedClass(port.Name); {
+	case ok && class == ClassHTTP:
+		f.Class, f.NamedHTTP, f.ClassReason = ClassDetect, true, "port name "+port.Name+", nothing seen yet"
+	case ok:
+		f.Class, f.ClassReason = class, "port name "+port.Name
+	case slices.Contains(opaque, uint16(port.Port)):
+		f.Class, f.ClassReason = ClassTCP, "opaque port "+strconv.Itoa(int(port.Port))
+	default:
+		f.Class, f.ClassReason = undeclaredClass(undeclared, port)
 	}
-	if slices.Contains(opaque, uint16(port.Port)) {
-		return ClassTCP, "opaque port " + strconv.Itoa(int(port.Port))
-	}
-	return undeclaredClass(undeclared, port)
 }
 
 // declaredClass takes the Service at its word: a protocol that is declared

@@ -131,6 +131,9 @@ type Frontend struct {
 	// Class decides which listener takes the connection; ClassReason says why.
 	Class       Class
 	ClassReason string
+	// NamedHTTP is set if the protocol is detected though the port's name is one of
+	// HTTP: until Envoy sees what it is.
+	NamedHTTP bool
 	// Bypass is empty when enrolled pods' connections go to Envoy, else the
 	// reason why they are left to kube-proxy. A bypassed frontend is in
 	// neither the kernel's sets nor xDS.

@@ -60,7 +60,7 @@ func (r *serviceReader) read(svc *corev1.Service, group *sliceGroup, slices []*d
 		c.frontend.Port = ServicePort{
 			Namespace: svc.Namespace, Service: svc.Name, PortName: port.Name, Port: uint16(port.Port),
 		}
-		c.frontend.Class, c.frontend.ClassReason = classify(port, r.opts.OpaquePorts, undeclared)
+		c.frontend.classify(port, r.opts.OpaquePorts, undeclared)
 		c.frontend.Bypass = cmp.Or(bypass, c.frontend.Bypass)
 		if c.frontend.Bypass != "" {
 			continue

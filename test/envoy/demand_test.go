@@ -33,13 +33,13 @@ func TestOnDemand(t *testing.T) {
 		t.Fatalf("clusters before any request: %v", got)
 	}
 	for _, c := range []struct {
-		address string
-		use     func(*testing.T, string)
+		form, address string
+		use           func(*testing.T, string)
 	}{
-		{"10.96.1.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
-		{"10.96.2.10:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
-		{"10.96.3.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
-		{"10.96.3.11:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
+		{"", "10.96.1.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
+		{"tcp ", "10.96.2.10:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
+		{"", "10.96.3.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
+		{"tcp ", "10.96.3.11:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
 	} {
 		start := time.Now()
 		c.use(t, c.address)
@@ -47,8 +47,8 @@ func TestOnDemand(t *testing.T) {
 		start = time.Now()
 		c.use(t, c.address)
 		t.Logf("%s: first use %v, second %v", c.address, first, time.Since(start))
-		if _, ok := r.clusters()[c.address]; !ok {
-			t.Errorf("%s has no cluster after it was used", c.address)
+		if _, ok := r.clusters()[c.form+c.address]; !ok {
+			t.Errorf("%s has no cluster %q after it was used", c.address, c.form+c.address)
 		}
 	}
 	if got := r.clusters(); len(got) != 4 {

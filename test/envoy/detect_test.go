@@ -3,9 +3,15 @@
 package envoy
 
 import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // TestOtherProtocols: what begins like a request and is none passes byte for byte where
@@ -26,22 +32,22 @@ func testOtherProtocols(t *testing.T, in mode) {
 	}
 }
 
-// TestLongFirstLine: Envoy looks at 64 KiB for the end of a request's first line, and
-// ends the connection if there is none. What begins with no method of HTTP passes.
+// TestLongFirstLine: text without the end of a line, more than Envoy looks at, passes; after
+// the detect timeout, if it begins as a request of HTTP does.
 func TestLongFirstLine(t *testing.T) { bothModes(t, testLongFirstLine) }
 
 func testLongFirstLine(t *testing.T, in mode) {
 	w := newWire(t, in)
-	text := strings.Repeat("a", 100_000)
-	p := w.open(t, w.frontends[1], text)
-	if got, err := readAbout(p.server, len(text)); err != nil || got != text {
-		t.Errorf("the server sees %d bytes, %v; want all", len(got), err)
-	}
-	client := in.dial(t, w.frontends[1])
-	// The connection may end before all is written.
-	_, _ = client.Write([]byte("GET /" + text))
-	if got, err := readAbout(client, 1); err != nil || got != "[RST]" && got != "[EOF]" {
-		t.Errorf("after a request's first line of 100 kB the client sees %q, %v; want the end", got, err)
+	text := strings.Repeat("a", 500_000)
+	for _, text := range []string{text, "GET /" + text} {
+		for _, first := range []int{5, 100_000} {
+			p := w.open(t, w.frontends[1], text[:first])
+			p.send(p.client, text[first:])
+			if got, err := readAbout(p.server, len(text)); err != nil || got != text {
+				t.Errorf("%.5s...: the server sees %d bytes, %v; want all", text, len(got), err)
+			}
+			p.pingPong()
+		}
 	}
 }
 
@@ -103,4 +109,44 @@ func testSendAndClose(t *testing.T, in mode) {
 		}
 		_ = server.Close()
 	}
+}
+
+// TestSeen: what Envoy asks for says what the first bytes of connections were, also to
+// the next agent. A listener of class tcp doesn't look.
+func TestSeen(t *testing.T) { bothModes(t, testSeen) }
+
+func testSeen(t *testing.T, in mode) {
+	w := newWire(t, in)
+	frontend := netip.MustParseAddrPort(w.frontends[1])
+	for _, step := range []struct {
+		first string
+		want  model.Seen
+	}{
+		{clientHello(t), model.Seen{TLS: true}},
+		{"stats\r\n", model.Seen{TLS: true, Other: true}},
+		{get11("/", ""), model.Seen{TLS: true, Other: true, HTTP: true}},
+	} {
+		p := w.open(t, w.frontends[1], step.first)
+		p.expect(p.server, step.first)
+		if got := w.fixture.server.Seen()[frontend]; got != step.want {
+			t.Errorf("after %q: %+v, want %+v", step.first, got, step.want)
+		}
+	}
+}
+
+// clientHello is how a client of TLS begins.
+func clientHello(t *testing.T) string {
+	t.Helper()
+	client, server := net.Pipe()
+	handshake := make(chan error, 1)
+	go func() { handshake <- tls.Client(client, &tls.Config{ServerName: "web"}).HandshakeContext(t.Context()) }()
+	first := make([]byte, 8<<10)
+	n, err := server.Read(first)
+	if err := errors.Join(err, server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handshake; err == nil {
+		t.Fatal("a handshake without a server succeeded")
+	}
+	return string(first[:n])
 }

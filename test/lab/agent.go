@@ -86,6 +86,8 @@ type Status struct {
 		Unanswered int
 		Nacks      int
 	}
+	// Frontends are those that Envoy uses.
+	Frontends []struct{ Address, Class, Why string }
 	// Memory is what Services in use take of Envoy's, and what is left for want of it.
 	Memory struct {
 		Used, Limit int64

@@ -28,18 +28,20 @@ type Service struct {
 	Pods []*Pod
 }
 
-// EchoPorts are the ports of a Service of echo servers: http on 80, grpc on
-// 9090, tcp on 7000, and on 8080 HTTP whose protocol isn't declared.
+// EchoPorts are the ports of a Service of echo servers: http on 80 and grpc on 9090,
+// whose protocol is declared, tcp on 7000, and on 8080 HTTP whose protocol isn't.
 func EchoPorts() []corev1.ServicePort {
-	port := func(name string, number int32, target int) corev1.ServicePort {
-		return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
+	ports := []corev1.ServicePort{
+		Port("http", 80, echo.HTTPPort), Port("grpc", echo.GRPCPort, echo.GRPCPort),
+		Port("tcp", echo.TCPPort, echo.TCPPort), Port("plain", 8080, echo.HTTPPort),
 	}
-	return []corev1.ServicePort{
-		port("http", 80, echo.HTTPPort),
-		port("grpc", echo.GRPCPort, echo.GRPCPort),
-		port("tcp", echo.TCPPort, echo.TCPPort),
-		port("plain", 8080, echo.HTTPPort),
-	}
+	ports[0].AppProtocol, ports[1].AppProtocol = &ports[0].Name, &ports[1].Name
+	return ports
+}
+
+// Port is a Service's port of this name and number that leads to port target of its pods.
+func Port(name string, number int32, target int) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
 }
 
 // SetService adds a Service with its EndpointSlices, or replaces it.

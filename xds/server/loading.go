@@ -58,7 +58,9 @@ type uses struct {
 	byAddress            map[netip.AddrPort]*Use
 	services, namespaces map[string]share
 	memory               int64
-	last                 uint64
+	// last is the number of the last that came into use, and changes counts the clusters
+	// that came and went.
+	last, changes uint64
 	// crowded counts the Services that have xds.MaxFrontends in use, or more.
 	crowded int
 }
@@ -96,9 +98,12 @@ func grow(shares map[string]share, key string, memory int64, frontends int) (bef
 // change counts that a session's version of a cluster changes from before to now;
 // f is the frontend, nil if there is none of this address.
 func (u *uses) change(at netip.AddrPort, f *model.Frontend, before, now string) {
+	if (before == absent) == (now == absent) {
+		return
+	}
+	u.changes++
 	use := u.byAddress[at]
 	switch {
-	case (before == absent) == (now == absent):
 	case now != absent:
 		if use == nil {
 			u.last++
@@ -158,7 +163,7 @@ func (s *session) newLoad(name string, r *resource) load {
 		d = s.server.demand(r == nil)
 		t.due[name] = d
 	}
-	at, _ := xds.FrontendOf(name)
+	at, _, _ := xds.FrontendOf(name)
 	f := s.server.frontend(at)
 	return load{name, r, d, f, u.services[f.Port.ServiceName()], u.namespaces[f.Port.Namespace]}
 }
@@ -252,7 +257,23 @@ func (s *Server) InUse() []netip.AddrPort {
 	return slices.SortedFunc(maps.Keys(s.uses.byAddress), netip.AddrPort.Compare)
 }
 
-// Uses are the same in the order in which they came into use, with what they take,
+// Seen is what Envoy has seen on connections to the frontends in use: it asks for another
+// cluster for each protocol. An Envoy that connects again still knows what it had.
+func (s *Server) Seen() map[netip.AddrPort]model.Seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[netip.AddrPort]model.Seen, len(s.uses.byAddress))
+	for sess := range s.sessions {
+		for name, version := range sess.subs[xds.KindCluster].sent {
+			if at, seen, ok := xds.FrontendOf(name); ok && version != absent {
+				all[at] = all[at].And(seen)
+			}
+		}
+	}
+	return all
+}
+
+// Uses are those in use in the order in which they came into use, with what they take,
 // and the frontends that Envoy asked for and was denied for want of memory. It asks
 // for a denied one never again.
 func (s *Server) Uses() (uses []Use, denied []netip.AddrPort) {

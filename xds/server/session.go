@@ -145,7 +145,7 @@ func (s *session) watch(k xds.Kind, req *cache.DeltaRequest, sub cache.Subscript
 func (s *session) setSent(k xds.Kind, name, version string) {
 	t := &s.subs[k]
 	if k == xds.KindCluster {
-		if at, ok := xds.FrontendOf(name); ok {
+		if at, _, ok := xds.FrontendOf(name); ok {
 			s.server.uses.change(at, s.server.frontend(at), t.sent[name], version)
 		}
 	}

@@ -45,6 +45,9 @@ type Status struct {
 	Version Version
 	// InUse is the number of frontends that Envoy has requested.
 	InUse int
+	// UseChanges counts the clusters that Envoy was given and has lost so far: what Seen
+	// returns changes with them alone.
+	UseChanges uint64
 	// Memory estimates what their clusters take in Envoy, in bytes. Denied is the
 	// number of frontends that Envoy has requested and there was no memory for.
 	Memory int64
@@ -135,7 +138,7 @@ func (r *Refused) add(k xds.Kind, name, why string, spec xds.ListenerSpec) {
 	case k == xds.KindRoute:
 		r.Routes = why
 	case k != xds.KindListener:
-		if frontend, ok := xds.FrontendOf(name); ok {
+		if frontend, _, ok := xds.FrontendOf(name); ok {
 			addReason(&r.Frontends, frontend, why)
 		}
 	case spec.Addr.IsValid():
@@ -197,7 +200,7 @@ func (s *Server) Status() Status {
 	st := Status{
 		Connected: connected, ListenersAcked: connected, Settled: connected,
 		Streams: len(s.sessions), Kinds: s.kinds,
-		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.uses.byAddress), Memory: s.uses.memory, Denied: len(s.denied), Crowded: s.uses.crowded,
+		Nacks: s.nacks, Refused: *s.refused, InUse: len(s.uses.byAddress), UseChanges: s.uses.changes, Memory: s.uses.memory, Denied: len(s.denied), Crowded: s.uses.crowded,
 		Loading: connected,
 	}
 	for _, k := range s.kinds {

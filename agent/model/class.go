@@ -21,7 +21,7 @@ func (f *Frontend) classify(port *corev1.ServicePort, opaque []uint16, undeclare
 	}
 	switch class, ok := namedClass(port.Name); {
 	case ok && class == ClassHTTP:
-		f.Class, f.NamedHTTP, f.ClassReason = ClassDetect, true, "port name "+port.Name+", nothing seen yet"
+		f.Class, f.NamedHTTP, f.ClassReason = ClassDetect, true, "port name "+port.Name+", HTTP not seen yet"
 	case ok:
 		f.Class, f.ClassReason = class, "port name "+port.Name
 	case slices.Contains(opaque, uint16(port.Port)):

@@ -299,13 +299,13 @@ func TestClass(t *testing.T) {
 		{corev1.ServicePort{Port: 80, Name: "webhttp"}, model.ClassDetect, "no declared protocol, HTTP likely: port 80"},
 		{corev1.ServicePort{Port: 7000, Name: "admin-http"}, model.ClassDetect, "no declared protocol, HTTP likely: name admin-http"},
 
-		{corev1.ServicePort{Port: 80, Name: "http"}, model.ClassDetect, "port name http, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "http-web"}, model.ClassDetect, "port name http-web, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "http2"}, model.ClassDetect, "port name http2, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "h2c"}, model.ClassDetect, "port name h2c, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "grpc"}, model.ClassDetect, "port name grpc, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "grpc-web"}, model.ClassDetect, "port name grpc-web, nothing seen yet"},
-		{corev1.ServicePort{Port: 80, Name: "ws-chat"}, model.ClassDetect, "port name ws-chat, nothing seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "http"}, model.ClassDetect, "port name http, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "http-web"}, model.ClassDetect, "port name http-web, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "http2"}, model.ClassDetect, "port name http2, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "h2c"}, model.ClassDetect, "port name h2c, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "grpc"}, model.ClassDetect, "port name grpc, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "grpc-web"}, model.ClassDetect, "port name grpc-web, HTTP not seen yet"},
+		{corev1.ServicePort{Port: 80, Name: "ws-chat"}, model.ClassDetect, "port name ws-chat, HTTP not seen yet"},
 		{corev1.ServicePort{Port: 80, Name: "https"}, model.ClassTCP, "port name https"},
 		{corev1.ServicePort{Port: 80, Name: "tls-web"}, model.ClassTCP, "port name tls-web"},
 		{corev1.ServicePort{Port: 80, Name: "tcp"}, model.ClassTCP, "port name tcp"},
@@ -336,7 +336,7 @@ func TestClass(t *testing.T) {
 
 		// Declared before named, named before numbered.
 		{corev1.ServicePort{Port: 3306, Name: "tcp", AppProtocol: new("http")}, model.ClassHTTP, "appProtocol http"},
-		{corev1.ServicePort{Port: 3306, Name: "http"}, model.ClassDetect, "port name http, nothing seen yet"},
+		{corev1.ServicePort{Port: 3306, Name: "http"}, model.ClassDetect, "port name http, HTTP not seen yet"},
 	} {
 		svc := service(func(s *corev1.Service) { s.Spec.Ports = []corev1.ServicePort{test.port} })
 		f := build(model.Inputs{Services: []*corev1.Service{svc}}).Frontends[0]

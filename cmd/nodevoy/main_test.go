@@ -149,7 +149,7 @@ endpoints: [{addresses: [10.244.2.7], targetRef: {kind: Pod, namespace: demo, na
 		t.Errorf("exit code %d with a broken file, want %d", code, exitFailed)
 	}
 	for _, want := range []string{
-		"# pod demo/client: enrolled: namespace label", "# frontend 10.96.0.10:80, demo/web/http: class detect: port name http, nothing seen yet",
+		"# pod demo/client: enrolled: namespace label", "# frontend 10.96.0.10:80, demo/web/http: class detect: port name http, HTTP not seen yet",
 		"10.96.0.10:80", "demo/web/http", "10.244.2.7", "demo/web-1", "NODEVOY-PREROUTING", "10.96.0.10,tcp:80", "10.244.1.5",
 	} {
 		if !strings.Contains(out.String(), want) {

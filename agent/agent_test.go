@@ -319,11 +319,11 @@ func TestProberAddress(t *testing.T) {
 		refused  []server.ListenerKey
 		want     string
 	}{
-		{both, nil, "169.254.64.15:15002"},
-		{v6, nil, "[fd6e:6f64:6576:6f79::15]:15002"},
-		{both, all[:1], "[fd6e:6f64:6576:6f79::15]:15002"},
-		{both, all[:2], "169.254.64.15:15001"},
-		{both, all[:5], "[fd6e:6f64:6576:6f79::15]:15003"},
+		{both, nil, "169.254.64.15:23722"},
+		{v6, nil, "[fd6e:6f64:6576:6f79::15]:23722"},
+		{both, all[:1], "[fd6e:6f64:6576:6f79::15]:23722"},
+		{both, all[:2], "169.254.64.15:23721"},
+		{both, all[:5], "[fd6e:6f64:6576:6f79::15]:23723"},
 		{both, all, "invalid AddrPort"},
 	} {
 		cfg := plan.DefaultConfig()

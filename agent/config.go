@@ -60,8 +60,10 @@ type Config struct {
 // DefaultConfig is what an agent does when told nothing but its node's name.
 func DefaultConfig() Config {
 	return Config{
-		RunDir:         "/run/nodevoy",
-		MetricsAddress: "127.0.0.1:15020",
+		RunDir: "/run/nodevoy",
+		// Beside the listeners' ports, for the same reasons. Istio's gateways take 15020
+		// in the node's network, too.
+		MetricsAddress: "127.0.0.1:23720",
 		Debounce:       20 * time.Millisecond,
 		StuckAfter:     time.Minute,
 		Model:          model.DefaultOptions(),

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/family"
 )
 
@@ -66,5 +69,28 @@ func TestPortsFree(t *testing.T) {
 	cfg.Redirect.Address6 = netip.MustParseAddr("fe80::1") // which needs an interface
 	if free, err := portsFree(cfg); free || err == nil {
 		t.Errorf("an address that nobody can bind: free %v, error %v", free, err)
+	}
+}
+
+// TestDefaultPorts: the ports of no generation, nor that of metrics, are others': node
+// ports, those that Linux gives to clients, Istio's, or assigned by IANA.
+func TestDefaultPorts(t *testing.T) {
+	cfg := DefaultConfig()
+	_, port, err := net.SplitHostPort(cfg.MetricsAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []uint16{uint16(metrics)}
+	for slot := range handover.Slots {
+		all = append(all, cfg.inSlot(slot).Redirect.Ports.All()...)
+	}
+	for i, p := range all {
+		if p < 23547 || p > 23999 || slices.Contains(all[:i], p) {
+			t.Errorf("port %d of %v", p, all)
+		}
 	}
 }

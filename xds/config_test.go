@@ -17,7 +17,7 @@ func testConfig() Config {
 	cfg.NodeID = "node-a"
 	cfg.Address4 = netip.MustParseAddr("169.254.64.15")
 	cfg.Address6 = netip.MustParseAddr("fd6e:6f64:6576:6f79::15")
-	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	cfg.Ports = model.Ports{TCP: 23721, HTTP: 23722, Detect: 23723}
 	return cfg
 }
 

@@ -60,7 +60,7 @@ func TestExitCodes(t *testing.T) {
 		{"agent --node-name n --run-dir run", exitUsage, "run"},
 		{"agent --node-name n --metrics-address nowhere", exitUsage, "nowhere"},
 		{"agent --node-name n --metrics-address :99999", exitUsage, "99999"},
-		{"agent --node-name n --listener-port-http 15011", exitUsage, "15011"},
+		{"agent --node-name n --listener-port-http 23731", exitUsage, "23731"},
 		{"agent --node-name n --stuck-after 1ms", exitUsage, "1ms"},
 		{"agent --node-name n --pod-opt-in-namespaces shop,*", exitUsage, `pod opt-in namespaces: "*"`},
 		{"agent --node-name n --excluded-endpoints 10.0.0.1", exitUsage, "10.0.0.1"},

@@ -81,7 +81,7 @@ func TestRenderPods(t *testing.T) {
 		"add nodevoy-pods4 10.1.0.2": 1, "add nodevoy-pods4 10.1.0.3": 1, "add nodevoy-pods6 fd01::4": 1, "# pod a/10.1.0.3": 1,
 		"-A OUTPUT -p tcp -j NODEVOY-OUTPUT":                                                             2,
 		"-A NODEVOY-OUTPUT -m mark --mark 0x10/0x10 -j RETURN":                                           2,
-		"-A NODEVOY-OUTPUT -p tcp -m set --match-set nodevoy-http4 dst,dst -j REDIRECT --to-ports 15002": 1,
+		"-A NODEVOY-OUTPUT -p tcp -m set --match-set nodevoy-http4 dst,dst -j REDIRECT --to-ports 23722": 1,
 	} {
 		if got := strings.Count(text, line+"\n"); got != want {
 			t.Errorf("%q is there %d times, want %d:\n%s", line, got, want, text)
@@ -123,7 +123,7 @@ func TestTracePods(t *testing.T) {
 		change func(*tracer.Packet)
 		want   string
 	}{
-		"its own":         {func(*tracer.Packet) {}, "127.0.0.1:15002"},
+		"its own":         {func(*tracer.Packet) {}, "127.0.0.1:23722"},
 		"another's":       {func(p *tracer.Packet) { p.From = netip.MustParseAddr("10.1.0.3") }, "invalid AddrPort"},
 		"nobody's":        {func(p *tracer.Packet) { p.Pod = "a/nobody" }, "invalid AddrPort"},
 		"no IPv6 at all":  {func(p *tracer.Packet) { p.To = netip.MustParseAddrPort("[fd96::1]:80") }, "invalid AddrPort"},

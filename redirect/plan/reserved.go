@@ -34,9 +34,15 @@ const (
 	// from cloud metadata's 169.254.169.254.
 	listenerAddress4 = "169.254.64.15"
 	listenerAddress6 = "fd6e:6f64:6576:6f79::15"
-	portTCP          = 15001
-	portHTTP         = 15002
-	portDetect       = 15003
+
+	// In pod mode the ports, and those of other generations, are taken from each
+	// enrolled pod, so they are ones that no known software listens on: amid 23547 to
+	// 23999, which IANA has assigned to nobody; below Kubernetes' node ports, from 30000,
+	// and the ports that Linux gives to clients, from 32768; away from meshes' (Istio's
+	// 15000 to 15090, Linkerd's 4140 to 4191).
+	portTCP    = 23721
+	portHTTP   = 23722
+	portDetect = 23723
 
 	// defaultMark is one bit, free of Cilium's 0xF00, Kubernetes' 0xC000, AWS's
 	// 0x80 and Calico's 0xFFFF0000. It is always written and compared masked.

@@ -93,7 +93,7 @@ func TestPods(t *testing.T) {
 		}
 	}
 	slices.Sort(f.asks)
-	asked := []string{"/run/netns/cni-1 127.0.0.1:15002", "/run/netns/cni-2 127.0.0.1:15002", "/run/netns/cni-3 127.0.0.1:15002"}
+	asked := []string{"/run/netns/cni-1 127.0.0.1:23722", "/run/netns/cni-2 127.0.0.1:23722", "/run/netns/cni-3 127.0.0.1:23722"}
 	if d := cmp.Diff(asked, f.asks); d != "" {
 		t.Errorf("asked (-want +got):\n%s", d)
 	}

@@ -45,7 +45,7 @@ func TestRefusals(t *testing.T) {
 		"a port out of range":        {`redirect.listener.ports.tcp=70000`, []string{"/redirect/listener/ports/tcp", "got 70,000, want 65,535"}},
 		"port 0":                     {`redirect.listener.ports.http=0`, []string{"/redirect/listener/ports/http", "got 0, want 1"}},
 		"a port as text":             {`redirect.listener.ports.http="80"`, []string{"/redirect/listener/ports/http", "got string, want integer"}},
-		"a port twice":               {`redirect.listener.ports.tcp=15002`, []string{"redirect.listener.ports: tcp 15002, http 15002", "have to differ"}},
+		"a port twice":               {`redirect.listener.ports.tcp=23722`, []string{"redirect.listener.ports: tcp 23722, http 23722", "have to differ"}},
 		"an opaque port of range":    {`redirect.opaquePorts=[65536]`, []string{"/redirect/opaquePorts/0"}},
 		"an unknown detection":       {`redirect.undeclared="http"`, []string{"/redirect/undeclared"}},
 		"an opaque port twice":       {`redirect.opaquePorts=[25,25]`, []string{"/redirect/opaquePorts", "equal"}},

@@ -86,7 +86,7 @@ It is left up. Look around:
   $in tail -n 5 %s/node-a/access.log
   $in tail -n 5 %s/node-a/agent.log
   $in ip netns exec node-a %s status --run-dir %s
-  $in ip netns exec node-a curl -s http://127.0.0.1:15020/metrics
+  $in ip netns exec node-a curl -s http://127.0.0.1:23720/metrics
   $in ip netns exec client iptables-save -t nat             # its rules, in pod mode
   $in ip netns exec node-a iptables-save -t nat             # and in host mode
   $in ip netns exec client ipset list                       # the same, sets

@@ -58,7 +58,7 @@ func TestEnvoyReturnsToEveryPod(t *testing.T) {
 				must(w.agent.WaitRedirected(limit(t), pod))(t)
 				for _, family := range []string{"127.0.0.1", "[::1]"} {
 					sockets := must(pod.Run(limit(t), "ss", "-Hltn"))(t)
-					if n := strings.Count(sockets, family+":1500"); n < 3 {
+					if n := strings.Count(sockets, family+":2372"); n < 3 {
 						t.Errorf("round %d: pod %s has %d sockets of Envoy on %s, want 3:\n%s", round, pod.Name, n, family, sockets)
 					}
 				}

@@ -14,7 +14,8 @@ import (
 
 // TestUpgrade runs a new agent and a new Envoy beside the old ones, as an upgrade
 // of the chart does, and then ends the old ones, within a mode and from one to
-// the other: no request fails, and nothing of the old ones is left.
+// the other: no request fails, and nothing of the old ones is left. Within a mode, the
+// old ones have the ports that were the default once.
 func TestUpgrade(t *testing.T) {
 	for _, c := range []struct{ from, to lab.Mode }{
 		{lab.Host, lab.Host}, {lab.Pods, lab.Pods}, {lab.Host, lab.Pods}, {lab.Pods, lab.Host},
@@ -22,14 +23,18 @@ func TestUpgrade(t *testing.T) {
 		t.Run(fmt.Sprintf("%s to %s", c.from, c.to), func(t *testing.T) {
 			w := newFixture(t, inMode(c.from))
 			flags := []string{"--cleanup-on-exit", "--drain-timeout", "5s"}
-			w.start(t, flags...)
+			var ports []string
+			if c.from == c.to {
+				ports = []string{"--listener-port-tcp", "15001", "--listener-port-http", "15002", "--listener-port-detect", "15003"}
+			}
+			w.start(t, append(ports, flags...)...)
 			loads := w.startUpgradeTraffic(t)
 			old, oldEnvoy := w.agent, w.envoy
 			w.node = must(w.node.Generation("next"))(t)
 			w.variant = inMode(c.to)
 			w.SetMode(c.to)
 			w.startEnvoy(t)
-			w.startAgent(t, append(flags, "--metrics-address", "127.0.0.1:15021")...)
+			w.startAgent(t, append(flags, "--metrics-address", "127.0.0.1:23730")...)
 			w.untilSettled(t)
 			check(t, old.Stop(20*time.Second))
 			check(t, oldEnvoy.Stop(endLimit))

@@ -182,7 +182,7 @@ func TestNoBackends(t *testing.T) {
 // nothing, and to close at once.
 func checkNotRedirected(t *testing.T, from dialer, host string) {
 	t.Helper()
-	for _, port := range []string{"15001", "15002", "15003"} {
+	for _, port := range []string{"23721", "23722", "23723"} {
 		if err := probePort(from, host, port); err != nil {
 			t.Errorf("listener %s at %s, to a client that says nothing: %v", port, host, err)
 		}

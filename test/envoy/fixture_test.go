@@ -43,9 +43,9 @@ type frontendRange struct {
 
 func ranges() []frontendRange {
 	return []frontendRange{
-		{"10.96.1.0/24", "fd00:96:1::/64", 15002}, // http
-		{"10.96.2.0/24", "fd00:96:2::/64", 15001}, // tcp
-		{"10.96.3.0/24", "fd00:96:3::/64", 15003}, // detect
+		{"10.96.1.0/24", "fd00:96:1::/64", 23722}, // http
+		{"10.96.2.0/24", "fd00:96:2::/64", 23721}, // tcp
+		{"10.96.3.0/24", "fd00:96:3::/64", 23723}, // detect
 	}
 }
 
@@ -57,7 +57,7 @@ func testConfig(dir string) xds.Config {
 	cfg.HealthSocket = filepath.Join(dir, healthcheck.EnvoySocket)
 	cfg.Address4 = netip.MustParseAddr(listen4)
 	cfg.Address6 = netip.MustParseAddr(listen6)
-	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	cfg.Ports = model.Ports{TCP: 23721, HTTP: 23722, Detect: 23723}
 	return cfg
 }
 
@@ -240,7 +240,7 @@ type dialer interface {
 }
 
 // probe asks the HTTP listener at this address.
-func probe(from dialer, at string) error { return probePort(from, at, "15002") }
+func probe(from dialer, at string) error { return probePort(from, at, "23722") }
 
 // probePort asks the listener of this port.
 func probePort(from dialer, at, port string) (err error) {

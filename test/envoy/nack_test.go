@@ -174,7 +174,7 @@ func assignments(these func(string) bool, spoil func(*endpointv3.ClusterLoadAssi
 func TestRefusedFromTheStart(t *testing.T) {
 	const address = "10.96.2.10:5000"
 	node := nodeOf(t, service{"db", address, []string{tcpServer(t, "10.244.0.2:5000", "db")}})
-	ports := map[string]string{"tcp-v4": "15001", "http-v4": "15002", "detect-v4": "15003"}
+	ports := map[string]string{"tcp-v4": "23721", "http-v4": "23722", "detect-v4": "23723"}
 	for refused, spoil := range map[string]func(string, proto.Message){
 		"routes": badRoutes,
 		"http-v4": func(name string, m proto.Message) {

@@ -132,7 +132,7 @@ func TestPodPortTaken(t *testing.T) {
 	sourceServers(t)
 	services := sourceServices()
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)
-	for name, address := range map[string]string{"IPv4": "127.0.0.1:15001", "IPv6": "[::1]:15001", "every address": ":15001"} {
+	for name, address := range map[string]string{"IPv4": "127.0.0.1:23721", "IPv6": "[::1]:23721", "every address": ":23721"} {
 		t.Run(name, func(t *testing.T) {
 			taken := b.listen(address)
 			r := newFixtureWith(t, nodeOf(t, services...), setup{pods: []*pod{a, b}})
@@ -198,7 +198,7 @@ func TestPodsComeAndGo(t *testing.T) {
 	same("before")
 	for range 3 {
 		r.publish(services, a)
-		if c, err := b.DialContext(t.Context(), "tcp", "127.0.0.1:15002"); err == nil {
+		if c, err := b.DialContext(t.Context(), "tcp", "127.0.0.1:23722"); err == nil {
 			_ = c.Close()
 			t.Error("the listener of a pod that went is still there")
 		}

@@ -19,7 +19,7 @@ func tproxyRules(ip, iptables, listen string, ranges [3]string) []string {
 		ip + " rule add fwmark 0x10/0x10 lookup 1064 priority 10",
 		ip + " route add local default dev lo table 1064",
 	}
-	for i, port := range []int{15002, 15001, 15003} {
+	for i, port := range []int{23722, 23721, 23723} {
 		out = append(out,
 			fmt.Sprintf("%s -w -t mangle -A OUTPUT -p tcp -d %s --dport 80:5000 -j MARK --set-xmark 0x10/0x10", iptables, ranges[i]),
 			fmt.Sprintf("%s -w -t mangle -A PREROUTING -p tcp -d %s --dport 80:5000 -j TPROXY --on-ip %s --on-port %d --tproxy-mark 0x10/0x10", iptables, ranges[i], listen, port))

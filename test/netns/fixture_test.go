@@ -60,7 +60,7 @@ func at(f family.Family, destination string) netip.AddrPort {
 	case intoNode:
 		four, six = "10.96.0.16:80", "[fd96::16]:80"
 	case "node":
-		four, six = "192.0.2.2:15002", "[2001:db8::2]:15002"
+		four, six = "192.0.2.2:23722", "[2001:db8::2]:23722"
 	case backend:
 		four, six = "10.1.0.4:8080", "[fd01::4]:8080"
 	default:

@@ -98,7 +98,7 @@ func TestSpaceSocketsStay(t *testing.T) {
 		}
 	}
 	err := a.Do(func() (err error) {
-		l, err = net.Listen("tcp", "127.0.0.1:15002")
+		l, err = net.Listen("tcp", "127.0.0.1:23722")
 		return err
 	})
 	if err != nil {
@@ -118,7 +118,7 @@ func TestSpaceSocketsStay(t *testing.T) {
 	dial := func(s *netns.Namespace) (text string, err error) {
 		var c net.Conn
 		err = s.Do(func() (err error) {
-			c, err = net.Dial("tcp", "127.0.0.1:15002")
+			c, err = net.Dial("tcp", "127.0.0.1:23722")
 			return err
 		})
 		if err != nil {

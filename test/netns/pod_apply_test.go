@@ -86,11 +86,11 @@ func TestPodApplyTwice(t *testing.T) {
 			t.Errorf("applied again (-before +after):\n%s", d)
 		}
 		// One that uses other ports takes over.
-		w.cfg.Ports = model.Ports{TCP: 15011, HTTP: 15012, Detect: 15013}
+		w.cfg.Ports = model.Ports{TCP: 23731, HTTP: 23732, Detect: 23733}
 		w.envoyIn(w.enrolled, family.All()...)
 		_, w.pods = newPods(t, w.cfg, w.dir)
 		w.must(w.apply())
-		if rules := w.enrolled.Run(w.Node, command(b, family.V6)+" -t nat -S"); strings.Contains(rules, "15002") || !strings.Contains(rules, "15012") || strings.Count(rules, "-j NODEVOY-OUTPUT") != 1 {
+		if rules := w.enrolled.Run(w.Node, command(b, family.V6)+" -t nat -S"); strings.Contains(rules, "23722") || !strings.Contains(rules, "23732") || strings.Count(rules, "-j NODEVOY-OUTPUT") != 1 {
 			t.Errorf("after the takeover: %s", rules)
 		}
 		w.checkPods("")

@@ -76,7 +76,7 @@ func podAt(f family.Family, destination string) netip.AddrPort {
 	case foreign:
 		four, six = "10.1.0.200:0", "[fd01::200]:0"
 	case "http-listener":
-		four, six = "127.0.0.1:15002", "[::1]:15002"
+		four, six = "127.0.0.1:23722", "[::1]:23722"
 	default:
 		return at(f, destination)
 	}

@@ -24,8 +24,8 @@ func TestNamedErrors(t *testing.T) {
 		detail string
 		want   map[string]string
 	}{
-		"one": {"Error adding/updating listener(s) tcp/a/b/1: cannot bind '127.0.0.1:15001': Address already in use\n", map[string]string{
-			"tcp/a/b/1": "cannot bind '127.0.0.1:15001': Address already in use",
+		"one": {"Error adding/updating listener(s) tcp/a/b/1: cannot bind '127.0.0.1:23721': Address already in use\n", map[string]string{
+			"tcp/a/b/1": "cannot bind '127.0.0.1:23721': Address already in use",
 		}},
 		"two": {"Error adding/updating listener(s) http/a/b/1: bad\ntcp/a/c/2: worse\n", map[string]string{"http/a/b/1": "bad", "tcp/a/c/2": "worse"}},
 		"two lines of one": {"Error adding/updating listener(s) http/a/b/1: bad:\n  no: good\ntcp/a/c/2: worse", map[string]string{

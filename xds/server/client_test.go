@@ -30,7 +30,7 @@ func testConfig() xds.Config {
 	cfg.NodeID = "node-a"
 	cfg.Address4 = netip.MustParseAddr("169.254.64.15")
 	cfg.Address6 = netip.MustParseAddr("fd6e:6f64:6576:6f79::15")
-	cfg.Ports = model.Ports{TCP: 15001, HTTP: 15002, Detect: 15003}
+	cfg.Ports = model.Ports{TCP: 23721, HTTP: 23722, Detect: 23723}
 	cfg.ClusterMemory = 0 // No bound: some tests have Envoy use 10,000 Services.
 	return cfg
 }

@@ -86,13 +86,20 @@ const slotStep = 10
 // Envoy's holds where the kernel can't count, and for pods that change their own rules.
 const envoyLimit = 2
 
-// inSlot moves the listeners to the ports of a slot of package handover.
+// inSlot moves the listeners to the ports of a slot of package handover. Which ports
+// pods can't have stays: it would change with each update else.
 func (c Config) inSlot(slot int) Config {
+	ofAll := c.Resolved().Model.ListenerPorts
+	c.Redirect.Ports = portsIn(c.Redirect.Ports, slot)
+	c = c.Resolved()
+	c.Model.ListenerPorts = ofAll
+	return c
+}
+
+// portsIn are the listeners' ports in a slot, given those of the first.
+func portsIn(p model.Ports, slot int) model.Ports {
 	shift := uint16(slot * slotStep)
-	c.Redirect.Ports.TCP += shift
-	c.Redirect.Ports.HTTP += shift
-	c.Redirect.Ports.Detect += shift
-	return c.Resolved()
+	return model.Ports{TCP: p.TCP + shift, HTTP: p.HTTP + shift, Detect: p.Detect + shift}
 }
 
 // Resolved fills in what follows from other settings: socket paths from the
@@ -113,6 +120,12 @@ func (c Config) Resolved() Config {
 	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
 	c.Model.HostMode = !c.XDS.PodMode
+	c.Model.ListenerPorts = nil
+	for slot := range handover.Slots {
+		if c.XDS.PodMode {
+			c.Model.ListenerPorts = append(c.Model.ListenerPorts, portsIn(c.Redirect.Ports, slot).All()...)
+		}
+	}
 	c.Model.ListenerAddresses = []netip.Addr{c.Redirect.Address4, c.Redirect.Address6}
 	return c
 }

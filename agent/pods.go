@@ -17,26 +17,32 @@ type podRedirector interface {
 	Relocate(ctx context.Context, desired *plan.Plan) (changed bool)
 	Pending() bool
 	SearchDue() bool
+	Release() (changed bool)
 	Report() map[string]pods.State
 }
 
 // The clocks of pod mode.
 const (
 	// locateInterval is how often it is checked whether a search for pods that are
-	// missing is due.
+	// missing is due, or a look at those that are to have Envoy's ports back.
 	locateInterval = 200 * time.Millisecond
 	// searchInterval is the pause between two searches for all pods.
 	searchInterval = 2 * time.Second
 )
 
-// relocate searches for pods that are not found and due, and now and then for all. It
-// says whether Envoy has to listen in other pods.
+// relocate searches for pods that are not found and due, and now and then for all, and
+// gives Envoy's ports back to pods that are to have them. It says whether Envoy has to
+// listen in other pods.
 func (l *loop) relocate(ctx context.Context) bool {
-	if l.round.plan == nil || l.kernel.Superseded() || (!l.pods.SearchDue() && time.Since(l.located) < searchInterval) {
+	if l.round.plan == nil || l.kernel.Superseded() {
 		return false
 	}
-	l.located = time.Now()
-	return l.pods.Relocate(ctx, l.round.plan)
+	changed := l.pods.Release()
+	if l.pods.SearchDue() || time.Since(l.located) >= searchInterval {
+		l.located = time.Now()
+		changed = l.pods.Relocate(ctx, l.round.plan) || changed
+	}
+	return changed
 }
 
 // targets are the pods in which Envoy is to listen; none in host mode.

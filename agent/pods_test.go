@@ -39,6 +39,8 @@ type fakePods struct {
 	// fault is why the pod can't be redirected.
 	fault string
 	looks int
+	// leaves is set when the pod is to be released.
+	leaves bool
 }
 
 func (p *fakePods) Targets() []model.PodTarget {
@@ -63,6 +65,16 @@ func (p *fakePods) SearchDue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.path == ""
+}
+
+func (p *fakePods) Release() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := p.leaves
+	if changed {
+		p.leaves, p.path, p.soon = false, "", ""
+	}
+	return changed
 }
 
 func (p *fakePods) Pending() bool {
@@ -163,6 +175,23 @@ func TestPodsAreLookedForWhileOneLacks(t *testing.T) {
 		pass(10 * time.Second)
 		if n := looks(); n < 45 {
 			t.Errorf("%d looks in 10 s for a missing pod, want 50", n)
+		}
+	})
+}
+
+// TestReleasedPodLosesItsListeners: a pod that is to have Envoy's ports back is soon
+// published without.
+func TestReleasedPodLosesItsListeners(t *testing.T) {
+	withPodFixture(t, func(t *testing.T, p *fakePods) {
+		p.redirecting(t)
+		pass(searchInterval + locateInterval)
+		p.took()
+		p.mu.Lock()
+		p.leaves = true
+		p.mu.Unlock()
+		pass(2 * locateInterval)
+		if n := counted(p.took())["publish"]; n != 1 || len(p.targets) > 0 {
+			t.Errorf("published %d times, at last for %v", n, p.targets)
 		}
 	})
 }

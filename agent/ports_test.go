@@ -14,6 +14,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/plan"
 )
 
 // TestBindable: a listener keeps a port from an agent that looks for its own;
@@ -91,6 +92,24 @@ func TestDefaultPorts(t *testing.T) {
 	for i, p := range all {
 		if p < 23547 || p > 23999 || slices.Contains(all[:i], p) {
 			t.Errorf("port %d of %v", p, all)
+		}
+	}
+}
+
+// TestListenerPortsOfAllSlots: which ports pods can't have doesn't depend on the slot
+// that an agent got; in host mode they may have all.
+func TestListenerPortsOfAllSlots(t *testing.T) {
+	for mode, want := range map[plan.Mode]int{plan.HostMode: 0, plan.PodMode: 3 * handover.Slots} {
+		cfg := DefaultConfig()
+		cfg.Redirect.Mode = mode
+		first, other := cfg.inSlot(0), cfg.inSlot(3)
+		if !slices.Equal(first.Model.ListenerPorts, other.Model.ListenerPorts) || len(first.Model.ListenerPorts) != want {
+			t.Errorf("mode %s: %v, %v; want %d", mode, first.Model.ListenerPorts, other.Model.ListenerPorts, want)
+		}
+		for _, p := range append(first.Redirect.Ports.All(), other.Redirect.Ports.All()...) {
+			if want > 0 && !slices.Contains(first.Model.ListenerPorts, p) {
+				t.Errorf("mode %s: %v lack %d", mode, first.Model.ListenerPorts, p)
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
@@ -125,7 +126,7 @@ func askInPod(ctx context.Context, namespace *netns.Namespace, at netip.AddrPort
 }
 
 // ask tries the listener at an address, connecting by dial, and says what is wrong
-// with it, nil when nothing is.
+// with it, nil when nothing is; pods.ErrSilent when somebody listens there.
 func ask(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), at netip.AddrPort) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -137,10 +138,10 @@ func ask(ctx context.Context, dial func(ctx context.Context, network, address st
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // Ends the read.
 	answer, err := io.ReadAll(io.LimitReader(conn, 1<<10))
 	if err != nil {
-		return fmt.Errorf("probe envoy: %s: %w", at, err)
+		return fmt.Errorf("probe envoy: %s: %w: %w", at, pods.ErrSilent, err)
 	}
 	if string(answer) != xds.NotRedirected {
-		return fmt.Errorf("probe envoy: %s is not nodevoy's listener", at)
+		return fmt.Errorf("probe envoy: %s: %w", at, pods.ErrSilent)
 	}
 	return nil
 }

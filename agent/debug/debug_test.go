@@ -163,6 +163,8 @@ func TestTableOfPodMode(t *testing.T) {
 	v.Pods = append(v.Pods, Pod{
 		Namespace: "demo", Name: "web", IPs: []string{"10.244.1.6"}, Enrolled: true, Reason: "namespace label",
 		NotRedirected: "rules of its own:\n-j ACCEPT", Netns: "/run/netns/cni-2",
+	}, Pod{
+		Namespace: "demo", Name: "worker", IPs: []string{"10.244.1.7"}, Reason: "own label", NotRedirected: "it has connections", Netns: "/run/netns/cni-3",
 	})
 	var out bytes.Buffer
 	if err := WriteTable(&out, &v, now); err != nil {
@@ -178,10 +180,11 @@ LEFT     of the other mode: no permission
 BECAUSE  kube-proxy writes iptables
          mechanism dnat
 
-NAMESPACE  POD       IP                  ENROLLED  REDIRECTED  WHY                           NETWORK NAMESPACE
-demo       client    10.244.1.5,fd00::5  yes       yes         namespace label               /run/netns/cni-1
-demo       starting  -                   no        no          no IP yet                     -
-demo       web       10.244.1.6          yes       no          rules of its own:; -j ACCEPT  /run/netns/cni-2
+NAMESPACE  POD       IP                  ENROLLED  REDIRECTED  WHY                            NETWORK NAMESPACE
+demo       client    10.244.1.5,fd00::5  yes       yes         namespace label                /run/netns/cni-1
+demo       starting  -                   no        no          no IP yet                      -
+demo       web       10.244.1.6          yes       no          rules of its own:; -j ACCEPT   /run/netns/cni-2
+demo       worker    10.244.1.7          no        no          own label; it has connections  /run/netns/cni-3
 `
 	if got, _, _ := bytes.Cut(out.Bytes(), []byte("\nFRONTEND")); string(got) != want {
 		t.Errorf("table (-want +got):\n%s", cmp.Diff(want, string(got)))

@@ -118,8 +118,12 @@ func (t *table) pods(pods []Pod, namespaces bool) {
 	t.row(head...)
 	for _, p := range pods {
 		why := p.Reason
-		if p.Enrolled && p.NotRedirected != "" {
+		switch {
+		case p.NotRedirected == "":
+		case p.Enrolled:
 			why = p.NotRedirected
+		default: // Envoy still listens in it.
+			why += "; " + p.NotRedirected
 		}
 		row := []string{p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), yesNo(p.Redirected), oneLine(why)}
 		if namespaces {

@@ -72,14 +72,14 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 	}
 }
 
-// trimPod keeps of containers and annotations only the names that show another
-// mesh's proxy.
+// trimPod keeps of containers only the TCP ports, and of containers and annotations the
+// names that show another mesh's proxy.
 func trimPod(o *corev1.Pod, interned *Interner) *corev1.Pod {
 	kept := &corev1.Pod{
 		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel),
 		Spec: corev1.PodSpec{
 			NodeName: interned.string(o.Spec.NodeName), HostNetwork: o.Spec.HostNetwork,
-			Containers: meshProxies(o.Spec.Containers), InitContainers: meshProxies(o.Spec.InitContainers),
+			Containers: trimContainers(o.Spec.Containers), InitContainers: trimContainers(o.Spec.InitContainers),
 		},
 		Status: corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs},
 	}
@@ -95,15 +95,25 @@ func trimPod(o *corev1.Pod, interned *Interner) *corev1.Pod {
 	return kept
 }
 
-// meshProxies are the containers that are another mesh's proxy, by name alone.
-func meshProxies(containers []corev1.Container) []corev1.Container {
+// trimContainers keeps those that are another mesh's proxy, by name alone, and the
+// ports of all in one more: a Container is large.
+func trimContainers(containers []corev1.Container) []corev1.Container {
 	var kept []corev1.Container
+	var ports []corev1.ContainerPort
 	for i := range containers {
 		for _, m := range model.Meshes() {
 			if containers[i].Name == m.Container {
 				kept = append(kept, corev1.Container{Name: m.Container})
 			}
 		}
+		for _, p := range containers[i].Ports {
+			if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
+				ports = append(ports, corev1.ContainerPort{ContainerPort: p.ContainerPort})
+			}
+		}
+	}
+	if len(ports) > 0 {
+		kept = append(kept, corev1.Container{Ports: ports})
 	}
 	return kept
 }

@@ -146,6 +146,20 @@ func TestTrim(t *testing.T) {
 			},
 		},
 		{
+			name: "pod with ports",
+			have: &corev1.Pod{ObjectMeta: fat("p"), Spec: corev1.PodSpec{
+				Containers: []corev1.Container{
+					{Name: "a", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 80, HostPort: 8080, Protocol: corev1.ProtocolTCP}}},
+					{Name: "linkerd-proxy", Ports: []corev1.ContainerPort{{ContainerPort: 53, Protocol: corev1.ProtocolUDP}, {ContainerPort: 4143}}},
+				},
+				InitContainers: []corev1.Container{{Name: "i", Ports: []corev1.ContainerPort{{ContainerPort: 7000}}}},
+			}},
+			want: &corev1.Pod{ObjectMeta: lean("p"), Spec: corev1.PodSpec{
+				Containers:     []corev1.Container{{Name: "linkerd-proxy"}, {Ports: []corev1.ContainerPort{{ContainerPort: 80}, {ContainerPort: 4143}}}},
+				InitContainers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 7000}}}},
+			}},
+		},
+		{
 			name: "service",
 			have: &corev1.Service{
 				ObjectMeta: fat("s", model.RedirectLabel, model.ServiceProxyNameLabel),

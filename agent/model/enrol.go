@@ -4,6 +4,7 @@ package model
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -67,10 +68,14 @@ func (e *enrolment) pods(p *problems) []Pod {
 			}
 		}
 		view.Enrolled, view.Reason = e.optedIn(pod)
+		port, taken := e.declaresListener(pod)
 		switch proxy := otherMesh(pod); {
 		case !view.Enrolled:
 		case proxy != "":
 			view.Enrolled, view.Reason = false, proxy
+		case taken:
+			view.Enrolled, view.Reason = false, fmt.Sprintf("declares port %d, which Envoy needs in enrolled pods", port)
+			p.add(kindPod, &pod.ObjectMeta, "spec.containers.ports", fmt.Sprintf("%d is a port that Envoy needs in enrolled pods; not redirected", port))
 		case len(ips) == 0:
 			view.Enrolled, view.Reason = false, "no IP yet"
 		case len(view.IPs) == 0:
@@ -118,6 +123,22 @@ func (e *enrolment) notOptedIn(known bool) string {
 		return "namespace does not exist (deleted, or not seen yet)"
 	}
 	return "namespace is not labelled " + e.opts.NamespaceSelector.String()
+}
+
+// declaresListener is the first port that a container of the pod declares and Envoy may
+// listen on: the pod's application, which may start later, would fail to.
+func (e *enrolment) declaresListener(pod *corev1.Pod) (uint16, bool) {
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			for _, port := range containers[i].Ports {
+				tcp := port.Protocol == "" || port.Protocol == corev1.ProtocolTCP
+				if tcp && slices.Contains(e.opts.ListenerPorts, uint16(port.ContainerPort)) {
+					return uint16(port.ContainerPort), true
+				}
+			}
+		}
+	}
+	return 0, false
 }
 
 // localPods are the pods on this node, sorted by namespace and name.

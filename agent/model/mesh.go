@@ -20,8 +20,8 @@ type Mesh struct {
 	Annotation string
 }
 
-// Meshes are those that are known. Of a pod's containers and annotations the
-// model reads nothing but the names that are in this list.
+// Meshes are those that are known. Of a pod's annotations and the names of its
+// containers the model reads nothing but what is in this list.
 func Meshes() []Mesh {
 	return []Mesh{
 		{Name: "Istio", Container: "istio-proxy", Annotation: "sidecar.istio.io/status"},

@@ -49,6 +49,9 @@ type Options struct {
 	ExcludedEndpoints []netip.Prefix
 	// ListenerAddresses are where Envoy listens in host mode.
 	ListenerAddresses []netip.Addr
+	// ListenerPorts are the ports that Envoy may listen on in enrolled pods: a pod that
+	// declares one needs it itself. None in host mode.
+	ListenerPorts []uint16
 }
 
 // AllNamespaces stands for every namespace in PodOptInNamespaces.

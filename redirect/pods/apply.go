@@ -30,6 +30,9 @@ func (p *Pods) Withdraw(ctx context.Context, desired *plan.Plan) error {
 		pp, enrolled := plans[pod.UID]
 		if !enrolled {
 			p.mu.Lock()
+			if pod.enrolled {
+				pod.backoff = backoff{}
+			}
 			pod.enrolled, pod.drained = false, pod.drained && !pod.enrolled
 			p.mu.Unlock()
 			return pod.applier.DisengagePod()
@@ -157,7 +160,7 @@ func (p *Pods) result(ctx context.Context, ticket uint64, err error) error {
 // isPodFault says whether an error is about a single pod, whatever the node is like.
 func isPodFault(err error) bool {
 	faults := []error{
-		apply.ErrForeignRules, ErrNoListener, dump.ErrTooMuch, netns.ErrNotFound, netns.ErrAmbiguous, netns.ErrGone,
+		apply.ErrForeignRules, ErrNoListener, ErrPortTaken, dump.ErrTooMuch, netns.ErrNotFound, netns.ErrAmbiguous, netns.ErrGone,
 	}
 	return err == nil || slices.ContainsFunc(faults, func(f error) bool { return errors.Is(err, f) })
 }
@@ -176,8 +179,8 @@ func (p *Pods) tryPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ti
 		return err
 	}
 	if !pod.applier.EngagedSince(ticket) {
-		if pod.blocked != "" {
-			return fmt.Errorf("%w: %s", ErrNoListener, pod.blocked)
+		if err := p.blocked(ctx, pod); err != nil {
+			return err
 		}
 		if err := p.ask(ctx, pod.ns, pod.listener(p.cfg.Ports.HTTP)); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnanswered, err)
@@ -190,20 +193,23 @@ func (p *Pods) tryPod(ctx context.Context, pod *podNetns, desired *plan.Plan, ti
 }
 
 // unenrol removes what is ours from a pod that is no longer enrolled but runs,
-// except what its redirected connections need.
+// except what its redirected connections need: that once it has been released.
 func (p *Pods) unenrol(ctx context.Context, pod *podNetns) error {
 	p.mu.Lock()
-	done := pod.drained
+	remove, done := (*apply.Applier).Drain, pod.drained
+	if pod.released {
+		remove, done = (*apply.Applier).Cleanup, pod.cleaned
+	}
 	p.mu.Unlock()
 	if done {
 		return nil
 	}
-	if err := pod.applier.Drain(ctx); err != nil {
+	if err := remove(pod.applier, ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pod.enrolled, pod.drained = false, true
+	pod.enrolled, pod.drained, pod.cleaned = false, true, pod.released
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (p *Pods) Pending() bool {
 	defer p.mu.Unlock()
 	now := p.now()
 	for _, pod := range p.located {
-		lacks := pod.enrolled && (pod.err != nil || !pod.applier.Engaged()) || !pod.enrolled && !pod.drained
+		lacks := pod.enrolled && (pod.err != nil || !pod.applier.Engaged()) || !pod.enrolled && (!pod.drained || pod.released && !pod.cleaned)
 		if lacks && pod.backoff.due(now) {
 			return true
 		}
@@ -123,7 +123,7 @@ func (p *Pods) candidates() []candidate {
 		pod := pods[(i+p.asked)%len(pods)]
 		at := candidate{podNetns: pod, listener: pod.listener(p.cfg.Ports.HTTP), ips: pod.ips}
 		switch {
-		case pod.blocked != "":
+		case pod.blocked != "" || pod.taken.IsValid():
 			// Where Envoy can't listen it is not Envoy that fails.
 		case pod.applier.Engaged():
 			redirected = append(redirected, at)

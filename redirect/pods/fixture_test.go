@@ -35,7 +35,8 @@ type fixture struct {
 	asked []netns.Wanted
 	// released are UIDs that the finder was told to forget.
 	released []string
-	// asks has the paths asked, unanswered what is wrong with a path's listener.
+	// asks has the paths asked, unanswered what is wrong with a path's listeners, or
+	// with the one at an address.
 	asks       []string
 	unanswered map[string]error
 	cfg        plan.Config
@@ -53,6 +54,9 @@ type fakeNamespace struct {
 	unknown error
 	// open counts kernels opened and not closed.
 	open int
+	// redirected is how many of its connections are, uncounted why that can't be told.
+	redirected int
+	uncounted  error
 	// before is asked before each call of its kernel; an error fails that.
 	before func(ctx context.Context, call string) error
 }
@@ -246,10 +250,19 @@ func (f *fixture) pods() *Pods {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.asks = append(f.asks, ns.Path()+" "+at.String())
+		if err := f.unanswered[ns.Path()+" "+at.String()]; err != nil {
+			return err
+		}
 		return f.unanswered[ns.Path()]
 	}
+	count := func(ns namespace) (int, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		s := ns.(*fakeNamespace)
+		return s.redirected, s.uncounted
+	}
 	return &Pods{
-		cfg: f.cfg, finder: f, open: open, ask: ask, now: func() time.Time { return f.now }, log: zap.NewNop(), group: &apply.Group{},
+		cfg: f.cfg, finder: f, open: open, ask: ask, count: count, now: func() time.Time { return f.now }, log: zap.NewNop(), group: &apply.Group{},
 		located: map[string]*podNetns{}, missing: map[string]*missingPod{},
 	}
 }

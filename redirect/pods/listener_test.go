@@ -23,6 +23,7 @@ func TestPodsWithoutListeners(t *testing.T) {
 	if err := p.Apply(t.Context(), blocking()); !errors.Is(err, ErrPartial) || errors.Is(err, ErrUnanswered) {
 		t.Errorf("error %v, want ErrPartial and not ErrUnanswered", err)
 	}
+	f.asks = nil
 	if err := p.Ask(t.Context()); err != nil || !p.Engaged() || len(f.asks) > 0 {
 		t.Errorf("Ask: %v, engaged %v, asked %v", err, p.Engaged(), f.asks)
 	}

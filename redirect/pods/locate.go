@@ -156,7 +156,8 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 		return nil
 	}
 	if !pod.enrolled {
-		pod.backoff = backoff{}
+		// Whoever enrolls a pod anew may have cured it.
+		pod.backoff, pod.released, pod.taken = backoff{}, false, netip.AddrPort{}
 	}
 	pod.enrolled, pod.held, pod.present = true, false, held
 	now := pp.ForAddresses(held)

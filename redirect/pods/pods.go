@@ -31,6 +31,12 @@ var (
 	// ErrNoListener says that Envoy can't listen in a pod, for reasons of the
 	// pod's own: the plan blocks the pod.
 	ErrNoListener = errors.New("no listener of Envoy's in the pod")
+	// ErrPortTaken says that a pod listens on a port that Envoy would need. It is not
+	// asked again: Envoy would take the port once the application restarts.
+	ErrPortTaken = errors.New("the pod itself listens on a port of Envoy's")
+	// ErrSilent is wrapped by what ask returns when it could connect, but was not
+	// answered as Envoy answers.
+	ErrSilent = errors.New("connected, but Envoy doesn't answer")
 )
 
 // State is what became of a pod.
@@ -52,9 +58,11 @@ type Pods struct {
 	finder finder
 	open   func(namespace) (apply.Kernel, error)
 	ask    func(context.Context, namespace, netip.AddrPort) error
-	now    func() time.Time
-	log    *zap.Logger
-	group  *apply.Group
+	// count is how many connections in a namespace are redirected.
+	count func(namespace) (int, error)
+	now   func() time.Time
+	log   *zap.Logger
+	group *apply.Group
 
 	// long is held by one long method at a time.
 	long sync.Mutex
@@ -74,6 +82,8 @@ type Pods struct {
 	engaged bool
 	// asked counts calls of Ask.
 	asked int
+	// releases is when Release looks next.
+	releases time.Time
 }
 
 // podNetns is the network namespace of a located pod.
@@ -88,6 +98,15 @@ type podNetns struct {
 	// set when nothing of ours is left in it but the drain chain, held when it is gone
 	// but may still be redirected.
 	enrolled, drained, held bool
+	// released is set when Envoy is not to listen in the pod, and cleaned when then
+	// nothing of ours is left in one that is not enrolled.
+	released, cleaned bool
+	// connections is how many redirected ones a pod that is to be released had when
+	// they were last counted, countErr why they can't be.
+	connections int
+	countErr    error
+	// taken is a port of Envoy's on which the pod itself was seen to listen.
+	taken netip.AddrPort
 	// blocked is why the plan says that it must not be engaged.
 	blocked string
 	// err is why it is not redirecting, or not all of it; missingIPs says which
@@ -119,7 +138,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Name
 		return nil, err
 	}
 	return &Pods{
-		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), log: log, group: &apply.Group{},
+		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), count: countRedirected, log: log, group: &apply.Group{},
 		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
 		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
 			return ask(ctx, ns.(*netns.Namespace), at)
@@ -158,20 +177,22 @@ func (p *Pods) list() []*podNetns {
 }
 
 // Targets are the located pods where Envoy is to listen, sorted by namespace and
-// name: the enrolled ones, and those that were enrolled and live on.
+// name: the enrolled ones, and those that were enrolled, until Release.
 func (p *Pods) Targets() []model.PodTarget {
 	all := p.list()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	targets := make([]model.PodTarget, 0, len(all))
 	for _, pod := range all {
-		targets = append(targets, pod.PodTarget)
+		if !pod.released {
+			targets = append(targets, pod.PodTarget)
+		}
 	}
 	return targets
 }
 
 // Report says what became of each pod, by UID: of those in the last plan, and of
-// those that were in one and live on.
+// those that were in one and in which Envoy still listens.
 func (p *Pods) Report() map[string]State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,10 +201,13 @@ func (p *Pods) Report() map[string]State {
 		report[uid] = State{Reason: m.err.Error()}
 	}
 	for uid, pod := range p.located {
+		if !pod.enrolled && pod.released {
+			continue
+		}
 		s := State{Netns: pod.Netns, Redirecting: pod.applier.Engaged()}
 		switch {
 		case !pod.enrolled:
-			s.Reason = "not enrolled any more: connections it has go on"
+			s.Reason = pod.leaving()
 		case pod.err != nil:
 			s.Reason = pod.err.Error()
 		case !s.Redirecting:
@@ -208,7 +232,7 @@ func (p *Pods) Forget() {
 	p.mu.Unlock()
 	for _, pod := range p.list() {
 		pod.applier.Forget()
-		pod.drained = false
+		pod.drained, pod.cleaned = false, false
 	}
 }
 

@@ -248,7 +248,7 @@ func TestPodsNone(t *testing.T) {
 }
 
 // TestPodUnenrolled: a pod that is opted out stops being redirected at once, loses
-// what is ours but keeps its listeners, until it is gone.
+// what is ours but keeps its listeners, until it is released or gone.
 func TestPodUnenrolled(t *testing.T) {
 	f, n, namespaces := three(t)
 	clean := namespaces[2].Dump()

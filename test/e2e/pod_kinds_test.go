@@ -116,9 +116,9 @@ func TestPodsLeftAlone(t *testing.T) {
 
 // checkLeftAlone wants nothing in a pod's kernel, its calls past Envoy, and the
 // reason in the status.
-func (w *fixture) checkLeftAlone(t *testing.T, pod *lab.Pod, why string) {
+func (w *fixture) checkLeftAlone(t *testing.T, pod *lab.Pod, why ...string) {
 	t.Helper()
-	line := w.untilPodLine(t, pod, why)
+	line := w.untilPodLine(t, pod, why...)
 	t.Logf("the status says: %s", line)
 	if own := must(pod.Netns().Own(limit(t)))(t); len(own) > 0 {
 		t.Errorf("in pod %s there is %q", pod.Name, own)

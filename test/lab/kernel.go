@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,15 @@ func (n *Node) AllNetns() []Netns {
 // Run runs a command in the network namespace and returns its standard output.
 func (p Netns) Run(ctx context.Context, argv ...string) (string, error) {
 	return p.ns.run(ctx, "", argv...)
+}
+
+// Listen takes a TCP port in the network namespace, as an application does.
+func (p Netns) Listen(address string) (l net.Listener, err error) {
+	err = p.ns.do(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	return l, err
 }
 
 // OwnRules are the lines of iptables-save, of both backends and families, that

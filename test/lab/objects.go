@@ -104,6 +104,9 @@ func (o *Objects) addPod(p *Pod) {
 	for _, name := range containers {
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: name})
 	}
+	for _, port := range p.spec.Ports {
+		pod.Spec.Containers[0].Ports = append(pod.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: port})
+	}
 	if p.spec.OwnUser {
 		pod.Spec.HostUsers = new(bool)
 	}

@@ -45,6 +45,8 @@ type PodSpec struct {
 	Labels, Annotations map[string]string
 	// Containers are the names of its containers; none means one, echo.
 	Containers []string
+	// Ports are TCP ports that its first container declares.
+	Ports []int32
 	// IPv4Only leaves the pod without an IPv6 address; see GainIPv6.
 	IPv4Only bool
 	// NoIPv6 also turns IPv6 off in the pod's kernel.

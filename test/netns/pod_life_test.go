@@ -89,7 +89,38 @@ func TestPodConnectionsLive(t *testing.T) {
 		w.checkPods("pod")
 		all(redirected, "http")
 		all(begunBefore, "pod")
+		w.released(redirected)
 	})
+}
+
+// released wants Envoy to be in a pod as long as the pod has redirected connections,
+// which it ends, and no longer; connections past Envoy don't count.
+func (w *podFixture) released(redirected []*space.Conn) {
+	w.t.Helper()
+	if w.pods.Release() || len(w.pods.Targets()) != 1 {
+		w.t.Errorf("targets %v while there are connections", w.pods.Targets())
+	}
+	if s := w.pods.Report()[w.pods.Targets()[0].UID]; !strings.Contains(s.Reason, fmt.Sprintf("%d of them", len(redirected))) {
+		w.t.Errorf("report %+v, want %d connections", s, len(redirected))
+	}
+	for _, c := range redirected {
+		w.must(c.Close())
+	}
+	space.Until(w.t, limit, "the pod to be released", func() error {
+		if !w.pods.Release() {
+			return errors.New("not released")
+		}
+		return nil
+	})
+	w.must(w.pods.Apply(w.t.Context(), w.plan))
+	for _, f := range family.All() {
+		if left := ours(w.enrolled.Run(w.Node, command(netfilter.NFT, f)+"-save") + w.enrolled.Run(w.Node, command(netfilter.Legacy, f)+"-save")); left != "" {
+			w.t.Errorf("left in the pod: %s", left)
+		}
+	}
+	if len(w.pods.Targets()) > 0 {
+		w.t.Errorf("targets %v of a pod that is released", w.pods.Targets())
+	}
 }
 
 // TestPodDeadMansSwitch: without Refresh the pod's kernel itself stops redirecting

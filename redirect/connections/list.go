@@ -18,8 +18,10 @@ import (
 
 // Filter says which connections are redirected.
 type Filter struct {
-	// Listeners are the addresses that connections are sent to, whatever the port.
+	// Listeners are the addresses that connections are sent to, and Ports the ports;
+	// none are all.
 	Listeners []netip.Addr
+	Ports     []uint16
 	// Transparent is set if they keep their destination instead: then it is the
 	// address of Envoy's own socket, and conntrack knows nothing of them.
 	Transparent bool
@@ -46,7 +48,7 @@ func List(f Filter, found func(to netip.AddrPort, live bool)) error {
 
 // redirected says whether a connection is redirected: from is who answers.
 func (f Filter) redirected(from netip.AddrPort) bool {
-	return slices.Contains(f.Listeners, from.Addr())
+	return slices.Contains(f.Listeners, from.Addr()) && (len(f.Ports) == 0 || slices.Contains(f.Ports, from.Port()))
 }
 
 // each sends a request to the kernel and reads its replies one by one: there may be

@@ -150,13 +150,14 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 	shared := compileFamilies(node, cfg)
 	for i := range node.Pods {
 		pod := &node.Pods[i]
-		p.LivePods = append(p.LivePods, LivePod{Name: pod.Namespace + "/" + pod.Name, UID: uid(pod), IPs: pod.IPs})
-		if !pod.Enrolled {
-			continue
-		}
-		if pp := compilePod(pod, shared); len(pp.Families) > 0 {
+		live, pp := LivePod{Name: pod.Namespace + "/" + pod.Name, UID: uid(pod), IPs: pod.IPs}, compilePod(pod, shared)
+		switch {
+		case !pod.Enrolled:
+			live.Former = pp
+		case len(pp.Families) > 0:
 			p.Pods = append(p.Pods, pp)
 		}
+		p.LivePods = append(p.LivePods, live)
 	}
 	slices.SortFunc(p.LivePods, func(x, y LivePod) int { return cmp.Compare(x.UID, y.UID) })
 	slices.SortFunc(p.Pods, func(x, y PodPlan) int {

@@ -34,6 +34,9 @@ type LivePod struct {
 	Name, UID string
 	// IPs are all of the pod's own addresses, whether they may be redirected or not.
 	IPs []netip.Addr
+	// Former is what a pod that is not enrolled would have to hold if it were, as it
+	// may have been: an earlier agent's listeners and rules are like this.
+	Former PodPlan
 }
 
 // PodPlan is the part of a Plan that concerns one pod's network namespace.

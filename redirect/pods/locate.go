@@ -54,6 +54,7 @@ func (p *Pods) locate(desired *plan.Plan) {
 			want[pod.UID] = plan.PodPlan{Namespace: pod.Namespace, Pod: pod.Pod, UID: pod.UID, IPs: pod.ips}
 		}
 	}
+	leaving := p.addLeaving(want, desired.LivePods)
 	found, missing := p.finder.Find(allPods(want, desired.LivePods))
 	// A pod that has lost its namespace, or has another, is closed before anything
 	// is opened: the namespace may be another pod's now.
@@ -61,6 +62,9 @@ func (p *Pods) locate(desired *plan.Plan) {
 		if found[pod.UID] != pod.ns {
 			p.closePod(pod, want)
 		}
+	}
+	if err := p.adopt(leaving, want, found); err != nil {
+		p.log.Warn("not all pods are taken over that are not enrolled and have redirected connections", zap.Error(err))
 	}
 	for uid, ns := range found {
 		pp := want[uid]
@@ -144,9 +148,7 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", pp.Name(), err)
 		}
-		a := apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("pod", pp.Name())))
-		pod = &podNetns{ns: ns, applier: a, PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()}}
-		p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
+		pod = p.newPod(pp, ns, k)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,4 +174,13 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 	_, pod.V4 = now.Family(family.V4)
 	_, pod.V6 = now.Family(family.V6)
 	return nil
+}
+
+// newPod is a pod whose namespace was found, with the kernel there.
+func (p *Pods) newPod(pp *plan.PodPlan, ns namespace, k apply.Kernel) *podNetns {
+	p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
+	return &podNetns{
+		ns: ns, applier: apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("pod", pp.Name()))),
+		PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()},
+	}
 }

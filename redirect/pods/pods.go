@@ -58,7 +58,7 @@ type Pods struct {
 	finder finder
 	open   func(namespace) (apply.Kernel, error)
 	ask    func(context.Context, namespace, netip.AddrPort) error
-	// count is how many connections in a namespace are redirected.
+	// count is how many connections in a namespace are redirected to Envoy's ports.
 	count func(namespace) (int, error)
 	now   func() time.Time
 	log   *zap.Logger
@@ -66,8 +66,10 @@ type Pods struct {
 
 	// long is held by one long method at a time.
 	long sync.Mutex
-	// checks counts calls of Drift.
-	checks int
+	// checks counts calls of Drift, adopted is set once pods were looked for that an
+	// earlier agent redirected.
+	checks  int
+	adopted bool
 
 	// mu guards the following, and what changes of a podNetns. It is held for a
 	// single message to the kernel at most.
@@ -138,7 +140,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Name
 		return nil, err
 	}
 	return &Pods{
-		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), count: countRedirected, log: log, group: &apply.Group{},
+		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), count: redirectedTo(cfg.Ports), log: log, group: &apply.Group{},
 		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
 		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
 			return ask(ctx, ns.(*netns.Namespace), at)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/connections"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
@@ -89,21 +90,23 @@ func (pod *podNetns) leaving() string {
 	return why
 }
 
-// countRedirected counts the connections of a pod that are redirected. To its own
-// loopback addresses none is.
-func countRedirected(ns namespace) (n int, err error) {
-	var f connections.Filter
+// redirectedTo returns what counts the connections in a namespace that are redirected
+// to these ports of it. To its own loopback addresses none is.
+func redirectedTo(ports model.Ports) func(namespace) (int, error) {
+	f := connections.Filter{Ports: ports.All()}
 	for _, one := range family.All() {
 		f.Listeners = append(f.Listeners, one.Loopback())
 	}
-	err = ns.Do(func() error {
-		return connections.List(f, func(to netip.AddrPort, live bool) {
-			if live && !to.Addr().IsLoopback() {
-				n++
-			}
+	return func(ns namespace) (n int, err error) {
+		err = ns.Do(func() error {
+			return connections.List(f, func(to netip.AddrPort, live bool) {
+				if live && !to.Addr().IsLoopback() {
+					n++
+				}
+			})
 		})
-	})
-	return n, err
+		return n, err
+	}
 }
 
 // blocked says why a pod must not be engaged: Envoy can't listen in it, now or for

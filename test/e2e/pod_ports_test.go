@@ -68,6 +68,12 @@ func testPortsAreReturned(t *testing.T, w *fixture, idle, busy *lab.Pod) {
 		t.Errorf("in the pod that was let go there is %q", own)
 	}
 	w.untilPodLine(t, busy, "connections it has go on")
+	// Nor does the next agent take the listeners away, which finds the pod like this.
+	check(t, w.agent.Stop(endLimit))
+	w.startAgent(t)
+	must(w.agent.WaitRedirected(limit(t), w.client))(t)
+	w.untilPodLine(t, busy, "connections it has go on")
+	began = time.Now()
 	// As long as it would take Envoy to end the connection, had it lost the listener.
 	check(t, waitFor(t, 2*heldFor, func() error {
 		if err := w.portsFree(busy); err == nil {

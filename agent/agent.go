@@ -146,6 +146,9 @@ func (a *Agent) wire(findings probe.Findings) error {
 		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, checks, a.log.Named("debug")).Run,
 	}
+	if a.pods != nil {
+		a.parts = append(a.parts, countLeaving(a.pods.CountLeaving))
+	}
 	return nil
 }
 

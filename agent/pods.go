@@ -24,11 +24,31 @@ type podRedirector interface {
 // The clocks of pod mode.
 const (
 	// locateInterval is how often it is checked whether a search for pods that are
-	// missing is due, or a look at those that are to have Envoy's ports back.
+	// missing is due, or pods are to have Envoy's ports back.
 	locateInterval = 200 * time.Millisecond
 	// searchInterval is the pause between two searches for all pods.
 	searchInterval = 2 * time.Second
+	// countPause is the least time between two counts of the connections of pods that
+	// are to have Envoy's ports back, and countShare how many times longer the pause is
+	// than a count takes: a pod may keep its connections for days.
+	countPause, countShare = 500 * time.Millisecond, 20
 )
+
+// countLeaving has count called until ctx ends, beside the loop: on a busy node that
+// takes longer than the loop may stand still.
+func countLeaving(count func()) runner {
+	return func(ctx context.Context) error {
+		for {
+			began := time.Now()
+			count()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(max(countPause, countShare*time.Since(began))):
+			}
+		}
+	}
+}
 
 // relocate searches for pods that are not found and due, and now and then for all, and
 // gives Envoy's ports back to pods that are to have them. It says whether Envoy has to

@@ -18,10 +18,8 @@ import (
 
 // Filter says which connections are redirected.
 type Filter struct {
-	// Listeners are the addresses that connections are sent to, and Ports the ports;
-	// none are all.
+	// Listeners are the addresses that connections are sent to, whatever the port.
 	Listeners []netip.Addr
-	Ports     []uint16
 	// Transparent is set if they keep their destination instead: then it is the
 	// address of Envoy's own socket, and conntrack knows nothing of them.
 	Transparent bool
@@ -35,7 +33,13 @@ func List(f Filter, found func(to netip.AddrPort, live bool)) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		var err error
 		if f.Transparent {
-			err = each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error { return socket(reply, found) })
+			err = each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error {
+				local, _, live, err := socket(reply)
+				if err == nil {
+					found(local, live)
+				}
+				return err
+			})
 		} else {
 			err = each(unix.NETLINK_NETFILTER, entriesRequest(family), func(reply []byte) error { return f.entry(reply, found) })
 		}
@@ -46,9 +50,29 @@ func List(f Filter, found func(to netip.AddrPort, live bool)) error {
 	return nil
 }
 
+// Accepted counts the connections that were redirected to loopback addresses of the
+// network namespace that the thread is in, at one of these ports, and that go on. It
+// looks at sockets, which takes a tenth of the time that conntrack takes. A connection
+// that was made to such an address comes from one, too.
+func Accepted(ports []uint16) (n int, err error) {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		err := each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error {
+			local, remote, live, err := socket(reply)
+			if err == nil && live && local.Addr().IsLoopback() && !remote.IsLoopback() && slices.Contains(ports, local.Port()) {
+				n++
+			}
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("list sockets: %w", err)
+		}
+	}
+	return n, nil
+}
+
 // redirected says whether a connection is redirected: from is who answers.
 func (f Filter) redirected(from netip.AddrPort) bool {
-	return slices.Contains(f.Listeners, from.Addr()) && (len(f.Ports) == 0 || slices.Contains(f.Ports, from.Port()))
+	return slices.Contains(f.Listeners, from.Addr())
 }
 
 // each sends a request to the kernel and reads its replies one by one: there may be

@@ -12,10 +12,11 @@ import (
 )
 
 // Values of linux/sock_diag.h, linux/inet_diag.h and net/tcp_states.h. A message has
-// the family and the state in its first bytes, and the local port and address here.
+// the family and the state in its first bytes, and the local port and both addresses here.
 const (
 	diagByFamily                      = 20 // SOCK_DIAG_BY_FAMILY
-	diagState, diagPort, diagAddress  = 1, 4, 8
+	diagState, diagPort               = 1, 4
+	diagLocal, diagRemote             = 8, 24
 	diagSize                          = 72
 	socketTimeWait, socketClose, list = 6, 7, 10
 )
@@ -38,17 +39,20 @@ func socketsRequest(family uint8) *nl.NetlinkRequest {
 	return req
 }
 
-// socket reads one socket.
-func socket(reply []byte, found func(netip.AddrPort, bool)) error {
+// socket reads one socket. live says that its connection goes on.
+func socket(reply []byte) (local netip.AddrPort, remote netip.Addr, live bool, err error) {
 	if len(reply) < diagSize {
-		return fmt.Errorf("a socket of %d bytes", len(reply))
+		return local, remote, false, fmt.Errorf("a socket of %d bytes", len(reply))
 	}
-	raw := reply[diagAddress : diagAddress+4]
-	if reply[0] == unix.AF_INET6 {
-		raw = reply[diagAddress : diagAddress+16]
+	address := func(at int) netip.Addr {
+		raw := reply[at : at+4]
+		if reply[0] == unix.AF_INET6 {
+			raw = reply[at : at+16]
+		}
+		addr, _ := netip.AddrFromSlice(raw)
+		return addr.Unmap()
 	}
-	addr, _ := netip.AddrFromSlice(raw)
 	state := reply[diagState]
-	found(netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(reply[diagPort:])), state != socketTimeWait && state != socketClose)
-	return nil
+	local = netip.AddrPortFrom(address(diagLocal), binary.BigEndian.Uint16(reply[diagPort:]))
+	return local, address(diagRemote), state != socketTimeWait && state != socketClose, nil
 }

@@ -26,7 +26,7 @@ func (p *Pods) addLeaving(want map[string]plan.PodPlan, live []plan.LivePod) (ad
 	if len(others) == 0 {
 		return nil
 	}
-	ips, err := p.redirectedIPs()
+	ips, err := p.redirectedIPs(others)
 	if err != nil {
 		p.log.Warn("can't tell which pods that are not enrolled have redirected connections", zap.Error(err))
 	}
@@ -38,23 +38,27 @@ func (p *Pods) addLeaving(want map[string]plan.PodPlan, live []plan.LivePod) (ad
 	return added
 }
 
-// redirectedIPs are the addresses in all namespaces that have redirected connections.
-func (p *Pods) redirectedIPs() (map[netip.Addr]bool, error) {
+// redirectedIPs are the addresses in the namespaces of these pods that have redirected
+// connections.
+func (p *Pods) redirectedIPs(of []plan.LivePod) (map[netip.Addr]bool, error) {
+	theirs, redirected := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	for _, l := range of {
+		for _, ip := range l.Former.IPs {
+			theirs[ip] = true
+		}
+	}
 	all, err := p.finder.All()
-	ips := map[netip.Addr]bool{}
 	var mu sync.Mutex
-	return ips, errors.Join(err, parallel(all, func(ns namespace) error {
-		n, err := p.count(ns)
-		var held []netip.Addr
-		if n > 0 {
-			var unread error
-			held, unread = ns.Addresses()
-			err = errors.Join(err, unread)
+	return redirected, errors.Join(err, parallel(all, func(ns namespace) error {
+		n := 0
+		held, err := ns.Addresses()
+		if slices.ContainsFunc(held, func(ip netip.Addr) bool { return theirs[ip] }) {
+			n, err = p.count(ns)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		for _, ip := range held {
-			ips[ip] = true
+			redirected[ip] = redirected[ip] || n > 0
 		}
 		return errors.Join(err, ns.Close())
 	}))

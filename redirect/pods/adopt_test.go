@@ -34,11 +34,11 @@ func TestPodsOfAnEarlierAgent(t *testing.T) {
 		t.Errorf("pods that are not enrolled (-want +got):\n%s", d)
 	}
 	f.must(errors.Join(p.Withdraw(t.Context(), f.plan(out)), p.Apply(t.Context(), f.plan(out))))
-	if p.Release() || p.Relocate(t.Context(), f.plan(out)) || len(p.Targets()) != 2 || p.Pending() {
+	if release(p) || p.Relocate(t.Context(), f.plan(out)) || len(p.Targets()) != 2 || p.Pending() {
 		t.Errorf("targets %v, pending %v", p.Targets(), p.Pending())
 	}
 	f.change(func() { namespaces[2].redirected = 0 })
-	if f.pass(); !p.Release() || len(p.Targets()) != 1 {
+	if !release(p) || len(p.Targets()) != 1 {
 		t.Errorf("targets %v", p.Targets())
 	}
 	f.must(p.Apply(t.Context(), f.plan(out)))

@@ -160,6 +160,7 @@ func (p *Pods) upsert(pp *plan.PodPlan, ns namespace) error {
 	if !pod.enrolled {
 		// Whoever enrolls a pod anew may have cured it.
 		pod.backoff, pod.released, pod.taken = backoff{}, false, netip.AddrPort{}
+		pod.enrolments++
 	}
 	pod.enrolled, pod.held, pod.present = true, false, held
 	now := pp.ForAddresses(held)

@@ -51,8 +51,8 @@ type State struct {
 
 // Pods makes the network namespaces of enrolled pods hold plans of PodMode, each
 // by an Applier of its own. Its methods are those of Applier. Disengage, Refresh,
-// Ask, Engaged, Targets and Report may be called at any time; the other methods
-// wait for each other.
+// Ask, Engaged, Targets, Report, CountLeaving and Release may be called at any time; the
+// other methods wait for each other.
 type Pods struct {
 	cfg    plan.Config
 	finder finder
@@ -84,8 +84,8 @@ type Pods struct {
 	engaged bool
 	// asked counts calls of Ask.
 	asked int
-	// releases is when Release looks next.
-	releases time.Time
+	// released is set when a pod was, since the last Release.
+	released bool
 }
 
 // podNetns is the network namespace of a located pod.
@@ -103,6 +103,8 @@ type podNetns struct {
 	// released is set when Envoy is not to listen in the pod, and cleaned when then
 	// nothing of ours is left in one that is not enrolled.
 	released, cleaned bool
+	// enrolments counts how often it was enrolled.
+	enrolments int
 	// connections is how many redirected ones a pod that is to be released had when
 	// they were last counted, countErr why they can't be.
 	connections int
@@ -140,7 +142,7 @@ func New(cfg plan.Config, f *netns.Finder, ask func(context.Context, *netns.Name
 		return nil, err
 	}
 	return &Pods{
-		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), count: redirectedTo(cfg.Ports), log: log, group: &apply.Group{},
+		cfg: cfg, finder: netnsFinder{f}, open: kernels(tables), count: redirectedTo(cfg.Ports.All()), log: log, group: &apply.Group{},
 		now: time.Now, //nolint:forbidigo // the edge: when a pod that failed is tried again
 		ask: func(ctx context.Context, ns namespace, at netip.AddrPort) error {
 			return ask(ctx, ns.(*netns.Namespace), at)
@@ -234,7 +236,9 @@ func (p *Pods) Forget() {
 	p.mu.Unlock()
 	for _, pod := range p.list() {
 		pod.applier.Forget()
+		p.mu.Lock()
 		pod.drained, pod.cleaned = false, false
+		p.mu.Unlock()
 	}
 }
 

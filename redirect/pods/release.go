@@ -6,75 +6,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/connections"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
-// releasePause is the least time between two looks at the connections of pods that
-// are to be released, and releaseShare how many times longer the pause is than a look
-// takes: a pod may keep its connections for days.
-const releasePause, releaseShare = time.Second, 20
-
-// Release finds the pods that may have the ports back on which Envoy listens in them:
-// those that are not enrolled any more, and those that listen on such a port
-// themselves, once none of their connections is redirected. It says whether Targets
-// has changed. Envoy would end the connections of a listener that it loses.
-func (p *Pods) Release() (changed bool) {
-	p.long.Lock()
-	defer p.long.Unlock()
-	began := p.now()
-	var leaving []*podNetns
+// CountLeaving counts the redirected connections of pods that are to have back the ports
+// on which Envoy listens in them: those that are not enrolled any more, and those that
+// listen on such a port themselves. A pod without any is released. Envoy would end the
+// connections of a listener that it loses. It may be called at any time, and takes as
+// long as it takes to list connections.
+func (p *Pods) CountLeaving() {
+	leaving := map[*podNetns]int{}
 	p.mu.Lock()
-	if !began.Before(p.releases) {
-		for _, pod := range p.located {
-			if !pod.released && !pod.held && (pod.taken.IsValid() || !pod.enrolled && pod.drained) {
-				leaving = append(leaving, pod)
-			}
+	for _, pod := range p.located {
+		if pod.leaves() {
+			leaving[pod] = pod.enrolments
 		}
 	}
 	p.mu.Unlock()
-	if len(leaving) == 0 {
-		return false
-	}
-	var mu sync.Mutex
-	_ = parallel(leaving, func(pod *podNetns) error {
+	_ = parallel(slices.Collect(maps.Keys(leaving)), func(pod *podNetns) error {
 		n, err := p.count(pod.ns)
-		mu.Lock()
-		defer mu.Unlock()
-		changed = p.noteCount(pod, n, err) || changed
+		p.noteCount(pod, leaving[pod], n, err)
 		return nil
 	})
+}
+
+// Release says whether CountLeaving has released pods, so that Targets has changed, since
+// it was last called.
+func (p *Pods) Release() (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.now()
-	p.releases = now.Add(max(releasePause, releaseShare*now.Sub(began)))
+	changed, p.released = p.released, false
 	return changed
 }
 
-// noteCount notes how many of a pod's connections are redirected, and says whether it
-// is released by that. A namespace that is gone is for Relocate.
-func (p *Pods) noteCount(pod *podNetns, n int, err error) (released bool) {
+// leaves says whether the pod is to be released once it has no redirected connections.
+// The caller holds the lock.
+func (pod *podNetns) leaves() bool {
+	return !pod.released && !pod.held && (pod.taken.IsValid() || !pod.enrolled && pod.drained)
+}
+
+// noteCount notes how many of a pod's connections are redirected, which releases it if
+// none is, unless it was enrolled anew since. A namespace that is gone is for Relocate.
+func (p *Pods) noteCount(pod *podNetns, enrolments, n int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !pod.leaves() || pod.enrolments != enrolments {
+		return
+	}
 	log := p.log.With(zap.String("pod", pod.Namespace+"/"+pod.Pod))
 	if err != nil && pod.countErr == nil && !errors.Is(err, netns.ErrGone) {
 		log.Warn("can't tell whether the pod has redirected connections: Envoy goes on listening in it", zap.Error(err))
 	}
 	pod.connections, pod.countErr = n, err
 	if n > 0 || err != nil {
-		return false
+		return
 	}
 	pod.released, pod.cleaned, pod.backoff = true, false, backoff{}
+	p.released = true
 	log.Info("no connection of the pod is redirected any more: Envoy's ports in it are given back")
-	return true
 }
 
 // leaving is what holds up the release of a pod that is not enrolled. The caller holds
@@ -91,19 +89,12 @@ func (pod *podNetns) leaving() string {
 }
 
 // redirectedTo returns what counts the connections in a namespace that are redirected
-// to these ports of it. To its own loopback addresses none is.
-func redirectedTo(ports model.Ports) func(namespace) (int, error) {
-	f := connections.Filter{Ports: ports.All()}
-	for _, one := range family.All() {
-		f.Listeners = append(f.Listeners, one.Loopback())
-	}
+// to these ports of it.
+func redirectedTo(ports []uint16) func(namespace) (int, error) {
 	return func(ns namespace) (n int, err error) {
-		err = ns.Do(func() error {
-			return connections.List(f, func(to netip.AddrPort, live bool) {
-				if live && !to.Addr().IsLoopback() {
-					n++
-				}
-			})
+		err = ns.Do(func() (err error) {
+			n, err = connections.Accepted(ports)
+			return err
 		})
 		return n, err
 	}

@@ -16,6 +16,12 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/redirecttest"
 )
 
+// release counts and releases.
+func release(p *Pods) bool {
+	p.CountLeaving()
+	return p.Release()
+}
+
 // silent is the answer of an application at Envoy's port.
 func silent() error { return fmt.Errorf("%w: i/o timeout", ErrSilent) }
 
@@ -26,25 +32,21 @@ func TestRelease(t *testing.T) {
 	clean := namespaces[2].Dump()
 	p, logs := f.observed()
 	f.apply(p, n)
-	if f.change(func() { namespaces[0].redirected = 1 }); p.Release() || len(p.Targets()) != 3 {
+	if f.change(func() { namespaces[0].redirected = 1 }); release(p) || len(p.Targets()) != 3 {
 		t.Error("pods that are enrolled are released")
 	}
 	f.change(func() { namespaces[2].redirected = 2 })
 	out := withoutPods(n, true, 2)
 	f.apply(p, out)
-	if p.Release() || len(p.Targets()) != 3 {
+	if release(p) || len(p.Targets()) != 3 {
 		t.Errorf("released with connections: %v", p.Targets())
 	}
 	if s := p.Report()["a/10.1.0.4"]; !strings.Contains(s.Reason, "go on, 2 of them") {
 		t.Errorf("report %+v", s)
 	}
-	f.change(func() { namespaces[2].redirected = 0 })
-	if p.Release() {
-		t.Error("looked again at once")
-	}
-	f.change(func() { namespaces[2].uncounted = errors.New("no netlink") })
+	f.change(func() { namespaces[2].redirected, namespaces[2].uncounted = 0, errors.New("no netlink") })
 	for range 2 {
-		if f.pass(); p.Release() || !strings.Contains(p.Report()["a/10.1.0.4"].Reason, "no netlink") {
+		if release(p) || !strings.Contains(p.Report()["a/10.1.0.4"].Reason, "no netlink") {
 			t.Errorf("released though nobody can tell, or the report doesn't say so: %+v", p.Report())
 		}
 	}
@@ -52,7 +54,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("logged %v, want one warning", logs.All())
 	}
 	f.change(func() { namespaces[2].uncounted = nil })
-	if f.pass(); !p.Release() || len(p.Targets()) != 2 || !p.Pending() {
+	if !release(p) || len(p.Targets()) != 2 || !p.Pending() {
 		t.Errorf("not released: %v", p.Targets())
 	}
 	if _, there := p.Report()["a/10.1.0.4"]; there {
@@ -62,7 +64,7 @@ func TestRelease(t *testing.T) {
 	if d := cmp.Diff(clean, namespaces[2].Dump()); d != "" || p.Pending() {
 		t.Errorf("left in the pod (-before +after), pending %v:\n%s", p.Pending(), d)
 	}
-	if f.pass(); p.Release() {
+	if release(p) {
 		t.Error("released twice")
 	}
 	// Back in, and out once more.
@@ -72,7 +74,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("targets %v", p.Targets())
 	}
 	f.apply(p, out)
-	if f.pass(); !p.Release() || len(p.Targets()) != 2 {
+	if !release(p) || len(p.Targets()) != 2 {
 		t.Errorf("targets %v", p.Targets())
 	}
 }
@@ -86,21 +88,53 @@ func TestReleaseWaits(t *testing.T) {
 	namespaces[1].Hook = func(*iptables.Fake, string) error { return redirecttest.ErrRefused }
 	out := f.plan(withoutPods(n, true, 1))
 	f.must(errors.Join(p.Prepare(t.Context(), out), p.Withdraw(t.Context(), out)))
-	if p.Release() {
+	if release(p) {
 		t.Error("released before rules are removed")
 	}
 	if err := p.Apply(t.Context(), out); !errors.Is(err, ErrPartial) {
 		t.Errorf("Apply: %v", err)
 	}
-	if p.Release() || len(p.Targets()) != 3 {
+	if release(p) || len(p.Targets()) != 3 {
 		t.Error("released though rules could not be removed")
 	}
 	namespaces[1].Hook = nil
 	f.change(func() { namespaces[1].uncounted = netns.ErrGone })
 	f.pass()
 	f.must(p.Apply(t.Context(), out))
-	if p.Release() || logs.Len() != 0 {
+	if release(p) || logs.Len() != 0 {
 		t.Errorf("released, or logged: %v", logs.All())
+	}
+}
+
+// TestReleaseOfAPodThatComesBack: what was counted before a pod was enrolled anew says
+// nothing about the connections it has had since.
+func TestReleaseOfAPodThatComesBack(t *testing.T) {
+	f, n, _ := three(t)
+	p := f.applied(n)
+	out := withoutPods(n, true, 1)
+	f.apply(p, out)
+	count, began, counted := p.count, make(chan struct{}), make(chan struct{})
+	p.count = func(ns namespace) (int, error) {
+		close(began)
+		<-counted
+		return count(ns)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.CountLeaving()
+	}()
+	<-began
+	f.apply(p, n)
+	f.apply(p, out)
+	close(counted)
+	<-ended
+	if p.Release() || len(p.Targets()) != 3 {
+		t.Errorf("released: %v", p.Targets())
+	}
+	p.count = count
+	if !release(p) || len(p.Targets()) != 2 {
+		t.Errorf("targets %v", p.Targets())
 	}
 }
 
@@ -120,7 +154,7 @@ func TestPodThatListensItself(t *testing.T) {
 	if s := p.Report()[uid]; s.Redirecting || s.Reason != "the pod itself listens on a port of Envoy's: [::1]:23723" {
 		t.Errorf("report %+v", s)
 	}
-	if !p.Release() || len(p.Targets()) != 2 {
+	if !release(p) || len(p.Targets()) != 2 {
 		t.Errorf("targets %v: Envoy keeps its other ports", p.Targets())
 	}
 	// The application is down, and Envoy, which listens there no more, has no error.
@@ -157,7 +191,7 @@ func TestPodWithoutListenerIsTriedAgain(t *testing.T) {
 	if err := p.Apply(t.Context(), blocked); !errors.Is(err, ErrNoListener) || errors.Is(err, ErrPortTaken) {
 		t.Errorf("error %v", err)
 	}
-	if p.Release() || len(p.Targets()) != 3 {
+	if release(p) || len(p.Targets()) != 3 {
 		t.Errorf("targets %v", p.Targets())
 	}
 	f.apply(p, n)

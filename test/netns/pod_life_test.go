@@ -94,10 +94,14 @@ func TestPodConnectionsLive(t *testing.T) {
 }
 
 // released wants Envoy to be in a pod as long as the pod has redirected connections,
-// which it ends, and no longer; connections past Envoy don't count.
+// which it ends, and no longer; those that pass Envoy by, and those to the listener
+// itself, don't count.
 func (w *podFixture) released(redirected []*space.Conn) {
 	w.t.Helper()
-	if w.pods.Release() || len(w.pods.Targets()) != 1 {
+	probe, err := w.enrolled.Dial(netip.AddrPortFrom(family.V4.Loopback(), w.cfg.Ports.TCP))
+	w.must(err)
+	defer func() { w.must(probe.Close()) }()
+	if w.pods.CountLeaving(); w.pods.Release() || len(w.pods.Targets()) != 1 {
 		w.t.Errorf("targets %v while there are connections", w.pods.Targets())
 	}
 	if s := w.pods.Report()[w.pods.Targets()[0].UID]; !strings.Contains(s.Reason, fmt.Sprintf("%d of them", len(redirected))) {
@@ -107,7 +111,7 @@ func (w *podFixture) released(redirected []*space.Conn) {
 		w.must(c.Close())
 	}
 	space.Until(w.t, limit, "the pod to be released", func() error {
-		if !w.pods.Release() {
+		if w.pods.CountLeaving(); !w.pods.Release() {
 			return errors.New("not released")
 		}
 		return nil

@@ -49,6 +49,8 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
 		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
 
+		ConnectionPoolPerDownstreamConnection: true,
+
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
 
 		PerConnectionBufferHighWatermarkTimeout: durationpb.New(cfg.StallTimeout),

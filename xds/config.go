@@ -90,9 +90,11 @@ type Config struct {
 	DetectTimeout time.Duration
 	// ConnectTimeout is the maximum of one attempt to connect to a backend.
 	ConnectTimeout time.Duration
-	// UpstreamIdle is how long an unused HTTP connection to a backend is kept. It
-	// is below what servers commonly allow, so that Envoy closes it first: a
-	// server might close it when a request is on its way.
+	// UpstreamIdle is how long an unused HTTP connection to a backend is kept, also
+	// after its client has gone. It is below what servers commonly allow, so that
+	// Envoy closes it first: a server might close it when a request is on its way.
+	// The shorter it is, the sooner servers with few workers have them back; the
+	// longer, the less often a client with few requests waits for a new connection.
 	UpstreamIdle time.Duration
 	// StallTimeout is how long Envoy waits for a peer to take something of what it
 	// holds for it. Envoy doesn't notice that the other side of such a connection was
@@ -116,7 +118,7 @@ func Default() Config {
 		DiscoveryTimeout: 2 * time.Second,
 		DetectTimeout:    500 * time.Millisecond,
 		ConnectTimeout:   5 * time.Second,
-		UpstreamIdle:     1500 * time.Millisecond,
+		UpstreamIdle:     300 * time.Millisecond,
 		// As long as a kernel tries to reach a peer (net.ipv4.tcp_retries2).
 		StallTimeout: 15 * time.Minute,
 	}

@@ -96,6 +96,7 @@ func earlyMutation(cfg Config) *earlyv3.HeaderMutation {
 		// Absent if the client sent none.
 		set(protoHeader, "%REQ(x-forwarded-proto)%", add),
 		set(upgradeHeader, "%REQ(upgrade)%", add),
+		set(closeHeader, "%REQ(connection)% %PROTOCOL%", add),
 		set("upgrade", anyUpgrade, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS),
 	}}
 	if cfg.MaxRequestRate > 0 {

@@ -40,6 +40,9 @@ const (
 	// formHeader begins with formAbsolute when the request line had an
 	// absolute URL, and ends with the address the client connected to.
 	formHeader = envoyPrefix + "-downstream-service-node"
+	// closeHeader is the Connection header of the client, if it sent one, and its
+	// version of HTTP.
+	closeHeader = envoyPrefix + "-decorator-operation"
 	// sourceHeader holds the client's address, where its requests are limited.
 	sourceHeader = envoyPrefix + "-attempt-count"
 

@@ -33,7 +33,7 @@ func (routeInputs) Message(cfg Config) proto.Message {
 			Domains: []string{"*"},
 			// A route's own header changes come before its virtual host's, so
 			// that a route can still read what is removed here.
-			RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader},
+			RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader, closeHeader},
 			Routes:                 defaultRoutes(),
 		}},
 	}
@@ -43,20 +43,56 @@ func (routeInputs) Message(cfg Config) proto.Message {
 
 // defaultRoutes all lead to the same backends. They differ in which of Envoy's
 // changes to the request they undo: to a missing Host, an absolute URL, the
-// x-forwarded-proto. Requests of several hosts are refused. Envoy tries them in order, so the most frequent is first.
+// x-forwarded-proto, the wish to close. Requests of several hosts are refused.
+// Envoy tries them in order, so the most frequent is first.
 func defaultRoutes() []*routev3.Route {
-	return []*routev3.Route{
-		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost()), inverted(severalHosts())))),
+	routes := []*routev3.Route{
+		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost()), inverted(severalHosts()), inverted(closing())))),
 		refuse(anyPath(severalHosts())),
-		forward(anyPath(ownProto(), inverted(absoluteURL()), inverted(withoutHost()))),
-		toAbsolute(withoutProto(forward(anyPath(inverted(ownProto()), absoluteURL())))),
-		toAbsolute(forward(anyPath(absoluteURL()))),
-		toDestination(withoutProto(forward(anyPath(inverted(ownProto()))))),
-		toDestination(forward(anyPath())),
+	}
+	for _, r := range pathRoutes(closing()) {
+		routes = append(routes, thenClose(r))
+	}
+	routes = append(routes, pathRoutes()...)
+	return append(routes,
 		refuse(anyConnect(severalHosts())),
 		withoutProto(forward(anyConnect(inverted(ownProto())))),
 		forward(anyConnect()),
+	)
+}
+
+// pathRoutes are for all requests but CONNECT that all of the matchers match.
+func pathRoutes(also ...*routev3.HeaderMatcher) []*routev3.Route {
+	match := func(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+		return anyPath(append(headers, also...)...)
 	}
+	return []*routev3.Route{
+		withoutProto(forward(match(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost())))),
+		forward(match(ownProto(), inverted(absoluteURL()), inverted(withoutHost()))),
+		toAbsolute(withoutProto(forward(match(inverted(ownProto()), absoluteURL())))),
+		toAbsolute(forward(match(absoluteURL()))),
+		toDestination(withoutProto(forward(match(inverted(ownProto()))))),
+		toDestination(forward(match())),
+	}
+}
+
+// closing matches requests that are the last on their client's connection, by what
+// the client says.
+func closing() *routev3.HeaderMatcher {
+	return header(closeHeader, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: `(?i).*close.*| HTTP/1\.0`},
+	}})
+}
+
+// thenClose tells the server what the client said: the connection to it has no other
+// use, and would take up one of its workers until Envoy closes it. An upgrade has a
+// Connection header of its own.
+func thenClose(r *routev3.Route) *routev3.Route {
+	r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: "connection", Value: "close"},
+		AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
+	})
+	return r
 }
 
 // withoutProto removes the x-forwarded-proto that Envoy added.

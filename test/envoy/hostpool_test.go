@@ -12,7 +12,8 @@ import (
 
 // TestSourcesShareNoBackendConnection: in host mode, too, the requests of two pods
 // never use the same connection to a backend, as some servers authenticate
-// connections, by NTLM for one. Those of one pod do, also from several connections.
+// connections, by NTLM for one. Nor do those of two connections of one pod; those of
+// one connection do.
 func TestSourcesShareNoBackendConnection(t *testing.T) {
 	sourceWeb(t, "10.244.0.1:8080", func(address string) string { return address })
 	newFixture(t, nodeOf(t,
@@ -22,16 +23,18 @@ func TestSourcesShareNoBackendConnection(t *testing.T) {
 	for _, address := range []string{"10.96.1.10:80", "10.96.3.10:80"} {
 		for _, version := range []int{1, 2} {
 			t.Run(fmt.Sprintf("HTTP %d to %s", version, address), func(t *testing.T) {
-				ask := func(source string) string {
-					t.Helper()
-					client := &http.Client{Transport: &http.Transport{
+				newClient := func(source string) *http.Client {
+					transport := &http.Transport{
 						Protocols:   &http.Protocols{},
 						DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext,
-					}}
-					client.Transport.(*http.Transport).Protocols.SetHTTP1(version == 1)
-					client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(version == 2)
-					// A connection of the client's own for each request.
-					defer client.CloseIdleConnections()
+					}
+					transport.Protocols.SetHTTP1(version == 1)
+					transport.Protocols.SetUnencryptedHTTP2(version == 2)
+					t.Cleanup(transport.CloseIdleConnections)
+					return &http.Client{Transport: transport}
+				}
+				ask := func(client *http.Client) string {
+					t.Helper()
 					response, err := client.Get("http://" + address + "/")
 					if err != nil {
 						t.Fatal(err)
@@ -43,13 +46,15 @@ func TestSourcesShareNoBackendConnection(t *testing.T) {
 					}
 					return string(text)
 				}
-				// Envoy makes the first connection with the first request.
-				first, again, other := ask("10.244.0.2"), ask("10.244.0.2"), ask("10.244.0.3")
+				client := newClient("10.244.0.2")
+				first, again := ask(client), ask(client)
 				if first != again {
-					t.Errorf("the requests of one pod use two connections to the backend, %s and %s", first, again)
+					t.Errorf("the requests of one connection use two to the backend, %s and %s", first, again)
 				}
-				if other == first {
-					t.Errorf("two pods share the connection from %s to the backend", first)
+				for _, source := range []string{"10.244.0.2", "10.244.0.3"} {
+					if other := ask(newClient(source)); other == first {
+						t.Errorf("another connection, of %s, shares that from %s to the backend", source, first)
+					}
 				}
 			})
 		}

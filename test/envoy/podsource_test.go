@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	"google.golang.org/protobuf/proto"
@@ -199,8 +200,12 @@ func TestPodSources(t *testing.T) {
 	}
 }
 
-// unhashed has the network namespace kept as text that is not hashed.
+// unhashed has the network namespace kept as text that is not hashed, and clusters
+// without a pool for each connection.
 func unhashed(_ string, m proto.Message) {
+	if c, ok := m.(*clusterv3.Cluster); ok {
+		c.ConnectionPoolPerDownstreamConnection = false
+	}
 	l, ok := m.(*listenerv3.Listener)
 	if !ok {
 		return
@@ -224,7 +229,7 @@ func unhashed(_ string, m proto.Message) {
 }
 
 // TestPodSourcesNeedTheHash: TestPodSources would see it if connections to
-// backends were shared across pods, as they are without the hash.
+// backends were shared across pods, as they are without the hash and the pools.
 func TestPodSourcesNeedTheHash(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)

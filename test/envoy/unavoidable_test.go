@@ -117,9 +117,9 @@ func rewrittenRequests() []wireCase {
 		{
 			name:     "HTTP/1.0 without a host",
 			declared: true, // The other frontend has another address.
-			why:      "Envoy speaks HTTP/1.1 to servers, which must have a Host: it is the address the client called",
+			why:      "Envoy speaks HTTP/1.1 to servers, which must have a Host, the address the client called, and must say that they close",
 			request:  "GET / HTTP/1.0\r\nA: b\r\n\r\n",
-			seen:     "GET / HTTP/1.1\r\nHost: 10.96.1.10:80\r\nA: b\r\n\r\n",
+			seen:     "GET / HTTP/1.1\r\nHost: 10.96.1.10:80\r\nA: b\r\nConnection: close\r\n\r\n",
 			response: answer,
 			got:      "HTTP/1.0 200 OK\r\nDate: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi[EOF]",
 		},
@@ -127,7 +127,7 @@ func rewrittenRequests() []wireCase {
 			name:     "HTTP/1.0 with a host",
 			why:      "Envoy speaks HTTP/1.1 to servers",
 			request:  "GET / HTTP/1.0\r\nHost: web\r\nX-Forwarded-Proto: q\r\n\r\n",
-			seen:     "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-Proto: q\r\n\r\n",
+			seen:     "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-Proto: q\r\nConnection: close\r\n\r\n",
 			response: "HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
 			got:      "HTTP/1.0 200 OK\r\nDate: x\r\nConnection: close\r\n\r\nhi[EOF]",
 		},
@@ -168,9 +168,9 @@ func rewrittenResponses() []wireCase {
 		},
 		{
 			name:     "the client closes its connection",
-			why:      "the server's is kept for others",
-			request:  get11("/", "Connection: close\r\n"),
-			seen:     q,
+			why:      "the server is told, and if it doesn't answer that it closes, too, Envoy does",
+			request:  get11("/", "Connection: close\r\nA: b\r\n"),
+			seen:     get11("/", "A: b\r\nConnection: close\r\n"),
 			response: answer,
 			got:      "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi[EOF]",
 		},

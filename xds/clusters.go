@@ -56,7 +56,7 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		PerConnectionBufferHighWatermarkTimeout: durationpb.New(cfg.StallTimeout),
 
 		CircuitBreakers:           noLimits(),
-		UpstreamBindConfig:        bindInPod(cfg),
+		UpstreamBindConfig:        bind(cfg),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: remoteKeepalive()},
 	}
 	if in.name.form.seen().HTTP {
@@ -101,20 +101,19 @@ func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 	}
 }
 
-// bindInPod makes connections to backends in the network namespace that the
-// client connection's filter state names, from any address there, with our mark.
-// In host mode it is nil.
-func bindInPod(cfg Config) *corev3.BindConfig {
-	if !cfg.PodMode {
-		return nil
+// bind sets the options of sockets that connect to backends. In pod mode, they are in the
+// network namespace that the client connection's filter state names, with any address
+// there and our mark.
+func bind(cfg Config) *corev3.BindConfig {
+	out := &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{urgentInline()}}
+	if cfg.PodMode {
+		any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+		out.SourceAddress = socketAddress(any4).GetSocketAddress()
+		out.ExtraSourceAddresses = []*corev3.ExtraSourceAddress{{Address: socketAddress(any6).GetSocketAddress()}}
+		out.LocalAddressSelector = extension("netns", &selectorv3.Config{})
+		out.SocketOptions = append(out.SocketOptions, socketOption("SO_MARK", soMark, int64(cfg.UpstreamMark)))
 	}
-	any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
-	return &corev3.BindConfig{
-		SourceAddress:        socketAddress(any4).GetSocketAddress(),
-		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: socketAddress(any6).GetSocketAddress()}},
-		LocalAddressSelector: extension("netns", &selectorv3.Config{}),
-		SocketOptions:        []*corev3.SocketOption{socketOption("SO_MARK", soMark, int64(cfg.UpstreamMark))},
-	}
+	return out
 }
 
 // endpointsInputs are what a cluster's assignment is made of.

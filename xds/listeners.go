@@ -49,6 +49,7 @@ func (s ListenerSpec) Message(cfg Config) proto.Message {
 
 		SocketOptions: []*corev3.SocketOption{
 			socketOption("SO_RCVBUF", soRcvBuf, localSocketBuffer), socketOption("SO_SNDBUF", soSndBuf, localSocketBuffer),
+			urgentInline(),
 		},
 		// Finds the destination in conntrack or, if the socket is transparent,
 		// in the socket: without it, Envoy takes its own address for it.

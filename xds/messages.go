@@ -75,13 +75,16 @@ func inverted(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
 	return m
 }
 
-// remoteKeepalive makes the kernel find servers that vanished. The client's and the
-// server's own keepalive end at Envoy, so Envoy's must do what theirs did.
-func remoteKeepalive() *corev3.TcpKeepalive { return tcpKeepalive(60, 10, 6) }
+// remoteKeepalive makes the kernel find servers that vanished, in about two minutes. The
+// client's and the server's own keepalive end at Envoy, so Envoy's must do what theirs
+// did. It keeps up a half-closed connection, too, which conntrack on the way may forget
+// after 60 s (nf_conntrack_tcp_timeout_close_wait): two of its probes may be lost.
+func remoteKeepalive() *corev3.TcpKeepalive { return tcpKeepalive(25, 10, 9) }
 
 // localKeepalive makes the kernel find pods that vanished, within 6 s, so that what
 // their connections hold is free again. They are on the node, and it is their kernel
-// that answers, so nothing but their end keeps it from that.
+// that answers, so nothing but their end keeps it from that. Conntrack, which rewrites
+// their addresses, forgets no half-closed connection meanwhile.
 func localKeepalive() *corev3.TcpKeepalive { return tcpKeepalive(3, 1, 3) }
 
 // tcpKeepalive asks an idle peer after a time and then in each interval, in seconds,
@@ -96,7 +99,11 @@ func tcpKeepalive(time, interval, probes uint32) *corev3.TcpKeepalive {
 
 // Options of sockets and their level, as on all of Linux's common architectures
 // (include/uapi/asm-generic/socket.h).
-const solSocket, soSndBuf, soRcvBuf, soMark = 1, 7, 8, 36
+const solSocket, soSndBuf, soRcvBuf, soOOBInline, soMark = 1, 7, 8, 10, 36
+
+// urgentInline keeps urgent data in its place in the stream. Envoy, which reads nothing
+// out of band, would lose the byte.
+func urgentInline() *corev3.SocketOption { return socketOption("SO_OOBINLINE", soOOBInline, 1) }
 
 // socketOption sets an option of solSocket before the socket is bound.
 func socketOption(name string, option, value int64) *corev3.SocketOption {

@@ -22,7 +22,7 @@ func ruled(setns bool) []rule {
 	rules := []rule{
 		{unix.SYS_SETSOCKOPT, [][]check{
 			{is(1, unix.SOL_SOCKET), is(2, unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_KEEPALIVE, unix.SO_LINGER,
-				unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_MARK)},
+				unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_OOBINLINE, unix.SO_MARK)},
 			{is(1, unix.SOL_TCP), is(2, unix.TCP_NODELAY, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT,
 				unix.TCP_USER_TIMEOUT, unix.TCP_FASTOPEN, unix.TCP_NOTSENT_LOWAT)},
 			{is(1, unix.SOL_IP), is(2, unix.IP_TOS, unix.IP_FREEBIND, unix.IP_TRANSPARENT, unix.IP_BIND_ADDRESS_NO_PORT)},

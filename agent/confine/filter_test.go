@@ -109,6 +109,7 @@ func TestArguments(t *testing.T) {
 		{"packet", denied, unix.SYS_SOCKET, []uint64{unix.AF_PACKET, unix.SOCK_RAW, 0}},
 		{"vsock", denied, unix.SYS_SOCKET, []uint64{unix.AF_VSOCK, stream, 0}},
 		{"mark", allow, unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_MARK}},
+		{"urgent data in line", allow, unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_OOBINLINE}},
 		{"transparent", allow, unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_IPV6, unix.IPV6_TRANSPARENT}},
 		{"a device", denied, unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_BINDTODEVICE}},
 		{"a filter", denied, unix.SYS_SETSOCKOPT, []uint64{5, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER}},

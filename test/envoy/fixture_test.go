@@ -232,7 +232,9 @@ func (r *fixture) awaitReady() {
 }
 
 // probe asks the HTTP listener itself, as the agent does.
-func (r *fixture) probe() error { return probe(&net.Dialer{}, listen4) }
+func (r *fixture) probe() error {
+	return probePort(&net.Dialer{}, listen4, strconv.Itoa(int(r.cfg.Ports.HTTP)))
+}
 
 // dialer connects from somewhere.
 type dialer interface {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/xds"
 )
 
 // mode is where Envoy listens, and where its callers are.
@@ -18,6 +19,8 @@ type mode struct {
 	dialer
 	// pods are those that callers are in, none in host mode.
 	pods []*pod
+	// ports are those of the listeners, if not the usual ones.
+	ports model.Ports
 }
 
 // bothModes runs a test of what callers see in host mode and in pod mode. One
@@ -34,7 +37,11 @@ func bothModes(t *testing.T, test func(t *testing.T, in mode)) {
 // fixture is newFixture in this mode.
 func (m mode) fixture(t *testing.T, node *model.Node) *fixture {
 	t.Helper()
-	return newFixtureWith(t, node, setup{pods: m.pods})
+	return newFixtureWith(t, node, setup{pods: m.pods, change: func(cfg *xds.Config) {
+		if m.ports != (model.Ports{}) {
+			cfg.Ports = m.ports
+		}
+	}})
 }
 
 // dial connects within 3 seconds, or fails the test.

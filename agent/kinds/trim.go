@@ -53,8 +53,8 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 		}
 	}
 	meta := trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, model.ServiceProxyNameLabel)
-	if value, annotated := o.Annotations[model.UndeclaredAnnotation]; annotated {
-		meta.Annotations = map[string]string{model.UndeclaredAnnotation: interned.string(value)}
+	if value, annotated := o.Annotations[model.ClassAnnotation]; annotated {
+		meta.Annotations = map[string]string{model.ClassAnnotation: interned.string(value)}
 	}
 	return &corev1.Service{
 		ObjectMeta: meta,

@@ -10,11 +10,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// classify decides a frontend's capture class and says why: what the Service
-// declares, then how the port is named, then what its number means by
-// convention, and where that leaves it open, what undeclared says. A name is no
-// promise: ports of TLS are often named http, so that what comes first decides.
-func (f *Frontend) classify(port *corev1.ServicePort, opaque []uint16, undeclared Undeclared) {
+// classify decides a frontend's capture class and says why: what the Service's
+// annotation says, then what the port declares, then how it is named, then what its
+// number means by convention, and where that leaves it open, what opts.Undeclared says.
+// A name is no promise: ports of TLS are often named http, so that what comes first decides.
+func (f *Frontend) classify(port *corev1.ServicePort, own ownClasses, opts *Options) {
+	if class, ok := own.of(port); ok {
+		f.Class, f.ClassReason = class, "annotation "+ClassAnnotation
+		return
+	}
 	if port.AppProtocol != nil && *port.AppProtocol != "" {
 		f.Class, f.ClassReason = declaredClass(*port.AppProtocol), "appProtocol "+*port.AppProtocol
 		return
@@ -24,10 +28,10 @@ func (f *Frontend) classify(port *corev1.ServicePort, opaque []uint16, undeclare
 		f.Class, f.NamedHTTP, f.ClassReason = ClassDetect, true, "port name "+port.Name+", HTTP not seen yet"
 	case ok:
 		f.Class, f.ClassReason = class, "port name "+port.Name
-	case slices.Contains(opaque, uint16(port.Port)):
+	case slices.Contains(opts.OpaquePorts, uint16(port.Port)):
 		f.Class, f.ClassReason = ClassTCP, "opaque port "+strconv.Itoa(int(port.Port))
 	default:
-		f.Class, f.ClassReason = undeclaredClass(undeclared, port)
+		f.Class, f.ClassReason = undeclaredClass(opts.Undeclared, port)
 	}
 }
 

@@ -49,7 +49,7 @@ func (r *serviceReader) read(svc *corev1.Service, group *sliceGroup, slices []*d
 	}
 	v.check()
 	v.claim()
-	bypass, undeclared := r.bypass(svc), r.undeclared(v)
+	bypass, own := r.bypass(svc), v.ownClasses()
 	var backends []portBackends
 	if bypass == "" {
 		backends = r.backends(v)
@@ -60,7 +60,7 @@ func (r *serviceReader) read(svc *corev1.Service, group *sliceGroup, slices []*d
 		c.frontend.Port = ServicePort{
 			Namespace: svc.Namespace, Service: svc.Name, PortName: port.Name, Port: uint16(port.Port),
 		}
-		c.frontend.classify(port, r.opts.OpaquePorts, undeclared)
+		c.frontend.classify(port, own, &r.opts)
 		c.frontend.Bypass = cmp.Or(bypass, c.frontend.Bypass)
 		if c.frontend.Bypass != "" {
 			continue
@@ -114,20 +114,6 @@ func (r *serviceReader) bypass(svc *corev1.Service) string {
 	default:
 		return ""
 	}
-}
-
-// undeclared is what holds for the Service's ports whose protocol nothing declares.
-func (r *serviceReader) undeclared(v *serviceView) Undeclared {
-	text, set := v.Annotations[UndeclaredAnnotation]
-	if !set {
-		return r.opts.Undeclared
-	}
-	var own Undeclared
-	if err := own.UnmarshalText([]byte(text)); err != nil {
-		v.problems.add(kindService, &v.ObjectMeta, "metadata.annotations["+UndeclaredAnnotation+"]", err.Error()+"; treated as not set")
-		return r.opts.Undeclared
-	}
-	return own
 }
 
 // check reports what is wrong with the Service itself.

@@ -24,10 +24,6 @@ const (
 	UndeclaredTCP Undeclared = "tcp"
 )
 
-// UndeclaredAnnotation is on a Service for which something else than Options.Undeclared
-// holds.
-const UndeclaredAnnotation = "nodevoy.io/undeclared"
-
 // String is the setting as it is written.
 func (u Undeclared) String() string { return string(u) }
 

@@ -68,31 +68,3 @@ func TestUndeclared(t *testing.T) {
 		}
 	}
 }
-
-// TestUndeclaredAnnotation: a Service says for itself what becomes of its ports; what
-// can't be read is a problem, and counts for nothing.
-func TestUndeclaredAnnotation(t *testing.T) {
-	for value, test := range map[string]struct {
-		want    model.Class
-		problem string
-	}{
-		"detect": {model.ClassDetect, ""},
-		"tcp":    {model.ClassTCP, ""},
-		"likely": {model.ClassTCP, ""},
-		"http":   {model.ClassTCP, `metadata.annotations[nodevoy.io/undeclared]: "http" is no setting for undeclared ports`},
-		"":       {model.ClassTCP, "metadata.annotations[nodevoy.io/undeclared]"},
-	} {
-		svc := service(func(s *corev1.Service) {
-			s.Annotations = map[string]string{model.UndeclaredAnnotation: value}
-			s.Spec.Ports = []corev1.ServicePort{{Port: 2003}}
-		})
-		node := build(model.Inputs{Services: []*corev1.Service{svc}})
-		if got := node.Frontends[0].Class; got != test.want {
-			t.Errorf("%q: class %s, want %s", value, got, test.want)
-		}
-		problems := strings.Join(texts(node.Problems), "\n")
-		if (problems == "") != (test.problem == "") || !strings.Contains(problems, test.problem) {
-			t.Errorf("%q: problems %q, want %q", value, problems, test.problem)
-		}
-	}
-}

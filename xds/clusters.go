@@ -95,7 +95,7 @@ func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &upstreamv3.HttpProtocolOptions_UseDownstreamHttpConfig{
 				HttpProtocolOptions:  http1,
-				Http2ProtocolOptions: http2Options(math.MaxInt32, remoteWindow, remoteConnectionWindow),
+				Http2ProtocolOptions: http2Options(math.MaxInt32, remoteWindow, remoteConnectionWindow, maxResponseHeadersKiB),
 			},
 		},
 	}

@@ -49,7 +49,7 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		AccessLog: logs,
 
 		HttpProtocolOptions:       http1,
-		Http2ProtocolOptions:      http2Options(cfg.MaxStreams, localWindow, localConnectionWindow),
+		Http2ProtocolOptions:      http2Options(cfg.MaxStreams, localWindow, localConnectionWindow, cfg.MaxHeadersKiB),
 		CommonHttpProtocolOptions: commonOptions(durationpb.New(0)),
 		MaxRequestHeadersKb:       wrapperspb.UInt32(cfg.MaxHeadersKiB),
 		StreamIdleTimeout:         durationpb.New(0),

@@ -4,6 +4,7 @@ package xds
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -29,8 +30,12 @@ const (
 	// server may be far away: a window is sent once in each round trip.
 	remoteWindow, remoteConnectionWindow = 10 << 20, 64 << 20
 	// bufferSize is how much Envoy holds for each direction of a connection before it
-	// stops reading.
+	// stops reading. It is full before 10,000 frames of HTTP/2 are in it, even of one
+	// byte each: Envoy would end the connection for them.
 	bufferSize = 32 << 10
+	// maxEmptyFrames is how many frames of data may be empty one after the other. Some
+	// clients send one for each flush.
+	maxEmptyFrames = 100
 	// localSocketBuffer is how large the kernel's buffer for each direction of a
 	// connection with a pod is, in bytes: it takes twice that, and by itself up to
 	// 6 MiB or more (net.ipv4.tcp_rmem), which counts against the container's limit.
@@ -38,15 +43,28 @@ const (
 	localSocketBuffer = 128 << 10
 )
 
-// http2Options are those of both sides; the windows are for what is received there.
-func http2Options(streams, window, connectionWindow uint32) *corev3.Http2ProtocolOptions {
-	return &corev3.Http2ProtocolOptions{
+// http2Options are those of both sides; the windows, and the size of headers in KiB, are
+// for what is received there.
+func http2Options(streams, window, connectionWindow, headersKiB uint32) *corev3.Http2ProtocolOptions {
+	o := &corev3.Http2ProtocolOptions{
 		AllowConnect:                            true,
 		MaxConcurrentStreams:                    wrapperspb.UInt32(streams),
 		InitialStreamWindowSize:                 wrapperspb.UInt32(window),
 		InitialConnectionWindowSize:             wrapperspb.UInt32(connectionWindow),
 		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
+
+		// Empty frames of data pass through all of Envoy, and no window limits them.
+		MaxConsecutiveInboundFramesWithEmptyPayload: wrapperspb.UInt32(maxEmptyFrames),
+		// These leave nothing behind, and cost little time.
+		MaxInboundPriorityFramesPerStream:            wrapperspb.UInt32(math.MaxUint32),
+		MaxInboundWindowUpdateFramesPerDataFrameSent: wrapperspb.UInt32(math.MaxUint32),
 	}
+	// One field may be as large as all together, as far as Envoy allows.
+	const least, most = 64, 256
+	if headersKiB > least {
+		o.MaxHeaderFieldSizeKb = wrapperspb.UInt32(min(headersKiB, most))
+	}
+	return o
 }
 
 // Limit is a bound of what clients and servers can make Envoy hold.

@@ -46,7 +46,8 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 				DynamicStats: wrapperspb.Bool(false),
 			}),
 		),
-		AccessLog: logs,
+		AccessLog:        logs,
+		LocalReplyConfig: localReplies(),
 
 		HttpProtocolOptions:       http1,
 		Http2ProtocolOptions:      http2Options(cfg.MaxStreams, localWindow, localConnectionWindow, cfg.MaxHeadersKiB),

@@ -61,7 +61,7 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 	}
 	if in.name.form.seen().HTTP {
 		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.form == formAbsolute)),
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.form.absolute())),
 		}
 	}
 	return c

@@ -93,7 +93,7 @@ func earlyMutation(cfg Config) *earlyv3.HeaderMutation {
 		}}},
 		set(destinationHeader, destination, add),
 		// At this point only an absolute URL has given an HTTP/1 request a scheme.
-		set(formHeader, "%PROTOCOL% %REQ(:scheme)% "+destination, add),
+		set(formHeader, "%REQ(:scheme):4% %PROTOCOL% "+destination, add),
 		// Absent if the client sent none.
 		set(protoHeader, "%REQ(x-forwarded-proto)%", add),
 		set(upgradeHeader, "%REQ(upgrade)%", add),

@@ -37,8 +37,8 @@ const (
 	protoHeader = envoyPrefix + "-downstream-service-cluster"
 	// upgradeHeader is the client's upgrade header, if it sent one.
 	upgradeHeader = envoyPrefix + "-original-path"
-	// formHeader begins with formAbsolute when the request line had an
-	// absolute URL, and ends with the address the client connected to.
+	// formHeader begins with absolutePrefix when the request line had an absolute URL,
+	// and ends with the address the client connected to: it is the name of a cluster.
 	formHeader = envoyPrefix + "-downstream-service-node"
 	// closeHeader is the Connection header of the client, if it sent one, and its
 	// version of HTTP.
@@ -62,21 +62,27 @@ const (
 type form string
 
 const (
-	// formHTTP is for requests of HTTP, and formAbsolute for those of them that have an
-	// absolute URL, as an HTTP proxy gets them.
-	formHTTP, formAbsolute form = "", "HTTP/1.1 http "
+	// absolutePrefix begins the forms for requests that have an absolute URL: the first
+	// letters of its scheme, http or https.
+	absolutePrefix = "http HTTP/1."
+	// formHTTP is for requests of HTTP, and formAbsolute and formAbsolute10 are for those
+	// of them, of HTTP/1.1 and HTTP/1.0, that have an absolute URL, as an HTTP proxy gets them.
+	formHTTP, formAbsolute, formAbsolute10 form = "", absolutePrefix + "1 ", absolutePrefix + "0 "
 	// formTCP is for connections of plain bytes, and formTLS for those of TLS to a
 	// frontend whose protocol is detected.
 	formTCP, formTLS form = "tcp ", "tls "
 )
 
 // forms are all of them; the empty one is last, as every name begins with it.
-func forms() []form { return []form{formAbsolute, formTCP, formTLS, formHTTP} }
+func forms() []form { return []form{formAbsolute, formAbsolute10, formTCP, formTLS, formHTTP} }
+
+// absolute says whether requests have an absolute URL.
+func (f form) absolute() bool { return strings.HasPrefix(string(f), absolutePrefix) }
 
 // seen is what Envoy has seen on connections to the frontend, given that it asked for
 // a cluster of this form.
 func (f form) seen() model.Seen {
-	return model.Seen{HTTP: f == formHTTP || f == formAbsolute, TLS: f == formTLS, Other: f == formTCP}
+	return model.Seen{HTTP: f == formHTTP || f.absolute(), TLS: f == formTLS, Other: f == formTCP}
 }
 
 // FrontendOf is the address of the frontend that a cluster, or an assignment, of

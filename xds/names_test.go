@@ -13,8 +13,8 @@ func TestClusterNames(t *testing.T) {
 		"[fd00::1]:80":                 {frontend: netip.MustParseAddrPort("[fd00::1]:80")},
 		"tcp 10.96.0.10:80":            {frontend: netip.MustParseAddrPort("10.96.0.10:80"), form: formTCP},
 		"tls [fd00::1]:443":            {frontend: netip.MustParseAddrPort("[fd00::1]:443"), form: formTLS},
-		"HTTP/1.1 http 10.96.0.10:80":  {frontend: netip.MustParseAddrPort("10.96.0.10:80"), form: formAbsolute},
-		"HTTP/1.1 http [fd00::1]:8080": {frontend: netip.MustParseAddrPort("[fd00::1]:8080"), form: formAbsolute},
+		"http HTTP/1.1 10.96.0.10:80":  {frontend: netip.MustParseAddrPort("10.96.0.10:80"), form: formAbsolute},
+		"http HTTP/1.0 [fd00::1]:8080": {frontend: netip.MustParseAddrPort("[fd00::1]:8080"), form: formAbsolute10},
 	} {
 		if got, ok := parseClusterName(name); !ok || got != want {
 			t.Errorf("%q is read as %+v, %v; want %+v", name, got, ok, want)
@@ -25,7 +25,7 @@ func TestClusterNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "none", "xds", "10.96.0.10", "10.96.0.10:", "10.96.0.10:080", "010.96.0.10:80", "10.96.0.10:65536",
-		"fd00::1:80", "[FD00::1]:80", "[fd00:0::1]:80", " 10.96.0.10:80", "tcp 10.96.0.10", "tcp tcp 10.96.0.10:80", "tls  10.96.0.10:80", "HTTP/1.1 http ", "HTTP/2 http 10.96.0.10:80", "HTTP/1.1 https 10.96.0.10:80",
+		"fd00::1:80", "[FD00::1]:80", "[fd00:0::1]:80", " 10.96.0.10:80", "tcp 10.96.0.10", "tcp tcp 10.96.0.10:80", "tls  10.96.0.10:80", "http HTTP/1.1 ", "http HTTP/2 10.96.0.10:80", "https HTTP/1.1 10.96.0.10:80",
 	} {
 		if got, ok := parseClusterName(name); ok {
 			t.Errorf("%q is read as %+v, want it refused", name, got)
@@ -37,7 +37,7 @@ func TestClusterNames(t *testing.T) {
 // stand for one frontend.
 func FuzzClusterName(f *testing.F) {
 	f.Add("10.96.0.10:80")
-	f.Add("HTTP/1.1 http [fd00::1]:80")
+	f.Add("http HTTP/1.1 [fd00::1]:80")
 	f.Fuzz(func(t *testing.T, name string) {
 		if n, ok := parseClusterName(name); ok && n.String() != name {
 			t.Errorf("%q is read as %+v, which is written %q", name, n, n)

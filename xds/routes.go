@@ -130,9 +130,9 @@ func severalHosts() *routev3.HeaderMatcher {
 	return header(":authority", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ","}})
 }
 
-// absoluteURL matches HTTP/1.1 requests that have an absolute URL.
+// absoluteURL matches HTTP/1 requests that have an absolute URL.
 func absoluteURL() *routev3.HeaderMatcher {
-	return header(formHeader, hasPrefix(string(formAbsolute), false))
+	return header(formHeader, hasPrefix(absolutePrefix, false))
 }
 
 // anyConnect matches every CONNECT request that all of the matchers match.

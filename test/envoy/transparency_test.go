@@ -122,7 +122,10 @@ func TestUnavoidable(t *testing.T) { bothModes(t, testUnavoidable) }
 
 func testUnavoidable(t *testing.T, in mode) {
 	w := newWire(t, in)
-	for _, cases := range [][]wireCase{rewrittenRequests(), rewrittenResponses(), refusedRequests()} {
+	for _, cases := range [][]wireCase{
+		rewrittenRequests(), rewrittenTargets(), rewrittenResponses(),
+		refusedRequests(), refusedTargets(),
+	} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, w) })
 		}
@@ -173,7 +176,9 @@ func pathCases() []wireCase {
 		{name: "odd characters", request: get11("/|{}\"<>^`[]$!*'(),;:@~", ""), response: answer},
 		{name: "a long path", request: get11("/"+strings.Repeat("p", 60<<10), ""), response: answer},
 		{name: "absolute URL, as for a proxy", request: "GET http://other.example:81/x?y HTTP/1.1\r\nHost: other.example:81\r\nA: b\r\n\r\n", response: answer},
-		{name: "absolute URL without a path", request: "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n", response: answer},
+		{name: "absolute URL of the root", request: "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n", response: answer},
+		{name: "absolute URL of https", request: "GET https://other.example:443/x HTTP/1.1\r\nHost: other.example:443\r\n\r\n", response: answer},
+		{name: "absolute URL and a forwarded protocol", request: "POST https://o/x HTTP/1.1\r\nHost: o\r\nX-Forwarded-Proto: q\r\nContent-Length: 2\r\n\r\nhi", response: answer},
 		{name: "options", request: "OPTIONS / HTTP/1.1\r\nHost: web\r\nOrigin: x\r\nAccess-Control-Request-Method: GET\r\nContent-Length: 0\r\n\r\n", response: answer},
 		{name: "health checks", request: get11("/healthz", "User-Agent: kube-probe/1.31\r\n"), response: answer},
 	}

@@ -3,7 +3,8 @@
 package envoy
 
 // The known differences between a call through Envoy and one without it, for
-// TestUnavoidable. README.md tells users of them.
+// TestUnavoidable. README.md tells users of them. Those of targets and of answers are in
+// files of their own.
 
 func rewrittenRequests() []wireCase {
 	return []wireCase{
@@ -94,8 +95,8 @@ func rewrittenRequests() []wireCase {
 		{
 			name: "our own headers",
 			why:  "what a client sends as x-nodevoy- means nothing, and reaches nobody",
-			request: get11("/", "x-nodevoy-destination: 10.96.1.99:80\r\nX-Nodevoy-Destination: 10.96.1.98:80\r\nX-NODEVOY-form: HTTP/1.1 http 10.96.1.99:80\r\nx-nodevoy-upgrade: mine\r\nx-nodevoy-forwarded-proto: https\r\nx-nodevoy-envoy-upstream-rq-timeout-ms: 1\r\nx-nodevoy-envoy-internal: true\r\nx-nodevoy-any: 1\r\n"+
-				"x-nodevoy-envoy-external-address: 10.96.1.99:80\r\nX-Nodevoy-Envoy-External-Address: 10.96.1.98:80\r\nX-NODEVOY-ENVOY-downstream-service-node: HTTP/1.1 http 10.96.1.99:80\r\n"+
+			request: get11("/", "x-nodevoy-destination: 10.96.1.99:80\r\nX-Nodevoy-Destination: 10.96.1.98:80\r\nX-NODEVOY-form: http HTTP/1.1 10.96.1.99:80\r\nx-nodevoy-upgrade: mine\r\nx-nodevoy-forwarded-proto: https\r\nx-nodevoy-envoy-upstream-rq-timeout-ms: 1\r\nx-nodevoy-envoy-internal: true\r\nx-nodevoy-any: 1\r\n"+
+				"x-nodevoy-envoy-external-address: 10.96.1.99:80\r\nX-Nodevoy-Envoy-External-Address: 10.96.1.98:80\r\nX-NODEVOY-ENVOY-downstream-service-node: http HTTP/1.1 10.96.1.99:80\r\n"+
 				"x-nodevoy-envoy-original-path: mine\r\nx-nodevoy-envoy-downstream-service-cluster: https\r\nA: b\r\n"),
 			seen:     get11("/", "A: b\r\n"),
 			response: answer,
@@ -221,7 +222,7 @@ func refusedRequests() []wireCase {
 	const plain = "content-length: 11\r\ncontent-type: text/plain\r\ndate: " + date + "\r\nconnection: close\r\n\r\nBad Request[EOF]"
 	const bare = "date: " + date + "\r\ncontent-length: 0\r\n\r\n"
 	return []wireCase{
-		{name: "options of the server as a whole", why: "Envoy routes by path", request: "OPTIONS * HTTP/1.1\r\nHost: web\r\n\r\n", seen: nobody, declared: true, got: "HTTP/1.1 404 Not Found\r\n" + bare},
+		{name: "options of the server as a whole", why: "Envoy takes only targets that begin with a slash", request: "OPTIONS * HTTP/1.1\r\nHost: web\r\n\r\n", seen: nobody, declared: true, got: "HTTP/1.1 404 Not Found\r\n" + bare},
 		{name: "transfer-encoding of two kinds", why: "Envoy knows chunked only", request: "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", seen: nobody, declared: true, got: "HTTP/1.1 501 Not Implemented\r\ncontent-length: 15\r\ncontent-type: text/plain\r\ndate: " + date + "\r\nconnection: close\r\n\r\nNot Implemented[EOF]"},
 		{name: "length and chunks", why: "two lengths are how requests are smuggled", request: "POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", seen: nobody, declared: true, got: "HTTP/1.1 400 Bad Request\r\n" + plain},
 		{name: "no host", why: "RFC 9112 wants it refused", request: "GET / HTTP/1.1\r\nA: b\r\n\r\n", seen: nobody, declared: true, got: "HTTP/1.1 400 Bad Request\r\n" + bare},

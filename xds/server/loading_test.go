@@ -170,7 +170,7 @@ func TestUsesFollowBackends(t *testing.T) {
 	one, two := xdstest.Node(xdstest.Web("10.244.1.1")), xdstest.Node(xdstest.Web("10.244.1.1", "10.244.1.2"))
 	s.Publish(one, nil)
 	e := newEnvoy(t, s)
-	e.ask(xds.KindCluster, webName, "HTTP/1.1 http "+webName)
+	e.ask(xds.KindCluster, webName, "http HTTP/1.1 "+webName)
 	at := netip.MustParseAddrPort(webName)
 	for _, node := range []*model.Node{one, two, one} {
 		s.Publish(node, nil)

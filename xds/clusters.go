@@ -88,6 +88,8 @@ func noLimits() *clusterv3.CircuitBreakers {
 func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
 	http1 := http1Options()
 	http1.SendFullyQualifiedUrl = absolute
+	// Clients read by chunks what has a length, too. Of requests, that is refused.
+	http1.AllowChunkedLength = true
 	common := commonOptions(durationpb.New(cfg.UpstreamIdle))
 	common.MaxResponseHeadersKb = wrapperspb.UInt32(maxResponseHeadersKiB)
 	return &upstreamv3.HttpProtocolOptions{

@@ -123,8 +123,8 @@ func TestUnavoidable(t *testing.T) { bothModes(t, testUnavoidable) }
 func testUnavoidable(t *testing.T, in mode) {
 	w := newWire(t, in)
 	for _, cases := range [][]wireCase{
-		rewrittenRequests(), rewrittenTargets(), rewrittenResponses(),
-		refusedRequests(), refusedTargets(),
+		rewrittenRequests(), rewrittenTargets(), rewrittenResponses(), rewrittenStatuses(),
+		refusedRequests(), refusedTargets(), refusedResponses(),
 	} {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) { c.run(t, w) })

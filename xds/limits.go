@@ -4,7 +4,6 @@ package xds
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -36,6 +35,9 @@ const (
 	// maxEmptyFrames is how many frames of data may be empty one after the other. Some
 	// clients send one for each flush.
 	maxEmptyFrames = 100
+	// maxHints is how many priorities a client may send for each request, and half of
+	// the window updates for each frame of data. They leave nothing behind, but take time.
+	maxHints = 10_000
 	// localSocketBuffer is how large the kernel's buffer for each direction of a
 	// connection with a pod is, in bytes: it takes twice that, and by itself up to
 	// 6 MiB or more (net.ipv4.tcp_rmem), which counts against the container's limit.
@@ -55,9 +57,8 @@ func http2Options(streams, window, connectionWindow, headersKiB uint32) *corev3.
 
 		// Empty frames of data pass through all of Envoy, and no window limits them.
 		MaxConsecutiveInboundFramesWithEmptyPayload: wrapperspb.UInt32(maxEmptyFrames),
-		// These leave nothing behind, and cost little time.
-		MaxInboundPriorityFramesPerStream:            wrapperspb.UInt32(math.MaxUint32),
-		MaxInboundWindowUpdateFramesPerDataFrameSent: wrapperspb.UInt32(math.MaxUint32),
+		MaxInboundPriorityFramesPerStream:            wrapperspb.UInt32(maxHints),
+		MaxInboundWindowUpdateFramesPerDataFrameSent: wrapperspb.UInt32(maxHints),
 	}
 	// One field may be as large as all together, as far as Envoy allows.
 	const least, most = 64, 256

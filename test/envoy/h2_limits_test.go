@@ -70,8 +70,8 @@ func testHTTP2Limits(t *testing.T, in mode) {
 			return errors.Join(p.headers(1, false, get2("/never")...), p.frames(repeat(100, emptyData)), p.headers(3, true, get2("/")...))
 		}, 3},
 		{"100 of the server", func(p h2Peer) error { return p.headers(1, true, get2("/empty")...) }, 1},
-		{"20,000 priorities", func(p h2Peer) error {
-			return errors.Join(p.frames(repeat(20_000, func(f *http2.Framer, i int) error {
+		{"10,000 priorities", func(p h2Peer) error {
+			return errors.Join(p.frames(repeat(10_000, func(f *http2.Framer, i int) error {
 				return f.WritePriority(uint32(2*i+3), http2.PriorityParam{Weight: 1})
 			})), p.headers(1, true, get2("/")...))
 		}, 1},
@@ -101,10 +101,10 @@ func (m mode) testWindowUpdates(t *testing.T) {
 			_, err = p.fields.DecodeFull(f.HeaderBlockFragment())
 		}
 	}
-	err = errors.Join(err, p.frames(repeat(20_000, func(f *http2.Framer, _ int) error { return f.WriteWindowUpdate(0, 1) })),
+	err = errors.Join(err, p.frames(repeat(10_000, func(f *http2.Framer, _ int) error { return f.WriteWindowUpdate(0, 1) })),
 		p.headers(3, true, get2("/")...))
 	if got := p.result(3); err != nil || got != (h2Answer{status: "200"}) {
-		t.Errorf("20,000 window updates: %+v, %v; want 200", got, err)
+		t.Errorf("10,000 window updates: %+v, %v; want 200", got, err)
 	}
 }
 

@@ -56,7 +56,7 @@ func http2Options(streams, window, connectionWindow, headersKiB uint32) *corev3.
 		OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true),
 
 		// Empty frames of data pass through all of Envoy, and no window limits them.
-		MaxConsecutiveInboundFramesWithEmptyPayload: wrapperspb.UInt32(maxEmptyFrames),
+		MaxConsecutiveInboundFramesWithEmptyPayload:  wrapperspb.UInt32(maxEmptyFrames),
 		MaxInboundPriorityFramesPerStream:            wrapperspb.UInt32(maxHints),
 		MaxInboundWindowUpdateFramesPerDataFrameSent: wrapperspb.UInt32(maxHints),
 	}

@@ -26,6 +26,7 @@ GO_TEST := go test -race -count=1 -timeout=20m
 # Packages of the other suites; `unit` is all the rest.
 SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)
 FUZZTIME ?= 30s
+TIME ?= 10m
 COUNT ?= 1
 CHURN_PODS ?= 200
 CHURN_TIME ?= 10m
@@ -37,7 +38,7 @@ ATTACK_TIME ?= 0s
 include test/cluster/cluster.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
-.PHONY: test lint unit netns envoy-test chart-test apiserver e2e attack-test attack churn churn-api fuzz bench
+.PHONY: test lint unit netns envoy-test chart-test apiserver e2e attack-test attack churn churn-api differential fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -87,6 +88,9 @@ churn: deps envoy build ## create and delete pods under load, CHURN_PODS at a ti
 
 churn-api: envoy build $(APISERVER_BINARIES) $(CLUSTER)/bin/kube-proxy ## processor time of changes among 10,000 Services, of the agent and of kube-proxy
 	go test -count=1 -timeout=1h -run '^$$' -bench '^BenchmarkChurn$$' -benchtime 1x ./test/apiserver
+
+differential: deps envoy ## random exchanges, directly and through Envoy, for TIME in each mode
+	NODEVOY_DIFFERENTIAL_TIME=$(TIME) go test -count=1 -timeout=24h -v -run '^TestDifferential$$' ./test/envoy
 
 fuzz: ## every fuzz target for FUZZTIME each
 	test/tools/fuzz.sh $(FUZZTIME)

@@ -11,10 +11,11 @@ import (
 func refusalRules() []Rule {
 	return []Rule{
 		refusal("options of the server", "`OPTIONS *`", 404, func(m *Message) bool {
-			return slices.Contains([]string{"*", "http://web?q"}, m.Words()[1])
+			return m.Words()[1] == "*"
 		}),
-		refusal("other schemes", "`OPTIONS *`", 400, func(m *Message) bool { return strings.HasPrefix(m.Words()[1], "ftp:") }),
-		{Name: "204 with a body's length", Row: "a length of what has no body", Apply: func(direct, seen *Exchange) (used bool) {
+		refusal("a query without a path", "URLs of other schemes", 404, func(m *Message) bool { return m.Words()[1] == "http://web?q" }),
+		refusal("other schemes", "URLs of other schemes", 400, func(m *Message) bool { return strings.HasPrefix(m.Words()[1], "ftp:") }),
+		{Name: "204 with a body's length", Row: "a response that Envoy's parser refuses", Apply: func(direct, seen *Exchange) (used bool) {
 			for i, p := range direct.Pairs {
 				other := seen.pair(i).Response
 				if p.Response != nil && p.Response.Status() == 204 && !p.Response.empty() && other != nil && other.Status() == 502 {
@@ -24,7 +25,7 @@ func refusalRules() []Rule {
 			return used
 		}},
 		{Name: "an answer before the body", Row: "`Connection: close` is added", Apply: answeredEarly},
-		{Name: "WebSockets refused without an error", Row: "a WebSocket's handshake", Apply: refusedWebSocket},
+		{Name: "WebSockets refused without an error", Row: "a response to an upgrade to `websocket`", Apply: refusedWebSocket},
 		{Name: "closed at once", Row: "what a client sends before it closes at once", Apply: closedAtOnce},
 		{Name: "half-close", Row: "a client that ends its side", Apply: halfClose},
 		{Name: "no answer", Row: "a server that closes the connection under a request", Apply: unanswered},

@@ -44,7 +44,7 @@ func requestLineRules() []Rule {
 		}),
 		{Name: "absolute URLs", Row: "the host of an absolute URL", Apply: func(direct, _ *Exchange) (used bool) {
 			for _, p := range direct.Pairs {
-				used = p.Request != nil && absolute(p.Request, p.Old) || used
+				used = p.Request != nil && absolute(p.Request) || used
 			}
 			return used
 		}},
@@ -142,7 +142,7 @@ func (m *Message) noOffer() bool {
 }
 
 // absolute writes a request's URL as Envoy does.
-func absolute(m *Message, old bool) bool {
+func absolute(m *Message) bool {
 	w := m.Words()
 	scheme, rest, ok := strings.Cut(w[1], "://")
 	if !ok || w[0] == "CONNECT" {
@@ -157,9 +157,6 @@ func absolute(m *Message, old bool) bool {
 	host = host[strings.LastIndex(host, "@")+1:]
 	before := *m
 	target := strings.ToLower(scheme) + "://" + host + path
-	if scheme == "https" || old {
-		target = path
-	}
 	m.Start = w[0] + " " + target + " " + w[2]
 	fields := slices.Clone(m.Fields)
 	for i, f := range fields {

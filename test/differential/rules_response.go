@@ -11,8 +11,8 @@ import (
 
 // framed and noBody begin the rows about bodies.
 const (
-	framed = "the client gets the version that it speaks"
-	noBody = "a length of what has no body"
+	framed = "a client of HTTP/1.0"
+	noBody = "204's length"
 )
 
 func responseRules() []Rule {
@@ -22,7 +22,7 @@ func responseRules() []Rule {
 // statusRules are about the first line, and what depends on the status.
 func statusRules() []Rule {
 	return []Rule{
-		eachResponse("reasons", "an empty reason", func(_, m *Message) bool {
+		eachResponse("reasons", noBody, func(_, m *Message) bool {
 			w := m.Words()
 			if w[2] != "" {
 				return false
@@ -30,7 +30,7 @@ func statusRules() []Rule {
 			m.Start = w[0] + " " + w[1] + " " + http.StatusText(m.Status())
 			return true
 		}),
-		{Name: "several 1xx", Row: "of several responses", Apply: func(direct, _ *Exchange) (used bool) {
+		{Name: "several 1xx", Row: "of several interim responses", Apply: func(direct, _ *Exchange) (used bool) {
 			for _, p := range direct.Pairs {
 				used = len(p.Interim) > 1 || used
 				p.Interim = p.Interim[:min(1, len(p.Interim))]

@@ -116,6 +116,35 @@ func rewrittenRequests() []wireCase {
 			response: answer,
 		},
 		{
+			name:     "the host of a tunnel",
+			why:      "RFC 9112 wants both to be the same",
+			request:  "CONNECT foo:443 HTTP/1.1\r\nHost: bar\r\n\r\n",
+			seen:     "CONNECT foo:443 HTTP/1.1\r\nHost: foo:443\r\n\r\n",
+			response: "HTTP/1.1 200 OK\r\nDate: x\r\n\r\nraw",
+		},
+		{
+			name:     "a referrer with a fragment",
+			why:      "RFC 9110 forbids it, and Envoy drops the header",
+			request:  get11("/", "Referer: http://x/#y\r\nA: b\r\n"),
+			seen:     get11("/", "A: b\r\n"),
+			response: answer,
+		},
+		{
+			name:     "an empty line first",
+			declared: true,
+			why:      "RFC 9112 wants it ignored",
+			request:  "\r\n" + get11("/", ""),
+			seen:     get11("/", ""),
+			response: answer,
+		},
+		{
+			name:     "an upgrade with chunks",
+			why:      "Envoy takes what follows for the other protocol's",
+			request:  "POST / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+			seen:     "POST / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+			response: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nDate: x\r\n\r\n",
+		},
+		{
 			name:     "HTTP/1.0 without a host",
 			declared: true, // The other frontend has another address.
 			why:      "Envoy speaks HTTP/1.1 to servers, which must have a Host, the address the client called, and must say that they close",
@@ -202,6 +231,13 @@ func rewrittenResponses() []wireCase {
 			request:  q,
 			response: "HTTP/1.1 200 OK\r\nDate: x\r\nVary: a\r\nVary: b\r\nContent-Length: 2\r\n\r\nhi",
 			got:      "HTTP/1.1 200 OK\r\nDate: x\r\nVary: a,b\r\nContent-Length: 2\r\n\r\nhi",
+		},
+		{
+			name:     "no length in a response to HEAD",
+			why:      "Envoy adds what it would add to a response to GET",
+			request:  "HEAD / HTTP/1.1\r\nHost: web\r\n\r\n",
+			response: "HTTP/1.1 200 OK\r\nDate: x\r\n\r\n",
+			got:      "HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n",
 		},
 		{
 			name:     "an answer before the body",

@@ -2,10 +2,7 @@
 
 package differential
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // refusalRules are about requests that Envoy answers itself.
 func refusalRules() []Rule {

@@ -23,7 +23,7 @@ const (
 
 const (
 	// cases is how many TestDifferential runs in each mode.
-	cases = 1500
+	cases = 1000
 	// lanes is how many of them run at a time.
 	lanes = 32
 	// patience is how long a case may wait for what is to come.

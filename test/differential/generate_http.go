@@ -132,7 +132,11 @@ func (g *generator) message(q *request) (head, body []string) {
 	case q.closes && q.version == "HTTP/1.1":
 		fields = append(fields, pick(g, "Connection: close", "connection: Close", "Connection: close, X-Hop"))
 	case g.chance(15):
-		fields = append(fields, pick(g, "Connection: keep-alive", "Connection: X-Hop", "Connection: TE", "Proxy-Connection: keep-alive", "Connection: Keep-Alive, X-Hop"))
+		some := []string{"Connection: keep-alive", "Connection: Keep-Alive, X-Hop", "Proxy-Connection: keep-alive"}
+		if q.version == "HTTP/1.1" {
+			some = append(some, "Connection: X-Hop", "Connection: TE")
+		}
+		fields = append(fields, pick(g, some...))
 		q.closes = q.closes && !strings.Contains(strings.ToLower(fields[len(fields)-1]), "keep-alive")
 	}
 	if q.method != "CONNECT" && q.method != "TRACE" && (!q.upgrade || !strings.EqualFold(token, "websocket")) {

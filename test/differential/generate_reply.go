@@ -68,7 +68,7 @@ func (g *generator) final(q *request, r Reply) Reply {
 	case without:
 		body = nil
 		if g.chance(60) || strings.HasPrefix(status, "204") && strings.HasPrefix(strings.ToLower(framing), "transfer") {
-			framing = ""
+			framing = pick(g, "", "", "", "", "Content-Length: 0")
 		}
 	case framing == "" && q.last:
 		body, closes = []string{g.text(g.size())}, true

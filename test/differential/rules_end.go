@@ -49,7 +49,7 @@ func answeredEarly(direct, seen *Exchange) (used bool) {
 			continue
 		}
 		p.Request.cut(other.Request)
-		p.Closes, p.Early, used = true, true, true
+		p.Ends, p.Early, used = true, true, true
 	}
 	return used
 }
@@ -62,7 +62,7 @@ func refusedWebSocket(direct, seen *Exchange) (used bool) {
 			continue
 		}
 		if status := p.Response.Status(); status >= 200 && status < 400 && status == other.Status() && other.Body == "" {
-			p.Response, p.Refused, p.Closes, used = other, true, true, true
+			p.Response, p.Refused, p.Ends, used = other, true, true, true
 		}
 	}
 	return used
@@ -115,7 +115,7 @@ func refusal(name, row string, status int, which func(*Message) bool) Rule {
 			direct.ResponseRest = seen.ResponseRest // In answer to HEAD, too, there is a body.
 			if other.Response.Has("Connection", "close") {
 				direct.Pairs = direct.Pairs[:i+1]
-				p.Closes = true
+				p.Ends = true
 				return true
 			}
 		}
@@ -167,10 +167,10 @@ func endRules() []Rule {
 				return false
 			}
 			want := Open
-			if last.Closes || !last.Response.Complete {
+			if last.Closes || last.Ends || !last.Response.Complete {
 				want = EOF
 			}
-			if (last.Refused || last.Early) && last.Closes && seen.Client != Open {
+			if (last.Refused || last.Early) && last.Ends && seen.Client != Open {
 				want = seen.Client // What came after the request is in the way of a quiet end.
 			}
 			used := direct.Client != want

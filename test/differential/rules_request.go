@@ -109,7 +109,10 @@ func joinedInRequests() []string {
 // requestHopByHop removes what is about the client's connection.
 func requestHopByHop(m *Message) bool {
 	upgrade := m.Has("Connection", "upgrade") && len(m.Values("Upgrade")) > 0
-	named := m.named()
+	var named []string
+	if m.Words()[0] != "CONNECT" {
+		named = m.named()
+	}
 	used := m.removeNames("Keep-Alive", "Proxy-Connection")
 	if !upgrade {
 		used = m.remove(func(f Field) bool {

@@ -99,12 +99,6 @@ func framingRules() []Rule {
 			p.Response.Start = fmt.Sprintf("%s %s %s", version, w[1], w[2])
 			return w[0] != version
 		}),
-		eachPair("chunks for HTTP/1.0", framed, func(p, _ *Pair) bool {
-			if p.Response.Framing == Chunked && p.Old {
-				p.Response.Framing = ToEnd
-			}
-			return p.Old && p.Response.removeNames("Transfer-Encoding")
-		}),
 		eachPair("HEAD without a length", "a response to `HEAD`", func(p, _ *Pair) bool {
 			m := p.Response
 			if p.Old || p.Request == nil || p.Request.Words()[0] != "HEAD" || m.Framing == Tunnel || m.Status() == 204 || m.Status() == 304 || len(m.Values("Content-Length"))+len(m.Values("Transfer-Encoding")) > 0 {
@@ -132,8 +126,8 @@ func framingRules() []Rule {
 		eachPair("connection of the response", hopByHop, func(p, _ *Pair) bool {
 			value := ""
 			switch {
-			case p.Closes, p.refusedUpgrade(), p.Old && p.unbounded():
-				value, p.Closes = "close", true
+			case p.Closes, p.Ends, p.refusedUpgrade(), p.Old && p.unbounded():
+				value, p.Ends = "close", true
 			case p.Old:
 				value = "keep-alive"
 			default:

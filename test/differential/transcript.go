@@ -128,6 +128,8 @@ type Pair struct {
 	Old, Closes bool
 	// Connection is how the request spelled that header's name.
 	Connection string
+	// Ends is set if Envoy ends the client's connection though the client didn't ask for it.
+	Ends bool
 	// Early is set if the server began to answer before the request had come to its end.
 	Early bool
 	// Refused is set if the response is Envoy's.

@@ -160,10 +160,7 @@ func (p *Pair) refusedUpgrade() bool {
 }
 
 // unbounded says whether only its end tells a client of HTTP/1.0 how long the body is.
-func (p *Pair) unbounded() bool {
-	status := p.Response.Status()
-	return status != 204 && len(p.Response.Values("Content-Length")) == 0
-}
+func (p *Pair) unbounded() bool { return len(p.Response.Values("Content-Length")) == 0 }
 
 // eachPair is a rule about every final response, which is told what was seen.
 func eachPair(name, row string, change func(direct, seen *Pair) bool) Rule {

@@ -125,9 +125,6 @@ func (l *loop) run(ctx context.Context) error {
 			st := l.envoy.Status()
 			l.noteNacks(st, l.round.plan)
 			l.recompile(ctx, st.Refused)
-			if !l.kernel.Engaged() {
-				l.learn(ctx)
-			}
 			if st.Crowded > l.leaving.crowded {
 				l.review(ctx)
 			}

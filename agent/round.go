@@ -204,6 +204,9 @@ func (l *loop) advance(ctx context.Context) {
 		return
 	}
 	was := l.kernel.Engaged()
+	if !was {
+		l.learn(ctx) // An Envoy that an earlier agent served has seen much already.
+	}
 	err := l.timed(ctx, "apply", l.kernel.Apply)
 	if handover.Benign(err) {
 		return

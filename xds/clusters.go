@@ -49,7 +49,10 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		ConnectTimeout:       durationpb.New(cfg.ConnectTimeout),
 		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
 
-		ConnectionPoolPerDownstreamConnection: true,
+		// Of HTTP/1, as without Envoy: no request meets a connection that its server is
+		// closing, unless its client's is as old. Of HTTP/2, where servers announce it, a
+		// pod could make Envoy open one for each of its requests at a time and backends.
+		ConnectionPoolPerDownstreamConnection: in.name.form != formHTTP2,
 
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferSize),
 
@@ -59,9 +62,9 @@ func (in clusterInputs) Message(cfg Config) proto.Message {
 		UpstreamBindConfig:        bind(cfg),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: remoteKeepalive()},
 	}
-	if in.name.form.seen().HTTP {
+	if in.name.form.http() {
 		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.form.absolute())),
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(upstreamHTTP(cfg, in.name.form)),
 		}
 	}
 	return c
@@ -83,23 +86,26 @@ func noLimits() *clusterv3.CircuitBreakers {
 	return &clusterv3.CircuitBreakers{Thresholds: out}
 }
 
-// upstreamHTTP uses the protocol towards the server that the client uses towards
-// Envoy. absolute has the whole URL written in the request line.
-func upstreamHTTP(cfg Config, absolute bool) *upstreamv3.HttpProtocolOptions {
-	http1 := http1Options()
-	http1.SendFullyQualifiedUrl = absolute
-	// Clients read by chunks what has a length, too. Of requests, that is refused.
-	http1.AllowChunkedLength = true
+// upstreamHTTP uses the version towards the server that the client uses towards Envoy;
+// HTTP/1.1 for HTTP/1.0.
+func upstreamHTTP(cfg Config, as form) *upstreamv3.HttpProtocolOptions {
+	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
+	if as == formHTTP2 {
+		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: http2Options(math.MaxInt32, remoteWindow, remoteConnectionWindow, maxResponseHeadersKiB),
+		}
+	} else {
+		http1 := http1Options()
+		http1.SendFullyQualifiedUrl = as.absolute()
+		// Clients read by chunks what has a length, too. Of requests, that is refused.
+		http1.AllowChunkedLength = true
+		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1}
+	}
 	common := commonOptions(durationpb.New(cfg.UpstreamIdle))
 	common.MaxResponseHeadersKb = wrapperspb.UInt32(maxResponseHeadersKiB)
 	return &upstreamv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,
-		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
-			UseDownstreamProtocolConfig: &upstreamv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-				HttpProtocolOptions:  http1,
-				Http2ProtocolOptions: http2Options(math.MaxInt32, remoteWindow, remoteConnectionWindow, maxResponseHeadersKiB),
-			},
-		},
+		UpstreamProtocolOptions:   &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	}
 }
 

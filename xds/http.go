@@ -91,7 +91,7 @@ func earlyMutation(cfg Config) *earlyv3.HeaderMutation {
 		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 			KeyMatcher: hasPrefix(privatePrefix, true),
 		}}},
-		set(destinationHeader, destination, add),
+		set(destinationHeader, "%PROTOCOL% "+destination, add),
 		// At this point only an absolute URL has given an HTTP/1 request a scheme.
 		set(formHeader, "%REQ(:scheme):4% %PROTOCOL% "+destination, add),
 		// Absent if the client sent none.

@@ -138,33 +138,25 @@ func (s ListenerSpec) tcpChain(cfg Config, as form) *listenerv3.FilterChain {
 	)}
 }
 
-// firstFilters begin each chain: they set these states of the connection. In pod mode,
-// connections to backends are made in the network namespace that the client's connection
-// was accepted in, and those of the pod are limited.
+// firstFilters begin each chain: they set these states of the connection. Connections
+// to backends are pooled by the states that are shared with them, so pods never share
+// one: servers authenticate connections, too. In pod mode they are made in the network
+// namespace that the client's connection was accepted in, and those of the pod are
+// limited.
 func (s ListenerSpec) firstFilters(cfg Config, states ...*commonstatev3.FilterStateValue) []*listenerv3.Filter {
 	var filters []*listenerv3.Filter
+	pooledBy := filterState("nodevoy.source", source)
 	if cfg.PodMode {
 		if cfg.MaxConnectionsPerPod > 0 {
 			filters = append(filters, connectionLimit(s.Class.String(), cfg.MaxConnectionsPerPod))
 		}
-		netns := filterState("envoy.network.upstream_bind_override.network_namespace",
+		pooledBy = filterState("envoy.network.upstream_bind_override.network_namespace",
 			"%FILTER_STATE(envoy.network.network_namespace:PLAIN)%")
-		states = append(states, pooledBy(netns))
 	}
-	if len(states) == 0 {
-		return filters
-	}
-	return append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: states}))
-}
-
-// pooledBy makes the state of a client's connection known to those to backends, and
-// part of what they are pooled by: pods never share one, as servers authenticate
-// connections, too. HTTP's belong to one connection of the client's anyway.
-func pooledBy(state *commonstatev3.FilterStateValue) *commonstatev3.FilterStateValue {
 	// A factory whose strings are not hashable would not part the pools.
-	state.FactoryKey = "envoy.hashable_string"
-	state.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
-	return state
+	pooledBy.FactoryKey = "envoy.hashable_string"
+	pooledBy.SharedWithUpstream = commonstatev3.FilterStateValue_ONCE
+	return append(filters, networkFilter("state", &filterstatev3.Config{OnNewConnection: append(states, pooledBy)}))
 }
 
 func connectionLimit(statPrefix string, most uint32) *listenerv3.Filter {

@@ -31,14 +31,15 @@ const (
 	// a header of any other name, Envoy first builds a map of all headers of the
 	// request, which costs more than all else that is done with these headers.
 
-	// destinationHeader holds the address the client connected to.
+	// destinationHeader holds the version of HTTP, and the address that the client
+	// connected to: the name of a cluster.
 	destinationHeader = envoyPrefix + "-external-address"
 	// protoHeader is present if the client itself sent x-forwarded-proto.
 	protoHeader = envoyPrefix + "-downstream-service-cluster"
 	// upgradeHeader is the client's upgrade header, if it sent one.
 	upgradeHeader = envoyPrefix + "-original-path"
-	// formHeader begins with absolutePrefix when the request line had an absolute URL,
-	// and ends with the address the client connected to: it is the name of a cluster.
+	// formHeader begins with absolutePrefix when the request line had an absolute URL, and
+	// is then the name of its cluster.
 	formHeader = envoyPrefix + "-downstream-service-node"
 	// closeHeader is the Connection header of the client, if it sent one, and its
 	// version of HTTP.
@@ -62,27 +63,33 @@ const (
 type form string
 
 const (
-	// absolutePrefix begins the forms for requests that have an absolute URL: the first
-	// letters of its scheme, http or https.
-	absolutePrefix = "http HTTP/1."
-	// formHTTP is for requests of HTTP, and formAbsolute and formAbsolute10 are for those
-	// of them, of HTTP/1.1 and HTTP/1.0, that have an absolute URL, as an HTTP proxy gets them.
-	formHTTP, formAbsolute, formAbsolute10 form = "", absolutePrefix + "1 ", absolutePrefix + "0 "
+	// formHTTP1, formHTTP10 and formHTTP2 are for requests of each version of HTTP, as
+	// Envoy names it.
+	formHTTP1, formHTTP10, formHTTP2 form = "HTTP/1.1 ", "HTTP/1.0 ", "HTTP/2 "
+	// absolutePrefix begins the forms for requests of HTTP/1 that have an absolute URL, as
+	// an HTTP proxy gets them: the first letters of its scheme, http or https.
+	absolutePrefix = "http "
+	// formAbsolute and formAbsolute10 are these forms.
+	formAbsolute, formAbsolute10 = absolutePrefix + formHTTP1, absolutePrefix + formHTTP10
 	// formTCP is for connections of plain bytes, and formTLS for those of TLS to a
 	// frontend whose protocol is detected.
 	formTCP, formTLS form = "tcp ", "tls "
 )
 
-// forms are all of them; the empty one is last, as every name begins with it.
-func forms() []form { return []form{formAbsolute, formAbsolute10, formTCP, formTLS, formHTTP} }
+// forms are all of them.
+func forms() []form {
+	return []form{formHTTP1, formHTTP10, formHTTP2, formAbsolute, formAbsolute10, formTCP, formTLS}
+}
 
-// absolute says whether requests have an absolute URL.
+// http says whether it is for requests of HTTP, and absolute whether they have an absolute
+// URL.
+func (f form) http() bool     { return f != formTCP && f != formTLS }
 func (f form) absolute() bool { return strings.HasPrefix(string(f), absolutePrefix) }
 
 // seen is what Envoy has seen on connections to the frontend, given that it asked for
 // a cluster of this form.
 func (f form) seen() model.Seen {
-	return model.Seen{HTTP: f == formHTTP || f.absolute(), TLS: f == formTLS, Other: f == formTCP}
+	return model.Seen{HTTP: f.http(), TLS: f == formTLS, Other: f == formTCP}
 }
 
 // FrontendOf is the address of the frontend that a cluster, or an assignment, of

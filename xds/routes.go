@@ -132,7 +132,7 @@ func severalHosts() *routev3.HeaderMatcher {
 
 // absoluteURL matches HTTP/1 requests that have an absolute URL.
 func absoluteURL() *routev3.HeaderMatcher {
-	return header(formHeader, hasPrefix(absolutePrefix, false))
+	return header(formHeader, hasPrefix(absolutePrefix+"HTTP/1.", false))
 }
 
 // anyConnect matches every CONNECT request that all of the matchers match.

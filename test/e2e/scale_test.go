@@ -116,7 +116,7 @@ spec:
   clusterIP: 10.97.%[2]d.%[3]d
   clusterIPs: [10.97.%[2]d.%[3]d]
   ipFamilies: [IPv4]
-  ports: [{name: http, port: 80, targetPort: 8080, protocol: TCP}]
+  ports: [{name: http, port: 80, targetPort: 8080, protocol: TCP, appProtocol: http}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice

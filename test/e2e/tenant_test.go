@@ -106,7 +106,7 @@ func TestEndpointsPodsAreKeptFrom(t *testing.T) {
 		for i, p := range append(places, late) {
 			target := frontendOf(p, i)
 			if w.variant.Mode == lab.Pods {
-				w.untilStatus(t, target, "port name http")
+				w.untilStatus(t, target, "appProtocol http")
 			} else {
 				w.untilStatus(t, target, "backend "+p.ip.String()+" is "+p.what+", which Envoy must not call in host mode")
 			}
@@ -135,7 +135,7 @@ func TestNodeAsEndpointWithoutRules(t *testing.T) {
 		w.pointAt(t, p, 0)
 		check(t, w.Publish(limit(t)))
 		w.start(t)
-		w.untilStatus(t, frontendOf(p, 0), map[lab.Mode]string{lab.Pods: "port name http", lab.Host: p.what}[w.variant.Mode])
+		w.untilStatus(t, frontendOf(p, 0), map[lab.Mode]string{lab.Pods: "appProtocol http", lab.Host: p.what}[w.variant.Mode])
 		r := call(t, w.client, echo.Spec{Protocol: echo.HTTP1, Target: frontendOf(p, 0), Requests: 3, Fresh: true, Timeout: 2 * time.Second})
 		if want := map[lab.Mode]int{lab.Pods: 3}[w.variant.Mode]; r.Failed > 0 || r.Relayed != want || r.Peers[w.client.IPs[0].String()] != 3 {
 			t.Errorf("%d of 3 calls failed, %d by Envoy, want %d, seen to come from %v: %v", r.Failed, r.Relayed, want, r.Peers, r.Errors)
@@ -161,7 +161,7 @@ func (w *fixture) callBehind(t *testing.T, p place) {
 	check(t, w.Publish(limit(t)))
 	target := frontendOf(outer, 99)
 	if w.variant.Mode == lab.Pods {
-		w.untilStatus(t, target, "port name http")
+		w.untilStatus(t, target, "appProtocol http")
 	} else {
 		w.untilStatus(t, target, "backend "+inner.String()+" is an address of a Service")
 	}

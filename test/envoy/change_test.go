@@ -46,7 +46,7 @@ func TestClusterOnlyChange(t *testing.T) {
 		r.server.Publish(node, nil)
 		want := fmt.Sprintf("%.3fs", float64(millis)/1000)
 		took := eventually(t, time.Second, func() error {
-			if got := r.clusters()[address]["connect_timeout"]; got != want {
+			if got := r.clusters()[http1+address]["connect_timeout"]; got != want {
 				return fmt.Errorf("connect timeout %v, want %s", got, want)
 			}
 			return nil
@@ -128,7 +128,7 @@ func TestEndpointsAndClusterChange(t *testing.T) {
 		r.server.Publish(nodeOf(t, service{"web", address, []string{one, two}[i%2 : i%2+1]}), nil)
 	}
 	took := eventually(t, 2*time.Second, func() error {
-		if got := r.clusters()[address]["connect_timeout"]; got != "1.200s" {
+		if got := r.clusters()[http1+address]["connect_timeout"]; got != "1.200s" {
 			return fmt.Errorf("connect timeout %v, want 1.200s", got)
 		}
 		return wants(address, "two")
@@ -156,7 +156,7 @@ func TestRefusedCluster(t *testing.T) {
 	node := nodeOf(t, service{"web", address, []string{web}}, service{"other", other, []string{web}})
 	var bad atomic.Bool
 	r := newFixtureWith(t, node, setup{options: []server.Option{server.Override(func(name string, m proto.Message) {
-		if c, ok := m.(*clusterv3.Cluster); ok && name == address && bad.Load() {
+		if c, ok := m.(*clusterv3.Cluster); ok && name == http1+address && bad.Load() {
 			c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED // Not for a cluster of this type.
 		}
 	})}})
@@ -170,7 +170,7 @@ func TestRefusedCluster(t *testing.T) {
 		return nil
 	})
 	nack := r.server.Status().Nacks[0]
-	if nack.Type != "cluster" || len(nack.Names) != 1 || nack.Names[0] != address || !strings.Contains(nack.Detail, address) {
+	if nack.Type != "cluster" || len(nack.Names) != 1 || nack.Names[0] != http1+address || !strings.Contains(nack.Detail, address) {
 		t.Errorf("refusal shown as %+v", nack)
 	}
 	for range 10 {

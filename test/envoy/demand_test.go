@@ -36,9 +36,9 @@ func TestOnDemand(t *testing.T) {
 		form, address string
 		use           func(*testing.T, string)
 	}{
-		{"", "10.96.1.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
+		{http1, "10.96.1.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
 		{"tcp ", "10.96.2.10:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
-		{"", "10.96.3.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
+		{http1, "10.96.3.10:80", func(t *testing.T, a string) { mustGet(t, a, "web-0") }},
 		{"tcp ", "10.96.3.11:5000", func(t *testing.T, a string) { mustGreet(t, a, "db-0") }},
 	} {
 		start := time.Now()

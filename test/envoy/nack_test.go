@@ -33,8 +33,8 @@ func TestOnlyTheGuiltyAreRefused(t *testing.T) {
 	const dbAddress = "10.96.2.10:5000"
 	node := nodeOf(t, service{"a", addresses[0], []string{web}}, service{"b", addresses[1], []string{web}}, service{"c", addresses[2], []string{web}},
 		service{"db", dbAddress, []string{db}})
-	first := func(s string) bool { return s == addresses[0] }
-	firstTwo := func(s string) bool { return slices.Contains(addresses[:2], s) }
+	first := func(s string) bool { return s == http1+addresses[0] }
+	firstTwo := func(s string) bool { return slices.Contains(addresses[:2], strings.TrimPrefix(s, http1)) }
 	provided := func(c *clusterv3.Cluster) { c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED }
 	for name, c := range map[string]struct {
 		spoil func(name string, m proto.Message)
@@ -115,7 +115,7 @@ func TestOnlyTheGuiltyAreRefused(t *testing.T) {
 				if slices.Contains(c.frontends, a) {
 					continue
 				}
-				if timeout := got[a]["connect_timeout"]; timeout != "1.001s" {
+				if timeout := got[http1+a]["connect_timeout"]; timeout != "1.001s" {
 					t.Errorf("%s is not refused, and has not changed: %v", a, timeout)
 				}
 				mustGet(t, a, "web")

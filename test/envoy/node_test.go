@@ -21,6 +21,9 @@ type service struct {
 	backends []string
 }
 
+// http1 begins the names of clusters for HTTP/1.1.
+const http1 = "HTTP/1.1 "
+
 // nodeOf builds a node that has these Services.
 func nodeOf(t *testing.T, services ...service) *model.Node {
 	t.Helper()

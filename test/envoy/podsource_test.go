@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	"google.golang.org/protobuf/proto"
@@ -200,12 +199,8 @@ func TestPodSources(t *testing.T) {
 	}
 }
 
-// unhashed has the network namespace kept as text that is not hashed, and clusters
-// without a pool for each connection.
+// unhashed has the network namespace kept as text that is not hashed.
 func unhashed(_ string, m proto.Message) {
-	if c, ok := m.(*clusterv3.Cluster); ok {
-		c.ConnectionPoolPerDownstreamConnection = false
-	}
 	l, ok := m.(*listenerv3.Listener)
 	if !ok {
 		return
@@ -229,7 +224,7 @@ func unhashed(_ string, m proto.Message) {
 }
 
 // TestPodSourcesNeedTheHash: TestPodSources would see it if connections to
-// backends were shared across pods, as they are without the hash and the pools.
+// backends were shared across pods, as they are without the hash.
 func TestPodSourcesNeedTheHash(t *testing.T) {
 	sourceServers(t)
 	a, b := newPod(t, "pod-a", 2), newPod(t, "pod-b", 3)

@@ -4,6 +4,7 @@ package envoy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,33 +14,34 @@ import (
 	"time"
 )
 
-// closingServer answers requests of both versions, and closes the connection soon after
-// an answer, without a word about it. Some servers do, at a maximum of requests or of
-// age, or as they end.
-func closingServer(t *testing.T, address string) string {
+// closingServer answers requests, and closes each connection after its first answer: soon
+// after it in HTTP/1, without a word about it, as some servers do at a maximum of requests
+// or of age; in HTTP/2 as it says by GOAWAY or, if it says nothing, at the next request.
+func closingServer(t *testing.T, address string, announces bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	type conn struct{}
 	var answered sync.Map
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			answered.Store(r.RemoteAddr, r.ProtoMajor)
-			_, _ = io.WriteString(w, "hi") // The client sees what is missing.
-		}),
-		Protocols: &http.Protocols{},
-		ConnState: func(c net.Conn, state http.ConnState) {
-			version, ok := answered.Load(c.RemoteAddr().String())
-			if !ok || state != http.StateIdle {
+			if _, again := answered.LoadOrStore(r.RemoteAddr, r.ProtoMajor); again {
+				_ = r.Context().Value(conn{}).(net.Conn).Close() // The client sees it.
 				return
 			}
-			soon := 2 * time.Millisecond
-			if version == 2 {
-				// The answer may yet have to be written.
-				soon = 20 * time.Millisecond
+			if r.ProtoMajor == 2 && announces {
+				w.Header().Set("Connection", "close")
 			}
-			time.AfterFunc(soon, func() { _ = c.Close() })
+			_, _ = io.WriteString(w, "hi") // The client sees what is missing.
+		}),
+		Protocols:   &http.Protocols{},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, conn{}, c) },
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if version, ok := answered.Load(c.RemoteAddr().String()); ok && version == 1 && state == http.StateIdle {
+				time.AfterFunc(2*time.Millisecond, func() { _ = c.Close() })
+			}
 		},
 	}
 	server.Protocols.SetHTTP1(true)
@@ -49,34 +51,41 @@ func closingServer(t *testing.T, address string) string {
 	return l.Addr().String()
 }
 
-// TestServerClosesUnannounced: a request that is the first on its client's connection
-// never meets a connection that its server is closing, as it doesn't without Envoy.
-func TestServerClosesUnannounced(t *testing.T) { bothModes(t, testServerClosesUnannounced) }
+// TestServerCloses: a request that is the first on its client's connection meets no
+// connection that its server is closing, as it doesn't without Envoy; by HTTP/2, if the
+// server announces it.
+func TestServerCloses(t *testing.T) { bothModes(t, testServerCloses) }
 
-func testServerClosesUnannounced(t *testing.T, in mode) {
-	backend := closingServer(t, "10.244.0.1:8080")
-	frontends := []string{"10.96.1.10:80", "10.96.3.10:80"}
-	in.fixture(t, nodeOf(t, service{"web", frontends[0], []string{backend}}, service{"auto", frontends[1], []string{backend}}))
-	for _, front := range frontends {
-		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
-			var failed []error
-			const calls = 150
-			for range calls {
-				client := in.h2Client()
-				if version == "HTTP/1.1" {
-					// Without saying so, it makes one request on its connection.
-					client.Transport = &http.Transport{DialContext: in.DialContext}
-				}
-				resp, err := client.Post("http://"+front+"/", "text/plain", http.NoBody)
-				if code, body, err := readAll(resp, err); err != nil || code != http.StatusOK {
-					failed = append(failed, fmt.Errorf("%d %q, %v", code, body, err))
-				}
-				client.CloseIdleConnections()
+func testServerCloses(t *testing.T, in mode) {
+	announcing, silent := closingServer(t, "10.244.0.1:8080", true), closingServer(t, "10.244.0.2:8080", false)
+	in.fixture(t, nodeOf(t,
+		service{"web", "10.96.1.10:80", []string{announcing}}, service{"auto", "10.96.3.10:80", []string{announcing}},
+		service{"silent", "10.96.1.11:80", []string{silent}}))
+	const calls = 150
+	failed := func(front string, newClient func() *http.Client) (failed []error) {
+		for range calls {
+			client := newClient()
+			resp, err := client.Post("http://"+front+"/", "text/plain", http.NoBody)
+			if code, body, err := readAll(resp, err); err != nil || code != http.StatusOK {
+				failed = append(failed, fmt.Errorf("%d %q, %v", code, body, err))
 			}
-			if len(failed) > 0 {
-				t.Errorf("%d of %d calls of %s by %s fail, each on a connection of its own: %v", len(failed), calls, front, version, failed[0])
+			client.CloseIdleConnections()
+		}
+		return failed
+	}
+	// Without saying so, it makes one request on its connection.
+	h1 := func() *http.Client { return &http.Client{Transport: &http.Transport{DialContext: in.DialContext}} }
+	for front, clients := range map[string][]func() *http.Client{
+		"10.96.1.10:80": {h1, in.h2Client}, "10.96.3.10:80": {h1, in.h2Client}, "10.96.1.11:80": {h1},
+	} {
+		for i, client := range clients {
+			if failed := failed(front, client); len(failed) > 0 {
+				t.Errorf("%d of %d calls of %s by HTTP/%d fail, each on a connection of its own: %v", len(failed), calls, front, i+1, failed[0])
 			}
 		}
+	}
+	if failed := failed("10.96.1.11:80", in.h2Client); len(failed) != calls/2 {
+		t.Errorf("%d of %d calls by HTTP/2 fail that share connections in twos, of which the server closes each at the second", len(failed), calls)
 	}
 }
 

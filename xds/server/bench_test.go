@@ -21,7 +21,7 @@ func cluster() (one, two *model.Node, names []string) {
 	var services []xdstest.Service
 	for i := range 10_000 {
 		ip := fmt.Sprintf("10.96.%d.%d", i/250, i%250)
-		names = append(names, ip+":80")
+		names = append(names, "HTTP/1.1 "+ip+":80")
 		services = append(services, xdstest.Service{Name: fmt.Sprintf("web-%d", i), ClusterIP: ip, Port: 80, Pods: []string{"10.244.1.1", "10.244.1.2", "10.244.1.3"}})
 	}
 	one = xdstest.Node(services...)

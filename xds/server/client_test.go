@@ -22,7 +22,7 @@ import (
 	"github.com/nodevoy/nodevoy/xds"
 )
 
-const webName = "10.96.0.10:80"
+const webAddress, webName = "10.96.0.10:80", "HTTP/1.1 10.96.0.10:80"
 
 // testConfig is a whole configuration, as an agent makes it.
 func testConfig() xds.Config {

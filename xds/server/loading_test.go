@@ -35,7 +35,7 @@ func wide(n, webs int) (node *model.Node, scanned, others []string) {
 			port := fmt.Sprintf("http-%d", i)
 			svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: port, Port: int32(1000 + i), Protocol: tcp})
 			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port, Port: &target, Protocol: &tcp})
-			names = append(names, fmt.Sprintf("%s:%d", ip, 1000+i))
+			names = append(names, fmt.Sprintf("HTTP/1.1 %s:%d", ip, 1000+i))
 		}
 		in.Services, in.EndpointSlices = append(in.Services, svc), append(in.EndpointSlices, slice)
 		return names
@@ -171,7 +171,7 @@ func TestUsesFollowBackends(t *testing.T) {
 	s.Publish(one, nil)
 	e := newEnvoy(t, s)
 	e.ask(xds.KindCluster, webName, "http HTTP/1.1 "+webName)
-	at := netip.MustParseAddrPort(webName)
+	at := netip.MustParseAddrPort(webAddress)
 	for _, node := range []*model.Node{one, two, one} {
 		s.Publish(node, nil)
 		e.answer()

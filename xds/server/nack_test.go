@@ -100,7 +100,7 @@ func webs(n int) (services []xdstest.Service, names []string) {
 	for i := range n {
 		ip := fmt.Sprintf("10.96.0.%d", i)
 		services = append(services, xdstest.Service{Name: fmt.Sprintf("web-%d", i), ClusterIP: ip, Port: 80, Pods: []string{"10.244.1.1"}})
-		names = append(names, ip+":80")
+		names = append(names, "HTTP/1.1 "+ip+":80")
 	}
 	return services, names
 }
@@ -123,7 +123,9 @@ func sameRefused(want Refused, st Status) string {
 func TestRefusedAreFound(t *testing.T) {
 	services, names := webs(16)
 	two := names[0]
-	address := netip.MustParseAddrPort
+	address := func(name string) netip.AddrPort {
+		return netip.MustParseAddrPort(strings.TrimPrefix(name, "HTTP/1.1 "))
+	}
 	for name, c := range map[string]struct {
 		bad  []string
 		want Refused

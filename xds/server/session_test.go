@@ -36,12 +36,12 @@ func TestOnDemand(t *testing.T) {
 	c.expect(xds.KindCluster, []string{webName}, nil)
 	c.subscribe(xds.KindEndpoints, nil, webName)
 	c.expect(xds.KindEndpoints, []string{webName}, nil)
-	if diff := cmp.Diff([]string{webName}, inUse(s)); diff != "" {
+	if diff := cmp.Diff([]string{webAddress}, inUse(s)); diff != "" {
 		t.Errorf("in use (-want +got):\n%s", diff)
 	}
 	// Another name does not bring the first again.
-	c.subscribe(xds.KindCluster, nil, "10.96.0.99:80")
-	c.expect(xds.KindCluster, nil, []string{"10.96.0.99:80"})
+	c.subscribe(xds.KindCluster, nil, "HTTP/1.1 10.96.0.99:80")
+	c.expect(xds.KindCluster, nil, []string{"HTTP/1.1 10.96.0.99:80"})
 	// Asked for once more, it is answered once more.
 	c.subscribe(xds.KindCluster, nil, webName)
 	c.expect(xds.KindCluster, []string{webName}, nil)
@@ -53,7 +53,7 @@ func TestOnDemand(t *testing.T) {
 	s.Publish(xdstest.Node(xdstest.Web("10.244.1.1", "10.244.1.2")), nil)
 	c.expect(xds.KindEndpoints, []string{webName}, nil)
 	c.silent()
-	if diff := cmp.Diff([]string{webName}, inUse(s)); diff != "" {
+	if diff := cmp.Diff([]string{webAddress}, inUse(s)); diff != "" {
 		t.Errorf("in use (-want +got):\n%s", diff)
 	}
 }
@@ -63,7 +63,7 @@ func TestUnknownNamesComeAndGo(t *testing.T) {
 	s.Publish(xdstest.Node(), nil)
 	c := connect(t, s)
 	for k, names := range map[xds.Kind][]string{
-		xds.KindCluster: {"10.96.0.10:80", "none"}, xds.KindEndpoints: {"10.96.0.10:80"}, xds.KindRoute: {"other"}, xds.KindListener: {"other"},
+		xds.KindCluster: {"HTTP/1.1 10.96.0.10:80", "none"}, xds.KindEndpoints: {"HTTP/1.1 10.96.0.10:80"}, xds.KindRoute: {"other"}, xds.KindListener: {"other"},
 	} {
 		c.subscribe(k, nil, names...)
 		c.expect(k, nil, names)
@@ -115,8 +115,8 @@ func TestReconnect(t *testing.T) {
 	// something else gets what there is.
 	again.close()
 	third := connect(t, s)
-	third.subscribe(xds.KindCluster, map[string]string{webName: "old", "10.96.0.99:80": "v"}, webName, "10.96.0.99:80")
-	third.expect(xds.KindCluster, []string{webName}, []string{"10.96.0.99:80"})
+	third.subscribe(xds.KindCluster, map[string]string{webName: "old", "HTTP/1.1 10.96.0.99:80": "v"}, webName, "HTTP/1.1 10.96.0.99:80")
+	third.expect(xds.KindCluster, []string{webName}, []string{"HTTP/1.1 10.96.0.99:80"})
 }
 
 func TestRefusal(t *testing.T) {

@@ -30,7 +30,7 @@ func TestNothingIsMadeUnasked(t *testing.T) {
 		}
 	}
 	for range 3 {
-		if r := p.resource(xds.KindCluster, "10.96.0.99:80"); r != nil {
+		if r := p.resource(xds.KindCluster, "HTTP/1.1 10.96.0.99:80"); r != nil {
 			t.Fatalf("an unknown name is %+v", r)
 		}
 	}
@@ -41,7 +41,7 @@ func TestNothingIsMadeUnasked(t *testing.T) {
 
 // TestCarriedOver: what does not change is not made again, and what does is.
 func TestCarriedOver(t *testing.T) {
-	const name = "10.96.0.10:80"
+	const name = "HTTP/1.1 10.96.0.10:80"
 	first := take(testConfig(), xdstest.Node(xdstest.Web("10.244.1.1")), nil, nil)
 	cluster, endpoints := first.resource(xds.KindCluster, name), first.resource(xds.KindEndpoints, name)
 
@@ -79,7 +79,7 @@ func TestCarriedOver(t *testing.T) {
 // TestNodeIsReleased: a resource that is carried over has no reference to the
 // node before.
 func TestNodeIsReleased(t *testing.T) {
-	const name = "10.96.0.10:80"
+	const name = "HTTP/1.1 10.96.0.10:80"
 	old := xdstest.Node(xdstest.Web("10.244.1.1"))
 	backend := weak.Make(&old.Frontends[0].Backends[0])
 	first := take(testConfig(), old, nil, nil)
@@ -96,7 +96,7 @@ func TestNodeIsReleased(t *testing.T) {
 
 // TestAssignmentFollowsCluster: a cluster that changes changes its assignment.
 func TestAssignmentFollowsCluster(t *testing.T) {
-	const name = "10.96.0.10:80"
+	const name = "HTTP/1.1 10.96.0.10:80"
 	for _, pods := range [][]string{nil, {"10.244.1.1"}} {
 		cfg := testConfig()
 		one := take(cfg, xdstest.Node(xdstest.Web(pods...)), nil, nil).resource(xds.KindEndpoints, name)

@@ -193,3 +193,27 @@ func (m mode) path(server *rawServer, address string, patience time.Duration) di
 		},
 	}
 }
+
+// TestRefusedUpgradeAfterAnother: a server that doesn't take up an upgrade, which the
+// client has sent behind another request, ends neither Envoy nor the exchange.
+func TestRefusedUpgradeAfterAnother(t *testing.T) { bothModes(t, testRefusedUpgradeAfterAnother) }
+
+func testRefusedUpgradeAfterAnother(t *testing.T, in mode) {
+	w := newWire(t, in)
+	send := func(text string) []differential.Step { return []differential.Step{{Op: differential.Send, Data: text}} }
+	c := differential.Case{
+		Class: differential.HTTP,
+		Client: append(send("PUT / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+get11("/", "Connection: Upgrade\r\nUpgrade: mine/2\r\n")),
+			differential.Step{Op: differential.AwaitDone, N: 2}),
+		Replies: []differential.Reply{
+			{When: differential.AfterRequest, Steps: send("HTTP/1.1 204 No Content\r\nDate: x\r\n\r\n")},
+			{When: differential.AfterRequest, Steps: send("HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n\r\nhi")},
+		},
+	}
+	for range 3 {
+		got := w.play(t, c, func(differential.Transcript) bool { return true })
+		if !strings.HasSuffix(got.Client.Got, "\r\n\r\nhi") {
+			t.Errorf("the client sees %v", got)
+		}
+	}
+}

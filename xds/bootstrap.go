@@ -95,9 +95,6 @@ layered_runtime:
       # The other parser takes any first word for a method, and so lines of many
       # protocols for requests.
       envoy.reloadable_features.http_inspector_use_balsa_parser: false
-      # An answer that ends before its request would otherwise be cut off at what the
-      # client takes at once; gRPC servers end streams first.
-      envoy.reloadable_features.allow_multiplexed_upstream_half_close: true
 
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}

@@ -67,7 +67,7 @@ func testServerCloses(t *testing.T, in mode) {
 			client := newClient()
 			resp, err := client.Post("http://"+front+"/", "text/plain", http.NoBody)
 			if code, body, err := readAll(resp, err); err != nil || code != http.StatusOK {
-				failed = append(failed, fmt.Errorf("%d %q, %v", code, body, err))
+				failed = append(failed, fmt.Errorf("%d %q, %w", code, body, err))
 			}
 			client.CloseIdleConnections()
 		}

@@ -123,9 +123,7 @@ func sameRefused(want Refused, st Status) string {
 func TestRefusedAreFound(t *testing.T) {
 	services, names := webs(16)
 	two := names[0]
-	address := func(name string) netip.AddrPort {
-		return netip.MustParseAddrPort(strings.TrimPrefix(name, "HTTP/1.1 "))
-	}
+	address := func(name string) netip.AddrPort { at, _, _ := xds.FrontendOf(name); return at }
 	for name, c := range map[string]struct {
 		bad  []string
 		want Refused

@@ -24,7 +24,7 @@ RACE_PACKAGES := gcc libc6-dev
 SUITES := lint unit netns envoy-test chart-test apiserver e2e attack-test demo
 GO_TEST := go test -race -count=1 -timeout=20m
 # Packages of the other suites; `unit` is all the rest.
-SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|bench)(/|$$)
+SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|programs|bench)(/|$$)
 FUZZTIME ?= 30s
 TIME ?= 10m
 COUNT ?= 1
@@ -36,6 +36,7 @@ ATTACK_LIMIT ?= 1024
 ATTACK_TIME ?= 0s
 
 include test/cluster/cluster.mk
+include test/programs/programs.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
 .PHONY: test lint unit netns envoy-test chart-test apiserver e2e attack-test attack churn churn-api differential fuzz bench

@@ -146,6 +146,10 @@ func (d *comparison) try(l lane, c differential.Case) {
 		d.t.Errorf("seed %d: %v", c.Seed, err)
 		return
 	}
+	if len(found) > 0 && !d.repeats(l, c) {
+		d.t.Logf("seed %d differs once, and not again, as on a busy machine: %v", c.Seed, found)
+		found = nil
+	}
 	d.mu.Lock()
 	for _, name := range used {
 		d.used[name]++
@@ -171,6 +175,16 @@ func (d *comparison) try(l lane, c differential.Case) {
 	})
 	differs, _, err := d.play(l, small, short)
 	d.t.Errorf("seed %d differs in %v\n\nthe smallest case that is like it: %v\nIt differs in %v, %v\n\n%s=%d runs it again.", c.Seed, found, small, differs, err, seedVar, c.Seed)
+}
+
+// repeats says whether a case that has differed does in any of a few more runs.
+func (d *comparison) repeats(l lane, c differential.Case) bool {
+	for range 4 {
+		if found, _, err := d.play(l, c, patience); err != nil || len(found) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // show logs a case and what both sides see.

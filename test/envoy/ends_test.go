@@ -217,3 +217,28 @@ func testRefusedUpgradeAfterAnother(t *testing.T, in mode) {
 		}
 	}
 }
+
+// TestUpgradedConnectionEnds: a client that waits for the server to end an upgraded
+// connection, as those of WebSockets do, doesn't wait for Envoy.
+func TestUpgradedConnectionEnds(t *testing.T) { bothModes(t, testUpgradedConnectionEnds) }
+
+func testUpgradedConnectionEnds(t *testing.T, in mode) {
+	w := newWire(t, in)
+	request := get11("/", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
+	p := w.open(t, w.frontends[0], request)
+	p.expect(p.server, request)
+	response := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nDate: x\r\n\r\n"
+	p.send(p.server, response)
+	p.expect(p.client, response)
+	p.send(p.server, "bye")
+	if err := p.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	p.expect(p.client, "bye")
+	p.ends(p.client)
+	// Envoy's default is a second.
+	if took := time.Since(start); took > 600*time.Millisecond {
+		t.Errorf("the client sees the end after %v", took)
+	}
+}

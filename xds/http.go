@@ -3,8 +3,6 @@
 package xds
 
 import (
-	"time"
-
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -58,10 +56,7 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		StreamIdleTimeout:         durationpb.New(0),
 		RequestTimeout:            durationpb.New(0),
 		RequestHeadersTimeout:     durationpb.New(0),
-		// How long the client has for reading what was sent before Envoy closes: else it
-		// would learn a second late that an upgraded connection has ended.
-		DelayedCloseTimeout: durationpb.New(50 * time.Millisecond),
-		Proxy_100Continue:   true,
+		Proxy_100Continue:         true,
 		// h2c is not passed on: Envoy takes it for a plain request, which is an
 		// answer that any server may give.
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: anyUpgrade}, {UpgradeType: "CONNECT"}},

@@ -114,7 +114,7 @@ func fillService(name string, number int) *corev1.Service {
 			IPFamilyPolicy:        new(corev1.IPFamilyPolicySingleStack),
 			InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyCluster),
 			SessionAffinity:       corev1.ServiceAffinityNone,
-			Ports:                 []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}},
+			Ports:                 []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP, AppProtocol: new("http")}},
 		},
 	}
 }

@@ -3,6 +3,7 @@
 package envoy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -21,6 +22,8 @@ type mode struct {
 	pods []*pod
 	// ports are those of the listeners, if not the usual ones.
 	ports model.Ports
+	// idle is how long connections to backends are kept unused, if set.
+	idle time.Duration
 }
 
 // bothModes runs a test of what callers see in host mode and in pod mode. One
@@ -41,6 +44,7 @@ func (m mode) fixture(t *testing.T, node *model.Node) *fixture {
 		if m.ports != (model.Ports{}) {
 			cfg.Ports = m.ports
 		}
+		cfg.UpstreamIdle = cmp.Or(m.idle, cfg.UpstreamIdle)
 	}})
 }
 

@@ -85,6 +85,7 @@ type wire struct {
 func newWire(t *testing.T, in mode) *wire {
 	t.Helper()
 	server := newRawServer(t, "10.244.0.1:8080")
+	in.idle = 50 * time.Millisecond // Each case waits for the end of the connections before it.
 	w := &wire{mode: in, server: server, frontends: []string{"10.96.1.10:80", "10.96.3.10:80"}}
 	w.fixture = in.fixture(t, nodeOf(t,
 		service{"web", w.frontends[0], []string{server.address()}},

@@ -4,6 +4,9 @@ package programs
 
 import "strings"
 
+// lingering is what becomes of clients that wait until the server ends the connection.
+const lingering = "Envoy ends a client's connection a second after the server has, once its protocol was changed"
+
 // sent is a client that sends a line of its own and ends, and then sees whether the
 // server has it.
 func sent(client string) string {
@@ -63,7 +66,7 @@ func otherServers() []program {
 		{
 			name: "websocket", listen: 8765, start: `exec /usr/bin/python3 $TESTDATA/websocket.py serve 8765`,
 			ports: []port{{name: "ws", number: 80}, {name: "http", number: 8080}, {number: 8765}, {name: "web", number: 80}},
-			calls: []call{{run: `/usr/bin/python3 $TESTDATA/websocket.py call ws://$HOST:$PORT/path`, want: "closed 1000"}},
+			calls: []call{{run: `/usr/bin/python3 $TESTDATA/websocket.py call ws://$HOST:$PORT/path`, want: "closed 1000", later: lingering}},
 		},
 		{
 			name: "kubeexec", listen: 10250, start: `exec kubeexec serve :10250`,

@@ -44,8 +44,8 @@ type call struct {
 	// fails is set where it doesn't exit with success, with nodevoy or without.
 	fails bool
 	// unlike is why the call may end otherwise, where Envoy parses HTTP if nothing else is
-	// said.
-	unlike string
+	// said, and later why it may take longer there.
+	unlike, later string
 	// only are the numbers of the Services that it is for, if not all.
 	only []int32
 }

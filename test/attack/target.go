@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/nodevoy/nodevoy/test/lab"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
@@ -54,22 +54,22 @@ const (
 	informationalPort
 )
 
-// targetPorts are the ports of the attackers' Service.
+// targetPorts are the ports of the attackers' Service. Those of HTTP are declared, so
+// that their class doesn't depend on what the attack sends.
 func targetPorts() []corev1.ServicePort {
-	port := func(name string, number uint16, target int) corev1.ServicePort {
-		return corev1.ServicePort{Name: name, Port: int32(number), TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
+	ports := []corev1.ServicePort{
+		lab.Port("http-deaf", httpDeaf, deafPort),
+		lab.Port("http-hung", httpHung, hungPort),
+		lab.Port("http-flood", httpFlood, floodPort),
+		lab.Port("http-header", httpLongHeader, longHeaderPort),
+		lab.Port("http-informational", httpInformational, informationalPort),
+		lab.Port("http-echo", httpEcho, echo.HTTPPort),
 	}
-	return []corev1.ServicePort{
-		port("http-deaf", httpDeaf, deafPort),
-		port("http-hung", httpHung, hungPort),
-		port("http-flood", httpFlood, floodPort),
-		port("http-header", httpLongHeader, longHeaderPort),
-		port("http-informational", httpInformational, informationalPort),
-		port("tcp-deaf", tcpDeaf, deafPort),
-		port("tcp-flood", tcpFlood, rawFloodPort),
-		port("web-deaf", detectDeaf, deafPort),
-		port("http-echo", httpEcho, echo.HTTPPort),
+	for i := range ports {
+		ports[i].AppProtocol = new("http")
 	}
+	return append(ports,
+		lab.Port("tcp-deaf", tcpDeaf, deafPort), lab.Port("tcp-flood", tcpFlood, rawFloodPort), lab.Port("web-deaf", detectDeaf, deafPort))
 }
 
 // targetMain serves until it is killed.

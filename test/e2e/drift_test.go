@@ -22,7 +22,7 @@ const repairLimit = 5 * time.Second
 // TestDrift damages what nodevoy put into the kernel in every way seen on
 // nodes, or in pods that may do so, under load, and wants it as it was within 5 s.
 func TestDrift(t *testing.T) {
-	each(t, append(hosts(), podBridged(), podLegacy()), func(t *testing.T, w *fixture) {
+	each(t, []variant{hostBridged(), hostRouted(), podBridged(), podLegacy()}, func(t *testing.T, w *fixture) {
 		w.start(t)
 		want := w.kernel(t)
 		loads := w.startTraffic(t)

@@ -40,8 +40,8 @@ func EchoPorts() []corev1.ServicePort {
 }
 
 // Port is a Service's port of this name and number that leads to port target of its pods.
-func Port(name string, number int32, target int) corev1.ServicePort {
-	return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
+func Port(name string, number uint16, target int) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: int32(number), TargetPort: intstr.FromInt(target), Protocol: corev1.ProtocolTCP}
 }
 
 // SetService adds a Service with its EndpointSlices, or replaces it.

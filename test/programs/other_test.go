@@ -104,7 +104,7 @@ func interopCalls() []call {
 }
 
 // absoluteForm is what becomes of requests to forward proxies.
-const absoluteForm = "Envoy drops user info, and refuses other schemes than http and https"
+const absoluteForm = "Envoy drops user info, takes the URL's host for the Host, and refuses other schemes than http and https"
 
 func proxies() []program {
 	x := `curl -sS -x http://$HOST:$PORT `

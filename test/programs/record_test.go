@@ -81,7 +81,7 @@ func recorded() []call {
 		{run: `curl -sS -x $HOST:$PORT -U proxy:pass http://user:pass@origin.example/x`, unlike: absoluteForm},
 		{run: `curl -sS -x $HOST:$PORT ftp://origin.example/x`, unlike: absoluteForm},
 		{run: `curl -sS --request-target http://user@origin.example/x http://$HOST:$PORT/`, unlike: absoluteForm},
-		{run: `curl -sS --request-target https://origin.example/x http://$HOST:$PORT/`},
+		{run: `curl -sS --request-target https://origin.example/x http://$HOST:$PORT/`, unlike: absoluteForm},
 		{run: `curl -sS -H "X-Long: $(head -c 20000 /dev/zero | tr '\0' x)" http://$HOST:$PORT/`},
 		{run: `printf 'GET / HTTP/1.0\r\n\r\n' | nc.traditional $HOST $PORT | tail -1`},
 		{run: `printf 'POST /nc HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody' | nc.traditional $HOST $PORT | tail -1`},

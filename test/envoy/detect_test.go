@@ -51,6 +51,20 @@ func testLongFirstLine(t *testing.T, in mode) {
 	}
 }
 
+// TestUndecided: bytes that may yet become a request wait for more, and then pass.
+func TestUndecided(t *testing.T) { bothModes(t, testUndecided) }
+
+func testUndecided(t *testing.T, in mode) {
+	w := newWire(t, in)
+	start := time.Now()
+	p := w.open(t, w.frontends[1], "GE")
+	p.expect(p.server, "GE")
+	if took := time.Since(start); took < w.fixture.cfg.DetectTimeout {
+		t.Errorf("the server sees half a method after %v, want the detect timeout", took)
+	}
+	p.pingPong()
+}
+
 // TestDetectedSendAndClose: where the protocol is detected, what a client sends before
 // it closes at once reaches the server whole or, if Envoy sees both together, not at all.
 func TestDetectedSendAndClose(t *testing.T) { bothModes(t, testDetectedSendAndClose) }

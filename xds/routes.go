@@ -46,14 +46,12 @@ func (routeInputs) Message(cfg Config) proto.Message {
 // x-forwarded-proto, the wish to close. Requests of several hosts are refused.
 // Envoy tries them in order, so the most frequent is first.
 func defaultRoutes() []*routev3.Route {
-	routes := []*routev3.Route{
-		withoutProto(forward(anyPath(inverted(ownProto()), inverted(absoluteURL()), inverted(withoutHost()), inverted(severalHosts()), inverted(closing())))),
-		refuse(anyPath(severalHosts())),
-	}
+	most := pathRoutes(inverted(severalHosts()), inverted(closing()))[0]
+	routes := []*routev3.Route{most, refuse(anyPath(severalHosts()))}
 	for _, r := range pathRoutes(closing()) {
 		routes = append(routes, thenClose(r))
 	}
-	routes = append(routes, pathRoutes()...)
+	routes = append(routes, pathRoutes()[1:]...) // What the first would match has had its route.
 	return append(routes,
 		refuse(anyConnect(severalHosts())),
 		withoutProto(forward(anyConnect(inverted(ownProto())))),
@@ -61,7 +59,8 @@ func defaultRoutes() []*routev3.Route {
 	)
 }
 
-// pathRoutes are for all requests but CONNECT that all of the matchers match.
+// pathRoutes are for all requests but CONNECT that all of the matchers match, the most
+// frequent first.
 func pathRoutes(also ...*routev3.HeaderMatcher) []*routev3.Route {
 	match := func(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
 		return anyPath(append(headers, also...)...)

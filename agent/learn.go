@@ -31,9 +31,12 @@ func (l *loop) learn(ctx context.Context) bool {
 	return true
 }
 
-// learned makes the node of what was built last and what Envoy has seen.
+// learned makes the node of what was built last and what Envoy has seen, of which it is
+// only asked if that may have changed.
 func (l *loop) learned() {
 	r := &l.round
-	r.useChanges = l.envoy.Status().UseChanges // Before what it counts, so as to miss nothing.
-	r.node = r.built.Learning(l.envoy.Seen())
+	if changes := l.envoy.Status().UseChanges; changes != r.useChanges || r.seen == nil {
+		r.useChanges, r.seen = changes, l.envoy.Seen() // In this order, so as to miss nothing.
+	}
+	r.node = r.built.Learning(r.seen)
 }

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,7 +26,8 @@ type round struct {
 	// object was read once.
 	built, node *model.Node
 	plan        *plan.Plan
-	// useChanges is Envoy's status of that name as of node.
+	// seen is what Envoy had seen when its status of this name was useChanges.
+	seen       map[netip.AddrPort]model.Seen
 	useChanges uint64
 	// refused is what of node Envoy refuses, and the plan leaves out.
 	refused server.Refused

@@ -15,7 +15,8 @@ import (
 
 // Render is every resource that Envoy could request, as a stream of YAML documents:
 // listeners, routes, then cluster and assignment of each frontend by address: one for
-// HTTP/1.1, or else for plain bytes. A comment above each document has the resource's kind, name and version.
+// HTTP/1.1, or else for plain bytes. A comment above each document has the resource's
+// kind, name and version.
 func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("render: %w", err)

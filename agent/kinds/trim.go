@@ -107,7 +107,7 @@ func trimContainers(containers []corev1.Container) []corev1.Container {
 			}
 		}
 		for _, p := range containers[i].Ports {
-			if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
+			if model.IsTCP(p.Protocol) {
 				ports = append(ports, corev1.ContainerPort{ContainerPort: p.ContainerPort})
 			}
 		}

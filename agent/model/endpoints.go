@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -151,7 +150,7 @@ func matches(port *discoveryv1.EndpointPort, name string) bool {
 	if port.Port == nil || !validPort(*port.Port) {
 		return false
 	}
-	if port.Protocol != nil && *port.Protocol != "" && *port.Protocol != corev1.ProtocolTCP {
+	if port.Protocol != nil && !IsTCP(*port.Protocol) {
 		return false
 	}
 	return port.Name == nil && name == "" || port.Name != nil && *port.Name == name

@@ -131,8 +131,7 @@ func (e *enrolment) declaresListener(pod *corev1.Pod) (uint16, bool) {
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {
 			for _, port := range containers[i].Ports {
-				tcp := port.Protocol == "" || port.Protocol == corev1.ProtocolTCP
-				if tcp && slices.Contains(e.opts.ListenerPorts, uint16(port.ContainerPort)) {
+				if IsTCP(port.Protocol) && slices.Contains(e.opts.ListenerPorts, uint16(port.ContainerPort)) {
 					return uint16(port.ContainerPort), true
 				}
 			}

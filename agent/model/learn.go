@@ -18,8 +18,8 @@ func (s Seen) And(o Seen) Seen {
 	return Seen{HTTP: s.HTTP || o.HTTP, TLS: s.TLS || o.TLS, Other: s.Other || o.Other}
 }
 
-// Learning returns a copy of the node with the classes that follow from what Envoy has seen on
-// it, where the protocol is detected; the node itself if none do.
+// Learning returns a copy of the node with the classes that follow from what Envoy has
+// seen on it, where the protocol is detected; the node itself if none do.
 func (n *Node) Learning(seen map[netip.AddrPort]Seen) *Node {
 	learned := n
 	for at, s := range seen {
@@ -41,10 +41,10 @@ func (n *Node) Learning(seen map[netip.AddrPort]Seen) *Node {
 	return learned
 }
 
-// learn gives a frontend whose protocol is detected the class that follows from what Envoy has seen there. The
-// name of a port outweighs a client that was only slow to speak, but not TLS. Without
-// one, HTTP once seen proves little: anybody may send it, and the next connection of
-// another protocol would fail.
+// learn gives a frontend whose protocol is detected the class that follows from what
+// Envoy has seen there. The name of a port outweighs a client that was only slow to
+// speak, but not TLS. Without one, HTTP once seen proves little: anybody may send it, and
+// the next connection of another protocol would fail.
 func (f *Frontend) learn(s Seen) {
 	switch {
 	case f.NamedHTTP && s.HTTP && !s.TLS:

@@ -145,7 +145,7 @@ func (v *serviceView) claim() {
 		}
 		for i := range v.Spec.Ports {
 			port := &v.Spec.Ports[i]
-			if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP || !validPort(port.Port) || !validPortName(port.Name) {
+			if !IsTCP(port.Protocol) || !validPort(port.Port) || !validPortName(port.Name) {
 				continue
 			}
 			c.service, c.port, c.frontend.Address = v, i, netip.AddrPortFrom(ip, uint16(port.Port))
@@ -186,6 +186,9 @@ func restricted(sourceRanges []string) bool {
 	}
 	return false
 }
+
+// IsTCP says whether a port's protocol is TCP, which it is if nothing is said.
+func IsTCP(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }
 
 func validPort(port int32) bool { return port > 0 && port < 1<<16 }
 

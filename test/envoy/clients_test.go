@@ -57,6 +57,16 @@ func wants(address, want string) error {
 // tcpServer answers every connection with its own name, once it was spoken to.
 func tcpServer(t *testing.T, address, name string) string {
 	t.Helper()
+	return serveTCP(t, address, func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 1024)); err == nil {
+			_, _ = io.WriteString(c, name) // The client sees what is missing.
+		}
+	})
+}
+
+// serveTCP serves each connection to an address by a function, after which it is closed.
+func serveTCP(t *testing.T, address string, serve func(net.Conn)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -70,9 +80,7 @@ func tcpServer(t *testing.T, address, name string) string {
 			}
 			go func() {
 				defer func() { _ = c.Close() }()
-				if _, err := c.Read(make([]byte, 1024)); err == nil {
-					_, _ = io.WriteString(c, name) // The client sees what is missing.
-				}
+				serve(c)
 			}()
 		}
 	}()

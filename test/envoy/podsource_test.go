@@ -56,29 +56,15 @@ func sourceWeb(t *testing.T, address string, source func(string) string) {
 // sourceTCP gives one answer for each message.
 func sourceTCP(t *testing.T, address string, source func(string) string) {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
+	serveTCP(t, address, func(c net.Conn) {
+		buf := make([]byte, 1024)
 		for {
-			c, err := l.Accept()
-			if err != nil {
-				return // Closed by the cleanup.
+			if _, err := c.Read(buf); err != nil {
+				return
 			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				buf := make([]byte, 1024)
-				for {
-					if _, err := c.Read(buf); err != nil {
-						return
-					}
-					_, _ = io.WriteString(c, source(c.RemoteAddr().String())) // The client sees what is missing.
-				}
-			}()
+			_, _ = io.WriteString(c, source(c.RemoteAddr().String())) // The client sees what is missing.
 		}
-	}()
+	})
 }
 
 // sourceServices lead to the sourceServers, in each class and family.

@@ -30,24 +30,9 @@ func newH2Peer(c *net.TCPConn) h2Peer {
 // and path. Requests on a connection come one after the other.
 func h2Frames(t *testing.T, address string, answer func(p h2Peer, stream uint32, path string) error) string {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				_ = serveFrames(newH2Peer(c.(*net.TCPConn)), answer) // The client sees how it ends.
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return serveTCP(t, address, func(c net.Conn) {
+		_ = serveFrames(newH2Peer(c.(*net.TCPConn)), answer) // The client sees how it ends.
+	})
 }
 
 // serveFrames serves one connection until it ends.

@@ -4,6 +4,7 @@ package envoy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -22,43 +23,20 @@ type rawH2 struct{ headers, trailers []field }
 
 // send makes the request on a connection of its own. It returns the status of the
 // answer, or how the stream or the connection ended without one.
-func (r rawH2) send(t *testing.T, conn net.Conn) string {
+func (r rawH2) send(t *testing.T, conn *net.TCPConn) string {
 	t.Helper()
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	framer := http2.NewFramer(conn, conn)
+	p := newH2Peer(conn)
 	_, err := io.WriteString(conn, http2.ClientPreface)
-	err = errors.Join(err, framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: 1, EndHeaders: true, EndStream: r.trailers == nil, BlockFragment: block(r.headers),
-	}))
+	err = errors.Join(err, conn.SetDeadline(time.Now().Add(5*time.Second)), p.WriteSettings(), p.headers(1, r.trailers == nil, r.headers...))
 	if r.trailers != nil {
-		err = errors.Join(err, framer.WriteData(1, false, []byte("abc")), framer.WriteHeaders(http2.HeadersFrameParam{
-			StreamID: 1, EndHeaders: true, EndStream: true, BlockFragment: block(r.trailers),
-		}))
+		err = errors.Join(err, p.WriteData(1, false, []byte("abc")), p.headers(1, true, r.trailers...))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		frame, err := framer.ReadFrame()
-		if err != nil {
-			return "connection: " + err.Error()
-		}
-		switch f := frame.(type) {
-		case *http2.HeadersFrame:
-			fields, err := hpack.NewDecoder(4096, nil).DecodeFull(f.HeaderBlockFragment())
-			if err != nil || len(fields) == 0 {
-				t.Fatalf("answer: %v, %v", fields, err)
-			}
-			return fields[0].Value
-		case *http2.RSTStreamFrame:
-			return "reset: " + f.ErrCode.String()
-		case *http2.GoAwayFrame:
-			return "goaway: " + f.ErrCode.String()
-		}
-	}
+	got := p.result(1)
+	return cmp.Or(got.status, got.end)
 }
 
 // block is a header block without any compression, which checks nothing.

@@ -54,6 +54,11 @@ func columns(client string, requests bool) []column {
 	}
 }
 
+// accessLogs are those of a chain whose clusters are of a form.
+func accessLogs(cfg Config, spec ListenerSpec, as form) []*accesslogv3.AccessLog {
+	return append(accessLog(cfg, spec, as.http()), flowLog(cfg, spec, as)...)
+}
+
 // accessLog writes a line for each request to a listener or, when it ends, for
 // each connection.
 func accessLog(cfg Config, spec ListenerSpec, requests bool) []*accesslogv3.AccessLog {

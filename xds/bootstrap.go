@@ -32,13 +32,13 @@ dynamic_resources:
     set_node_on_first_message_only: true
     grpc_services:
     - envoy_grpc:
-        cluster_name: xds
+        cluster_name: {{.AgentCluster}}
         retry_policy: {retry_back_off: {base_interval: 0.100s, max_interval: 1s}}
   lds_config: {ads: {}, resource_api_version: V3}
 
 static_resources:
   clusters:
-  - name: xds
+  - name: {{.AgentCluster}}
     type: STATIC
     connect_timeout: 1s
     typed_extension_protocol_options:
@@ -47,7 +47,7 @@ static_resources:
         # Ends the stream to an agent that keeps it open and doesn't answer.
         explicit_http_config: {http2_protocol_options: {connection_keepalive: {interval: 5s, timeout: 5s}}}
     load_assignment:
-      cluster_name: xds
+      cluster_name: {{.AgentCluster}}
       endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: {{json .Socket}}}}}}]}]
 
   listeners:
@@ -95,6 +95,11 @@ layered_runtime:
       # The other parser takes any first word for a method, and so lines of many
       # protocols for requests.
       envoy.reloadable_features.http_inspector_use_balsa_parser: false
+  # Which flows are sent to the agent; none until it says so, which is not waited for.
+  - name: {{.RuntimeName}}
+    rtds_layer:
+      name: {{.RuntimeName}}
+      rtds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0.1s}
 
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}
@@ -161,8 +166,8 @@ func Bootstrap(cfg Config) ([]byte, error) {
 	}
 	err := t.Execute(&out, struct {
 		Config
-		HeaderPrefix, HealthListener, SocketMode string
-	}{cfg, envoyPrefix, HealthListener, mode})
+		HeaderPrefix, HealthListener, SocketMode, RuntimeName, AgentCluster string
+	}{cfg, envoyPrefix, HealthListener, mode, RuntimeName, agentCluster})
 	if err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}

@@ -81,6 +81,8 @@ type Config struct {
 	ClusterMemory int64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
+	// Flows is set if Envoy sends flows to the agent when it is told to.
+	Flows bool
 	// DiscoveryTimeout is how long a connection waits for a cluster that Envoy
 	// doesn't have. Envoy requests a name once, so that each later connection to
 	// an unknown one waits as long.
@@ -110,6 +112,7 @@ func Default() Config {
 		AdminSocket:      "/run/nodevoy/envoy-admin.sock",
 		HealthSocket:     "/run/nodevoy/envoy-health.sock",
 		AccessLog:        AccessLogText,
+		Flows:            true,
 		UpstreamMark:     0x10,
 		MaxConnections:   500_000,
 		MaxHeadersKiB:    128,

@@ -114,7 +114,7 @@ func notRedirected(own []netip.Addr) *listenerv3.FilterChain {
 
 // httpChain serves HTTP/1 and HTTP/2.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
-	manager := connectionManager(cfg, s.Class.String(), accessLog(cfg, s, perRequest))
+	manager := connectionManager(cfg, s.Class.String(), accessLogs(cfg, s, formHTTP1))
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.firstFilters(cfg), networkFilter("http", manager))}
 }
 
@@ -131,7 +131,7 @@ func (s ListenerSpec) tcpChain(cfg Config, as form) *listenerv3.FilterChain {
 		},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(3),
-		AccessLog:          accessLog(cfg, s, perConnection),
+		AccessLog:          accessLogs(cfg, s, as),
 	}
 	return &listenerv3.FilterChain{Name: "tcp", Filters: append(
 		s.firstFilters(cfg, filterState("envoy.tcp_proxy.cluster", string(as)+destination)), networkFilter("tcp", proxy),

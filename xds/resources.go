@@ -22,17 +22,19 @@ const (
 	KindEndpoints
 	KindListener
 	KindRoute
+	// KindRuntime is not made of a node: the server is told what it has.
+	KindRuntime
 	KindCount
 )
 
 // String is the kind as logs, metrics and tables show it.
 func (k Kind) String() string {
-	return [KindCount]string{"cluster", "endpoints", "listener", "route"}[k]
+	return [KindCount]string{"cluster", "endpoints", "listener", "route", "runtime"}[k]
 }
 
 // TypeURL is the kind in the protocol.
 func (k Kind) TypeURL() string {
-	return [KindCount]string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ListenerType, resourcev3.RouteType}[k]
+	return [KindCount]string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ListenerType, resourcev3.RouteType, resourcev3.RuntimeType}[k]
 }
 
 // KindOf finds the kind of a type URL; false for one that is never served.

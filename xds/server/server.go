@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
@@ -20,9 +21,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/unixsocket"
 	"github.com/nodevoy/nodevoy/xds"
+	"github.com/nodevoy/nodevoy/xds/flows"
 )
 
 const (
@@ -46,6 +49,8 @@ type Server struct {
 	log          *zap.Logger
 	now          func() time.Time
 	onDisconnect func()
+	decoder      flows.Decoder
+	onFlows      func([]flow.Flow)
 	override     func(name string, m proto.Message)
 	translate    func(node *model.Node, targets []model.PodTarget, before *xds.ListenerSpecs) translation
 	changed      chan struct{}
@@ -55,6 +60,7 @@ type Server struct {
 	mu           sync.Mutex
 	current      *snapshot
 	publications int
+	runtime      xds.FlowShares
 	sessions     map[*session]struct{}
 	kinds        [xds.KindCount]KindStatus
 	// nacks are the last of them. The slice is never written to again.
@@ -77,6 +83,12 @@ type Option func(*Server)
 // on without the server.
 func OnDisconnect(f func()) Option { return func(s *Server) { s.onDisconnect = f } }
 
+// OnFlows has f called with what Envoy sends because of SendFlows, from several
+// goroutines.
+func OnFlows(d flows.Decoder, f func([]flow.Flow)) Option {
+	return func(s *Server) { s.decoder, s.onFlows = d, f }
+}
+
 // Override has f called on each resource before it is versioned and sent, so that
 // a test can send what package xds would not make. Every Publish then makes all
 // resources again.
@@ -91,6 +103,7 @@ func New(cfg xds.Config, log *zap.Logger, opts ...Option) (*Server, error) {
 		cfg: cfg, log: log,
 		now:          time.Now, //nolint:forbidigo // the edge: when streams open and responses leave
 		onDisconnect: func() {},
+		onFlows:      func([]flow.Flow) {},
 		changed:      make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 		sessions:     map[*session]struct{}{},
@@ -117,7 +130,7 @@ func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 		listeners, made = s.current.Listeners(), s.current.made
 	}
 	s.current = newSnapshot(s.cfg, s.translate(node, targets, listeners), made)
-	s.current.override = s.override
+	s.current.override, s.current.runtime = s.override, s.runtime
 	s.publications++
 	s.denied = nil
 	s.uses.refresh(s.frontend)
@@ -128,6 +141,29 @@ func (s *Server) Publish(node *model.Node, targets []model.PodTarget) {
 	s.current.before = resources{} // They refer to the node before this one.
 	if s.publications == 1 {
 		close(s.ready)
+	}
+}
+
+// SendFlows says which share of flows Envoy sends to the function of option OnFlows.
+func (s *Server) SendFlows(shares xds.FlowShares) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runtime == shares {
+		return
+	}
+	s.runtime = shares
+	if s.current == nil {
+		return
+	}
+	s.current.runtime = shares
+	delete(s.current.made[xds.KindRuntime], xds.RuntimeName)
+	for sess := range s.sessions {
+		t := &sess.subs[xds.KindRuntime]
+		if _, wanted := t.names[xds.RuntimeName]; wanted {
+			// Nothing that is to be in force waits for it.
+			t.due[xds.RuntimeName] = s.demand(true)
+			sess.push()
+		}
 	}
 }
 
@@ -194,6 +230,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, &service{server: s, ctx: ctx})
+	accesslogv3.RegisterAccessLogServiceServer(server, &flowService{server: s})
 	// ctx ends the streams; a client that keeps its connection is disconnected.
 	defer context.AfterFunc(ctx, func() {
 		defer time.AfterFunc(stopGrace, server.Stop).Stop()
@@ -217,7 +254,7 @@ func (s *service) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscover
 	sess := s.server.open()
 	defer func() { s.server.close(sess, s.ctx.Err() != nil) }()
 	// Only listeners are requested without their names.
-	named := []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType}
+	named := []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType, resourcev3.RuntimeType}
 	handler := delta.NewServer(s.ctx, sess, sess,
 		delta.WithLogger(s.server.log.Sugar()), delta.DeactivateLegacyWildcardForTypes(named))
 	return handler.DeltaStreamHandler(stream, resourcev3.AnyType)

@@ -38,6 +38,8 @@ type snapshot struct {
 	// override, for tests, may change a message before it is packed.
 	override     func(name string, m proto.Message)
 	before, made resources
+	// runtime says which flows Envoy sends.
+	runtime xds.FlowShares
 }
 
 // newSnapshot prepares a translation for serving. before are the resources of the
@@ -56,6 +58,9 @@ func (s *snapshot) resource(k xds.Kind, name string) *resource {
 		return r
 	}
 	inputs := s.Inputs(k, name, s.version)
+	if k == xds.KindRuntime && name == xds.RuntimeName {
+		inputs = s.runtime
+	}
 	if inputs == nil {
 		// Not stored: clients may request any number of names that don't exist.
 		return nil

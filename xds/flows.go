@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	grpcv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
+	tracingv3 "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/nodevoy/nodevoy/agent/flow"
+)
+
+// RuntimeName is the name of the resource of KindRuntime, and of its layer in Envoy.
+const RuntimeName = "flows"
+
+// What Envoy sends to the agent is chosen by these keys, in millionths: which share of
+// all flows, and which of those that failed.
+const (
+	runtimeFlows  = "nodevoy.flows"
+	runtimeFailed = "nodevoy.flows_failed"
+)
+
+// FlowShares say which share of flows Envoy sends, in millionths.
+type FlowShares struct{ All, Failed uint32 }
+
+// Equal compares them.
+func (s FlowShares) Equal(other Inputs) bool { return s == other }
+
+// Message makes the layer of runtime keys.
+func (s FlowShares) Message(Config) proto.Message {
+	return &runtimev3.Runtime{Name: RuntimeName, Layer: &structpb.Struct{Fields: map[string]*structpb.Value{
+		runtimeFlows: share(s.All), runtimeFailed: share(s.Failed),
+	}}}
+}
+
+// share is a runtime key's value, with its denominator.
+func share(millionths uint32) *structpb.Value {
+	return structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"numerator": structpb.NewNumberValue(float64(millionths)), "denominator": structpb.NewStringValue("MILLION"),
+	}})
+}
+
+// The tags of a flow, beside what Envoy's gRPC access log has by itself.
+const (
+	// FlowTagSource is the client's namespace/pod, in pod mode.
+	FlowTagSource = "source"
+	// FlowTagBackend is namespace/pod, FlowTagNode and FlowTagZone where it runs.
+	FlowTagBackend = "backend"
+	FlowTagNode    = "node"
+	FlowTagZone    = "zone"
+	// FlowTagMethod is the method, which the log only has if it is a well-known one.
+	FlowTagMethod = "method"
+	// FlowTagTLS is set if the connection is one of TLS.
+	FlowTagTLS = "tls"
+	// FlowTagConnect is how many microseconds the connection to the backend took.
+	FlowTagConnect = "connect"
+	// FlowTagConnectBegin is how many after the client's first byte it began; none if it
+	// was there before.
+	FlowTagConnectBegin = "connect_begin"
+)
+
+const (
+	// agentCluster is the bootstrap configuration's cluster of the agent's socket.
+	agentCluster = "xds"
+	// flowFlush and flowBuffer, in bytes, are how long and how much each worker collects
+	// before it sends.
+	flowFlush, flowBuffer = 100 * time.Millisecond, 16384
+)
+
+// flowLog sends flows to the agent: as many of all, and of those that failed, as the
+// runtime keys say, which is none until the agent sets them. So nothing is sent when
+// nobody looks, and no listener changes for it.
+func flowLog(cfg Config, spec ListenerSpec, as form) []*accesslogv3.AccessLog {
+	if !cfg.Flows {
+		return nil
+	}
+	common := &grpcv3.CommonGrpcAccessLogConfig{
+		LogName:             RuntimeName,
+		TransportApiVersion: corev3.ApiVersion_V3,
+		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: agentCluster},
+		}},
+		BufferFlushInterval: durationpb.New(flowFlush),
+		BufferSizeBytes:     wrapperspb.UInt32(flowBuffer),
+		CustomTags: []*tracingv3.CustomTag{
+			backendTag(FlowTagBackend, podField), backendTag(FlowTagNode, "node"), backendTag(FlowTagZone, "zone"),
+			formatTag(FlowTagConnect, "%COMMON_DURATION(US_CX_BEG:US_CX_END:us)%"),
+			formatTag(FlowTagConnectBegin, "%COMMON_DURATION(DS_RX_BEG:US_CX_BEG:us)%"),
+		},
+	}
+	if cfg.PodMode {
+		common.CustomTags = append(common.CustomTags, literalTag(FlowTagSource, spec.Target.Name()))
+	}
+	if !as.http() {
+		if as == formTLS {
+			common.CustomTags = append(common.CustomTags, literalTag(FlowTagTLS, "yes"))
+		}
+		return []*accesslogv3.AccessLog{{
+			Name: RuntimeName, Filter: anyOf(sampled(runtimeFlows), allOf(failedFlags(), sampled(runtimeFailed))),
+			ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpcv3.TcpGrpcAccessLogConfig{CommonConfig: common})},
+		}}
+	}
+	common.CustomTags = append(common.CustomTags, formatTag(FlowTagMethod, "%REQ(:METHOD)%"))
+	return []*accesslogv3.AccessLog{{
+		Name: RuntimeName, Filter: anyOf(sampled(runtimeFlows), allOf(anyOf(failedStatus(), failedFlags(), failedGRPC()), sampled(runtimeFailed))),
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpcv3.HttpGrpcAccessLogConfig{
+			CommonConfig:                    common,
+			AdditionalRequestHeadersToLog:   []string{"content-type", "traceparent"},
+			AdditionalResponseHeadersToLog:  []string{"grpc-status"},
+			AdditionalResponseTrailersToLog: []string{"grpc-status"},
+		})},
+	}}
+}
+
+func anyOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{OrFilter: &accesslogv3.OrFilter{Filters: filters}}}
+}
+
+func allOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: filters}}}
+}
+
+// sampled passes the share that a runtime key has, and none without it.
+func sampled(key string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_RuntimeFilter{RuntimeFilter: &accesslogv3.RuntimeFilter{
+		RuntimeKey: key, PercentSampled: &typev3.FractionalPercent{Denominator: typev3.FractionalPercent_MILLION},
+		// Else the share would be of request ids, which requests rarely have.
+		UseIndependentRandomness: true,
+	}}}
+}
+
+// failedStatus, failedFlags and failedGRPC are what flow.Flow's Failed says.
+func failedStatus() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{
+		Comparison: &accesslogv3.ComparisonFilter{
+			Op: accesslogv3.ComparisonFilter_GE, Value: &corev3.RuntimeUInt32{DefaultValue: 500, RuntimeKey: runtimeFailed + "_status"},
+		},
+	}}}
+}
+
+func failedFlags() *accesslogv3.AccessLogFilter {
+	var flags []string
+	for _, f := range flow.Failures() {
+		flags = append(flags, string(f))
+	}
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags}}}
+}
+
+func failedGRPC() *accesslogv3.AccessLogFilter {
+	var statuses []accesslogv3.GrpcStatusFilter_Status
+	for _, s := range flow.FailedGRPC() {
+		statuses = append(statuses, accesslogv3.GrpcStatusFilter_Status(s))
+	}
+	// Envoy makes a status of gRPC from one of HTTP where there is none.
+	isGRPC := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
+		Header: &routev3.HeaderMatcher{Name: "content-type", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
+			StringMatch: hasPrefix("application/grpc", false),
+		}},
+	}}}
+	return allOf(isGRPC, &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{
+		GrpcStatusFilter: &accesslogv3.GrpcStatusFilter{Statuses: statuses},
+	}})
+}
+
+// backendTag is what the assignment says of the backend.
+func backendTag(tag, field string) *tracingv3.CustomTag {
+	return &tracingv3.CustomTag{Tag: tag, Type: &tracingv3.CustomTag_Metadata_{Metadata: &tracingv3.CustomTag_Metadata{
+		Kind: &metadatav3.MetadataKind{Kind: &metadatav3.MetadataKind_Host_{Host: &metadatav3.MetadataKind_Host{}}},
+		MetadataKey: &metadatav3.MetadataKey{Key: metadataKey, Path: []*metadatav3.MetadataKey_PathSegment{
+			{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: field}},
+		}},
+	}}}
+}
+
+func formatTag(tag, format string) *tracingv3.CustomTag {
+	return &tracingv3.CustomTag{Tag: tag, Type: &tracingv3.CustomTag_Value{Value: format}}
+}
+
+func literalTag(tag, value string) *tracingv3.CustomTag {
+	return &tracingv3.CustomTag{Tag: tag, Type: &tracingv3.CustomTag_Literal_{Literal: &tracingv3.CustomTag_Literal{Value: utf8(value)}}}
+}

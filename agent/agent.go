@@ -31,6 +31,8 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/redirect/probe"
+	"github.com/nodevoy/nodevoy/xds"
+	xdsflows "github.com/nodevoy/nodevoy/xds/flows"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -122,7 +124,9 @@ func (a *Agent) wire(findings probe.Findings) error {
 	if a.pods != nil {
 		l.pods, l.proof.prober = a.pods, newProber(askPods(a.pods.Ask))
 	}
-	envoy, err := server.New(a.cfg.XDS, a.log.Named("xds"), server.OnDisconnect(func() {
+	var envoy *server.Server
+	flows := newFlowReceiver(a.cfg.Flows, a.state, registry, func(shares xds.FlowShares) { envoy.SendFlows(shares) })
+	envoy, err = server.New(a.cfg.XDS, a.log.Named("xds"), server.OnFlows(xdsflows.Decoder{Query: a.cfg.Flows.Query}, flows.receive), server.OnDisconnect(func() {
 		// An agent that ends leaves the pods redirected: Envoy goes on without it.
 		if !a.stopping.Load() {
 			l.envoyGone()
@@ -143,7 +147,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		return v
 	}
 	a.parts = []runner{
-		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run,
+		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run, flows.run,
 		debug.NewServer(DebugSocket(a.cfg.RunDir), view, checks, a.log.Named("debug")).Run,
 	}
 	if a.pods != nil {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/healthcheck"
 	"github.com/nodevoy/nodevoy/agent/model"
@@ -49,6 +50,8 @@ type Config struct {
 	// DrainTimeout is how long, after it stopped redirecting, an agent that
 	// cleans up waits for Envoy's connections to end. Zero does not drain.
 	DrainTimeout time.Duration
+	// Flows says which flows the agent keeps.
+	Flows FlowConfig
 	// Model, XDS and Redirect configure the three steps of a round.
 	Model    model.Options
 	XDS      xds.Config
@@ -66,6 +69,7 @@ func DefaultConfig() Config {
 		MetricsAddress: "127.0.0.1:23720",
 		Debounce:       20 * time.Millisecond,
 		StuckAfter:     time.Minute,
+		Flows:          FlowConfig{Kept: 5000},
 		Model:          model.DefaultOptions(),
 		XDS:            xds.Default(),
 		Redirect:       plan.DefaultConfig(),
@@ -114,6 +118,7 @@ func (c Config) Resolved() Config {
 	c.XDS.AdminSocket = filepath.Join(c.RunDir, healthcheck.EnvoyAdminSocket)
 	c.XDS.HealthSocket = filepath.Join(c.RunDir, healthcheck.EnvoySocket)
 	c.XDS.PodMode = c.Redirect.Mode == plan.PodMode
+	c.XDS.Flows = c.Flows.Share != flow.ShareOff
 	c.XDS.Transparent = !c.XDS.PodMode && c.Redirect.Mechanism == plan.TPROXY
 	c.XDS.UpstreamMark = c.Redirect.Mark
 	c.XDS.MaxConnectionsPerPod = envoyLimit * c.Redirect.MaxConnections
@@ -138,6 +143,9 @@ func (c Config) listenerAddress(f family.Family) netip.Addr {
 	}
 	return c.Redirect.Address(f)
 }
+
+// maxKept bounds how many flows are kept: about 1 kB each.
+const maxKept = 1_000_000
 
 // clash says whether two different ports are the same in two slots. Two Envoys
 // would then share connections of different classes.
@@ -177,6 +185,9 @@ func (c Config) Validate() error {
 		if err != nil {
 			bad("--metrics-address %q: %w", c.MetricsAddress, err)
 		}
+	}
+	if c.Flows.Kept < 1 || c.Flows.Kept > maxKept {
+		bad("--flows-kept %d is not within 1 to %d", c.Flows.Kept, maxKept)
 	}
 	if c.Debounce < 0 || c.Debounce > time.Second {
 		bad("--debounce %s is not within 0 to 1s", c.Debounce)

@@ -24,8 +24,9 @@ import (
 // RuntimeName is the name of the resource of KindRuntime, and of its layer in Envoy.
 const RuntimeName = "flows"
 
-// What Envoy sends to the agent is chosen by these keys, in millionths: which share of
-// all flows, and which of those that failed.
+// What Envoy sends to the agent is chosen by these keys: which share of all flows, and
+// which of those that failed. A filter takes an integer for the numerator, in millionths,
+// and ignores a fraction.
 const (
 	runtimeFlows  = "nodevoy.flows"
 	runtimeFailed = "nodevoy.flows_failed"
@@ -40,15 +41,8 @@ func (s FlowShares) Equal(other Inputs) bool { return s == other }
 // Message makes the layer of runtime keys.
 func (s FlowShares) Message(Config) proto.Message {
 	return &runtimev3.Runtime{Name: RuntimeName, Layer: &structpb.Struct{Fields: map[string]*structpb.Value{
-		runtimeFlows: share(s.All), runtimeFailed: share(s.Failed),
+		runtimeFlows: structpb.NewNumberValue(float64(s.All)), runtimeFailed: structpb.NewNumberValue(float64(s.Failed)),
 	}}}
-}
-
-// share is a runtime key's value, with its denominator.
-func share(millionths uint32) *structpb.Value {
-	return structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-		"numerator": structpb.NewNumberValue(float64(millionths)), "denominator": structpb.NewStringValue("MILLION"),
-	}})
 }
 
 // The tags of a flow, beside what Envoy's gRPC access log has by itself.

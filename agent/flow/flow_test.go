@@ -262,3 +262,20 @@ func TestRate(t *testing.T) {
 		t.Errorf("the share is %d when nobody wants any", r.Share())
 	}
 }
+
+func TestShare(t *testing.T) {
+	for text, want := range map[string]Share{"failed": 0, "off": ShareOff, "all": All, "1%": 10_000, "0.5%": 5_000, "33.3%": 333_000} {
+		var s Share
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%s is %d, error %v; want %d", text, s, err, want)
+		}
+		if again, err := s.MarshalText(); err != nil || string(again) != text {
+			t.Errorf("%s is written as %s, error %v", text, again, err)
+		}
+	}
+	for _, text := range []string{"", "1", "0%", "-1%", "101%", "NaN%", "x%", "on"} {
+		if err := new(Share).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}

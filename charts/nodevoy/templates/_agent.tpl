@@ -45,6 +45,13 @@ compares them.
 - --mark={{ .mark }}
 - --route-table={{ .routeTable }}
 {{- end }}
+{{- with .Values.flows }}
+- --flows={{ .share }}
+- --flows-kept={{ int64 .kept }}
+{{- if .query }}
+- --flows-query
+{{- end }}
+{{- end }}
 {{- with .Values.envoy }}
 - --access-log={{ .accessLog }}
 - --discovery-timeout={{ .discoveryTimeout }}

@@ -72,8 +72,8 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 	}
 }
 
-// trimPod keeps of containers only the TCP ports, and of containers and annotations the
-// names that show another mesh's proxy.
+// trimPod keeps of containers only the TCP ports, of containers and annotations the
+// names that show another mesh's proxy, and of owners the controller's kind and name.
 func trimPod(o *corev1.Pod, interned *Interner) *corev1.Pod {
 	kept := &corev1.Pod{
 		ObjectMeta: trimMeta(&o.ObjectMeta, interned, model.RedirectLabel),
@@ -82,6 +82,12 @@ func trimPod(o *corev1.Pod, interned *Interner) *corev1.Pod {
 			Containers: trimContainers(o.Spec.Containers), InitContainers: trimContainers(o.Spec.InitContainers),
 		},
 		Status: corev1.PodStatus{Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs},
+	}
+	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
+		// It says which workload the pod is of.
+		kept.OwnerReferences = []metav1.OwnerReference{{
+			Kind: interned.string(owner.Kind), Name: interned.string(owner.Name), Controller: &interned.yes,
+		}}
 	}
 	for _, m := range model.Meshes() {
 		if _, annotated := o.Annotations[m.Annotation]; annotated {

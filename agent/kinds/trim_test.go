@@ -60,6 +60,20 @@ func annotated(meta metav1.ObjectMeta, annotations map[string]string) metav1.Obj
 	return meta
 }
 
+// controlled has a controller, and an owner that is none.
+func controlled(meta metav1.ObjectMeta) metav1.ObjectMeta {
+	meta.OwnerReferences = []metav1.OwnerReference{
+		{Kind: "Fleet", Name: "f"}, {APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "u", Controller: new(true), BlockOwnerDeletion: new(true)},
+	}
+	return meta
+}
+
+// ownedBy has this owner alone.
+func ownedBy(meta metav1.ObjectMeta, owner metav1.OwnerReference) metav1.ObjectMeta {
+	meta.OwnerReferences = []metav1.OwnerReference{owner}
+	return meta
+}
+
 // kindOf is the entry of the object's kind.
 func kindOf(t *testing.T, o Object) Kind {
 	t.Helper()
@@ -144,6 +158,11 @@ func TestTrim(t *testing.T) {
 					InitContainers: []corev1.Container{{Name: "linkerd-proxy"}},
 				},
 			},
+		},
+		{
+			name: "pod with a controller",
+			have: &corev1.Pod{ObjectMeta: controlled(fat("p"))},
+			want: &corev1.Pod{ObjectMeta: ownedBy(lean("p"), metav1.OwnerReference{Kind: "ReplicaSet", Name: "web", Controller: new(true)})},
 		},
 		{
 			name: "pod with ports",

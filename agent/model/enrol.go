@@ -54,7 +54,9 @@ func (e *enrolment) pods(p *problems) []Pod {
 	pods := make([]Pod, 0, len(e.local))
 	for i, pod := range e.local {
 		p.checkLabel(kindPod, &pod.ObjectMeta)
-		view := Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Terminating: pod.DeletionTimestamp != nil}
+		view := Pod{
+			Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Workload: workload(pod), Terminating: pod.DeletionTimestamp != nil,
+		}
 		ips := podIPs(pod, nil)
 		var lost string
 		for _, ip := range ips {

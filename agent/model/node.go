@@ -76,6 +76,9 @@ func (n *Node) Keeping(earlier *Node) *Node {
 // Pod is a pod on this node and the verdict about it.
 type Pod struct {
 	Namespace, Name, UID string
+	// Workload is the name of what runs the pod, such as its Deployment; the pod's own
+	// if nothing does. Function WorkloadOf has it for backends.
+	Workload string
 	// IPs are the pod's own addresses that belong to nobody else, v4 before
 	// v6; empty until it has one.
 	IPs []netip.Addr

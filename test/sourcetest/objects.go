@@ -56,6 +56,9 @@ func pod(namespace, name, node string, ips ...string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, Labels: map[string]string{"app": name},
 			Annotations: map[string]string{"note": "not for the agent"},
+			OwnerReferences: []metav1.OwnerReference{
+				{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "of-" + name, UID: "4a1c3f9e-6f0f-4d1b-9a53-5d6f6f7f4a10", Controller: new(true)},
+			},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: node, Containers: []corev1.Container{{Name: "main", Image: "example.org/main:1"}},

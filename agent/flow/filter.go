@@ -17,7 +17,7 @@ import (
 type Filter struct {
 	// Namespace is that of the source or of the Service.
 	Namespace string
-	// From is the source: namespace/pod, namespace/kind/name of a workload, or an address.
+	// From is the source: namespace/pod, namespace/workload, or an address.
 	From string
 	// To is what was called: namespace/name or namespace/name/port of a Service,
 	// namespace/pod of a backend, or an address with or without a port.

@@ -78,8 +78,8 @@ type Peer struct {
 	Address   netip.AddrPort `json:"address"`
 	Namespace string         `json:"namespace,omitempty"`
 	Pod       string         `json:"pod,omitempty"`
-	// Workload is the owner of the pod, such as deployment/web, by a pod of this node's own
-	// word and for others by the pod's name.
+	// Workload is the name of what runs the pod, such as its Deployment: as the pod says,
+	// or for one of another node as its name suggests.
 	Workload string `json:"workload,omitempty"`
 	Node     string `json:"node,omitempty"`
 	Zone     string `json:"zone,omitempty"`

@@ -59,9 +59,9 @@ func TestNamer(t *testing.T) {
 	known := Flow{Source: Peer{Address: client}, Frontend: frontend, Backend: Peer{Address: backend}}
 	n.Name(&known)
 	want := Flow{
-		Source:   Peer{Address: client, Namespace: "shop", Pod: "web-1", Node: "node-a", Zone: "zone-a"},
+		Source:   Peer{Address: client, Namespace: "shop", Pod: "web-1", Workload: "web", Node: "node-a", Zone: "zone-a"},
 		Frontend: frontend, Service: Service{"shop", "cart", "http"}, Class: "http", ClassReason: "appProtocol http",
-		Backend: Peer{Address: backend, Namespace: "shop", Pod: "cart-1", Node: "node-b", Zone: "zone-b"},
+		Backend: Peer{Address: backend, Namespace: "shop", Pod: "cart-1", Workload: "cart", Node: "node-b", Zone: "zone-b"},
 	}
 	if d := cmp.Diff(want, known, addrs); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -142,7 +142,7 @@ func TestFollowersNeverDelay(t *testing.T) {
 func sample() Flow {
 	return Flow{
 		ID: 7, Time: time.Unix(1000, 0).UTC(), Origin: OriginEnvoy, Frontend: frontend, Class: "http",
-		Source:   Peer{Address: client, Namespace: "shop", Pod: "web-1", Workload: "deployment/web", Node: "node-a"},
+		Source:   Peer{Address: client, Namespace: "shop", Pod: "web-1", Workload: "web", Node: "node-a"},
 		Service:  Service{"shop", "cart", "http"},
 		Backend:  Peer{Address: backend, Namespace: "shop", Pod: "cart-1", Node: "node-b"},
 		Protocol: "HTTP/1.1", Method: "GET", Path: "/", Status: 503, GRPCStatus: -1, Flags: []Flag{"UF", "XX"},
@@ -154,7 +154,7 @@ func TestFilter(t *testing.T) {
 	f := sample()
 	for query, want := range map[string]bool{
 		"": true, "namespace=shop": true, "namespace=other": false,
-		"from=shop/web-1": true, "from=shop/deployment/web": true, "from=10.244.1.5": true, "from=shop/web": false,
+		"from=shop/web-1": true, "from=shop/web": true, "from=10.244.1.5": true, "from=shop/webs": false,
 		"to=shop/cart": true, "to=shop/cart/http": true, "to=shop/cart/grpc": false, "to=10.96.0.10:80": true,
 		"to=10.96.0.10": true, "to=shop/cart-1": true, "to=10.244.2.7": true, "to=10.96.0.1": false,
 		"status=503": true, "status=5xx,404": true, "status=404": false, "protocol=http/1.1": true, "protocol=gRPC": false,

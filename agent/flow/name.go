@@ -53,6 +53,11 @@ func (n *Namer) Name(f *Flow) {
 		}
 	}
 	n.local(&f.Backend)
+	for _, p := range []*Peer{&f.Source, &f.Backend} {
+		if p.Pod != "" && p.Workload == "" {
+			p.Workload = model.WorkloadOf(p.Pod)
+		}
+	}
 }
 
 // local names a peer that is a pod of this node.
@@ -61,5 +66,6 @@ func (n *Namer) local(p *Peer) {
 	if pod == nil || p.Pod != "" && (p.Namespace != pod.Namespace || p.Pod != pod.Name) {
 		return
 	}
-	p.Namespace, p.Pod, p.Node, p.Zone = pod.Namespace, pod.Name, n.node.Name, n.node.Zone
+	p.Namespace, p.Pod, p.Workload = pod.Namespace, pod.Name, pod.Workload
+	p.Node, p.Zone = n.node.Name, n.node.Zone
 }

@@ -170,12 +170,12 @@ func checkFlows(t *testing.T, in mode, got []flow.Flow) {
 	t.Helper()
 	source := flow.Peer{}
 	if in.pods != nil {
-		source = flow.Peer{Namespace: "shop", Pod: "pod-a"}
+		source = flow.Peer{Namespace: "shop", Pod: "pod-a", Workload: "pod-a"}
 	}
 	call := func(service string, f flow.Flow) flow.Flow {
 		f.Source, f.Service = source, flow.Service{Namespace: "shop", Name: service, Port: "main"}
 		if f.Attempts > 0 {
-			f.Backend = flow.Peer{Namespace: "shop", Pod: service + "-0"}
+			f.Backend = flow.Peer{Namespace: "shop", Pod: service + "-0", Workload: service}
 		}
 		return f
 	}

@@ -37,6 +37,8 @@ type config struct {
 	instructions bool
 	// bulk is the size in MiB of transfers to measure, and nothing else.
 	bulk int
+	// looking measures what it costs to look at calls, and nothing else.
+	looking bool
 	// only names the rows to measure.
 	only *regexp.Regexp
 }
@@ -57,6 +59,7 @@ func run() int {
 	flag.IntVar(&cfg.size, "size", 1024, "padding of each answer, in bytes")
 	flag.BoolVar(&cfg.instructions, "instructions", false, "count the instructions of each Envoy in user space, by valgrind, and measure nothing else")
 	flag.IntVar(&cfg.bulk, "bulk", 0, "measure the speed of transfers of so many MiB, at once and with a delay to the backends, and nothing else")
+	flag.BoolVar(&cfg.looking, "looking", false, "measure what flows and the access log cost, and nothing else")
 	flag.Func("only", "measure only the rows whose name matches this regular expression", func(text string) (err error) {
 		cfg.only, err = regexp.Compile(text)
 		return err
@@ -68,6 +71,13 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if cfg.looking {
+		if err := measureLooking(ctx, cfg); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	rows, err := measure(ctx, cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -79,6 +80,22 @@ func (p *path) startSidecar(ctx context.Context, nodes *lab.Envoy, web []*lab.Po
 	return nil
 }
 
+// accessLog is one access log, whole, and its name.
+type accessLog struct {
+	Name string
+	text json.RawMessage
+}
+
+// UnmarshalJSON keeps the text.
+func (l *accessLog) UnmarshalJSON(text []byte) error {
+	var name struct {
+		Name string `json:"name"`
+	}
+	err := json.Unmarshal(text, &name)
+	l.Name, l.text = name.Name, slices.Clone(text)
+	return err
+}
+
 // accessLogs are the access logs, as JSON, that an Envoy writes of requests and
 // of connections.
 func accessLogs(ctx context.Context, envoy *lab.Envoy) (http, tcp string, err error) {
@@ -94,7 +111,7 @@ func accessLogs(ctx context.Context, envoy *lab.Envoy) (http, tcp string, err er
 						Filters []struct {
 							Name   string `json:"name"`
 							Config struct {
-								AccessLog json.RawMessage `json:"access_log"`
+								AccessLog []accessLog `json:"access_log"`
 							} `json:"typed_config"`
 						} `json:"filters"`
 					} `json:"filter_chains"`
@@ -109,8 +126,11 @@ func accessLogs(ctx context.Context, envoy *lab.Envoy) (http, tcp string, err er
 	for _, listener := range dump.Configs {
 		for _, chain := range listener.State.Listener.Chains {
 			for _, filter := range chain.Filters {
-				if log := filter.Config.AccessLog; log != nil {
-					logs[filter.Name] = string(log)
+				for _, log := range filter.Config.AccessLog {
+					// The others go to the agent.
+					if log.Name == "stdout" {
+						logs[filter.Name] = "[" + string(log.text) + "]"
+					}
 				}
 			}
 		}

@@ -111,6 +111,10 @@ func TestTableText(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
 	}
+	text = tableText("ip", []Port{port(1)}, "10.244.0.0/16")
+	if !strings.Contains(text, "\t\tgoto endpoint-") || strings.Contains(text, "numgen") {
+		t.Errorf("a choice of one endpoint in:\n%s", text)
+	}
 	text = tableText("ip", []Port{port(0)}, "10.244.0.0/16")
 	if !strings.Contains(text, "10.96.0.1 . tcp . 80 : goto reject-chain") {
 		t.Errorf("no rejection in:\n%s", text)

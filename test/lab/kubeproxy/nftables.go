@@ -85,8 +85,19 @@ func serviceChains(family, name string, p Port, podRange string) []string {
 			chain, family, e.Addr(), p.Protocol, e))
 	}
 	return append(out, fmt.Sprintf(
-		"\tchain %s {\n\t\t%s daddr %s %s dport %d %s saddr != %s jump mark-for-masquerade\n\t\tnumgen random mod %d vmap { %s }\n\t}\n",
-		name, family, p.Address.Addr(), p.Protocol, p.Address.Port(), family, podRange, len(choice), strings.Join(choice, ", ")))
+		"\tchain %s {\n\t\t%s daddr %s %s dport %d %s saddr != %s jump mark-for-masquerade\n\t\t%s\n\t}\n",
+		name, family, p.Address.Addr(), p.Protocol, p.Address.Port(), family, podRange, chosen(choice)))
+}
+
+// chosen is the rule that chooses an endpoint at random. Of one there is no choice:
+// kube-proxy writes a map for it too, but to name each new map the kernel looks at all
+// others, which takes 10 s with the maps of 7,000 ports.
+func chosen(choice []string) string {
+	if len(choice) == 1 {
+		_, verdict, _ := strings.Cut(choice[0], " : ")
+		return verdict
+	}
+	return fmt.Sprintf("numgen random mod %d vmap { %s }", len(choice), strings.Join(choice, ", "))
 }
 
 // baseChains are the hooks: what is for a Service is sent on before routing,

@@ -17,7 +17,8 @@ import (
 // TestQuietHalfClose: one side of a connection may have ended for longer than conntrack
 // remembers that (net.netfilter.nf_conntrack_tcp_timeout_close_wait, 60 s where
 // kube-proxy doesn't raise it), and what the other one then sends still arrives. The
-// other tests run meanwhile.
+// other tests run meanwhile. Go runs files by name: this one's is to be the first, as
+// the pauses are nearly as long as all other tests.
 func TestQuietHalfClose(t *testing.T) {
 	p := newPod(t, "pod-quiet", 200)
 	inPod := newQuiet(t, mode{dialer: p, pods: []*pod{p}}, "10.244.9.2:7000", "10.96.2.200:7000", "10.96.3.200:7000")

@@ -23,6 +23,8 @@ RACE_PACKAGES := gcc libc6-dev
 # Run by `make test`, in this order: what needs no root comes first.
 SUITES := lint unit netns envoy-test chart-test apiserver e2e attack-test demo
 GO_TEST := go test -race -count=1 -timeout=20m
+# Two tests at a time, each in a process and in namespaces of its own.
+TWO_LANES := -exec '$(CURDIR)/test/tools/lanes.sh 2'
 # Packages of the other suites; `unit` is all the rest.
 SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|programs|bench)(/|$$)
 FUZZTIME ?= 30s
@@ -61,7 +63,7 @@ unit: race-deps deps ## unit and scenario tests
 	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
 
 netns: race-deps deps ## rules, sets and routes on the real kernel, in network namespaces
-	$(GO_TEST) ./test/netns/...
+	$(GO_TEST) $(TWO_LANES) ./test/netns/...
 
 envoy-test: race-deps deps envoy ## configuration on the real Envoy
 	$(GO_TEST) ./test/envoy/...
@@ -73,7 +75,7 @@ apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a re
 	$(GO_TEST) ./test/apiserver/...
 
 e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
-	$(GO_TEST) ./test/e2e/...
+	$(GO_TEST) $(TWO_LANES) ./test/e2e/...
 
 attack-test: deps envoy build ## some of the attacks, by one pod
 	go build -o .cache/attack ./test/attack

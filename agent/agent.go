@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent/budget"
-	"github.com/nodevoy/nodevoy/agent/debug"
 	"github.com/nodevoy/nodevoy/agent/envoyadmin"
 	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/handover"
@@ -137,19 +136,12 @@ func (a *Agent) wire(findings probe.Findings) error {
 	}
 	l.envoy = envoy
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
-	checks := health.checks()
-	view := func(all bool) debug.View {
-		v := a.state.Load().view(all)
-		v.Node, v.NotReady, v.Stuck, v.Watches = a.cfg.NodeName, checks.Ready(), checks.Live(), viewWatches(src.Health())
-		if all {
-			v.Limits = limits(a.cfg.XDS, a.state.Load().resolved(a.cfg.Redirect))
-		}
-		return v
+	shown := endpoint{
+		Agent: a, health: health.checks(), watches: src.Health, streams: envoy.Streams, flows: flows.log, metrics: health.metrics(),
 	}
-	a.parts = []runner{
+	a.parts = append([]runner{
 		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run, flows.run,
-		debug.NewServer(DebugSocket(a.cfg.RunDir), view, checks, a.log.Named("debug")).Run,
-	}
+	}, shown.runners()...)
 	if a.pods != nil {
 		a.parts = append(a.parts, countLeaving(a.pods.CountLeaving))
 	}

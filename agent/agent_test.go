@@ -347,11 +347,11 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	h := &healthServer{address: older.Addr().String(), log: zap.New(core)}
+	b := binder{address: older.Addr().String(), what: "metrics and health", log: zap.New(core)}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 3*bindPatience+bindInterval/2)
 		defer stop()
-		if ln, err := h.listen(ctx); ln != nil || err != nil {
+		if ln, err := b.listen(ctx); ln != nil || err != nil {
 			t.Errorf("listens at %v, error %v", ln, err)
 		}
 	})
@@ -361,7 +361,7 @@ func TestAddressInUse(t *testing.T) {
 	if err := older.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := h.listen(t.Context())
+	ln, err := b.listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/healthcheck"
@@ -39,6 +42,15 @@ type Config struct {
 	HostDir string
 	// MetricsAddress is the host:port of metrics and health; empty turns them off.
 	MetricsAddress string
+	// DebugAddress is the loopback IP:port of the debug endpoint; empty for its unix
+	// socket alone. DebugPprof adds the Go runtime's profiles to the socket.
+	DebugAddress string
+	DebugPprof   bool
+	// Version is the program's, and Flags what it was told, to show. LogLevel is what the
+	// log's level can be changed by; may be nil.
+	Version  string
+	Flags    []view.Flag
+	LogLevel *zap.AtomicLevel
 	// Debounce is how long a change waits for others to share a round with.
 	Debounce time.Duration
 	// StuckAfter is the age of an unapplied change from which the agent is unhealthy.
@@ -188,6 +200,14 @@ func (c Config) Validate() error {
 	}
 	if c.Flows.Kept < 1 || c.Flows.Kept > maxKept {
 		bad("--flows-kept %d is not within 1 to %d", c.Flows.Kept, maxKept)
+	}
+	if c.DebugAddress != "" {
+		if err := checkLoopback(c.DebugAddress); err != nil {
+			errs = append(errs, err)
+		}
+		if c.DebugAddress == c.MetricsAddress {
+			bad("--debug-address and --metrics-address are both %s", c.DebugAddress)
+		}
 	}
 	if c.Debounce < 0 || c.Debounce > time.Second {
 		bad("--debounce %s is not within 0 to 1s", c.Debounce)

@@ -109,9 +109,11 @@ func (l *loop) checkDrift(ctx context.Context) {
 	}
 	l.note(&l.checkErr, "rules not checked", err)
 	// What one family lacks is mended though the other can't be read.
+	if len(found) > 0 || err == nil {
+		l.noteDrift(found)
+	}
 	if len(found) == 0 {
 		return
 	}
-	l.noteDrift(found)
 	l.round.unapplied, l.round.pendingSince = true, time.Now()
 }

@@ -53,12 +53,12 @@ func TestRefusedConcernsItsOwn(t *testing.T) {
 				if s.Phase != PhaseRedirecting || s.ready(time.Now(), time.Minute) != "" {
 					t.Errorf("phase %s, not ready because %q", s.Phase, s.ready(time.Now(), time.Minute))
 				}
-				for _, f := range s.view(true).Frontends {
+				for _, f := range s.shown(true).Frontends {
 					if told := strings.Contains(f.Bypass, "Envoy refused"); told != (f.Address == web.String()) {
 						t.Errorf("status of %s: %q", f.Address, f.Bypass)
 					}
 				}
-				if n := s.view(false).FrontendCount["bypass"]; n != 1 {
+				if n := s.shown(false).FrontendCount["bypass"]; n != 1 {
 					t.Errorf("status counts %d frontends left to kube-proxy", n)
 				}
 				if n := gaugeOf(t, b.loop.state, "nodevoy_frontends", "bypass"); n != 1 {

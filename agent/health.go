@@ -5,7 +5,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,17 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
-)
-
-const (
-	// bindInterval is the pause between two tries to open the address.
-	bindInterval = time.Second
-	// bindPatience is how long the address may be taken before that is worth a
-	// word, and then another: longer than an older agent should take to drain.
-	bindPatience = 2 * time.Minute
 )
 
 // idleSlack is how long the loop may take between two turns before it is taken
@@ -124,37 +114,8 @@ func (h *healthServer) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	ln, err := h.listen(ctx)
-	if err != nil || ln == nil {
-		return err
-	}
-	return debug.Serve(ctx, ln, h.handler())
-}
-
-// listen waits for the address while somebody else has it: usually an older
-// agent on this node, which may stand by for as long as a rollout takes. It
-// returns nil without an error when ctx ended meanwhile.
-func (h *healthServer) listen(ctx context.Context) (net.Listener, error) {
-	retry := time.NewTicker(bindInterval)
-	defer retry.Stop()
-	patience := time.NewTicker(bindPatience)
-	defer patience.Stop()
-	for {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.address)
-		if err == nil {
-			return ln, nil
-		}
-		if !errors.Is(err, unix.EADDRINUSE) {
-			return nil, fmt.Errorf("listen for metrics and health: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-patience.C:
-			h.log.Warn("metrics and health are not served: another process has the address", zap.Error(err))
-		case <-retry.C:
-		}
-	}
+	b := binder{address: h.address, what: "metrics and health", log: h.log}
+	return b.serve(ctx, func(ctx context.Context, ln net.Listener) error { return debug.Serve(ctx, ln, h.handler()) })
 }
 
 // checks are the health checks, as of the last state.
@@ -165,9 +126,13 @@ func (h *healthServer) checks() debug.Health {
 	}
 }
 
+func (h *healthServer) metrics() http.Handler {
+	return promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{})
+}
+
 func (h *healthServer) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", h.metrics())
 	h.checks().Register(mux)
 	return mux
 }

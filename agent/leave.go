@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent/budget"
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/table"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -136,7 +136,7 @@ func (r *reporter) tellLeft(before, next *budget.Ledger) {
 		}
 	}
 	if len(fresh) > 0 {
-		r.log.Warn("memory of envoy for services in use is limited, frontends are left to kube-proxy", zap.Strings("services", debug.MostLeft(fresh)))
+		r.log.Warn("memory of envoy for services in use is limited, frontends are left to kube-proxy", zap.Strings("services", table.MostLeft(fresh, len(fresh))))
 	}
 	if closed := next.Closed(); len(closed) > 0 && !slices.Equal(before.Closed(), closed) {
 		r.log.Warn("memory of envoy for services in use is limited, no further frontends come into use", zap.Strings("of", closed))

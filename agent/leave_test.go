@@ -93,8 +93,8 @@ func TestLeaving(t *testing.T) {
 			t.Fatal("want the Service left by the kernel first, and by Envoy later")
 		}
 		s := b.state()
-		if why := s.short(s.Node.Frontends[0], nil); why == "" || s.countFrontends()["bypass"] != 1 || s.view(false).Memory.Left["demo/web"] != 1 {
-			t.Errorf("the state says %q, %v, %v", why, s.countFrontends(), s.view(false).Memory)
+		if why := s.short(s.Node.Frontends[0], nil); why == "" || s.countFrontends()["bypass"] != 1 || s.shown(false).Memory.Left["demo/web"] != 1 {
+			t.Errorf("the state says %q, %v, %v", why, s.countFrontends(), s.shown(false).Memory)
 		}
 		// A connection that the kernel sent to Envoy at the last moment.
 		b.mu.Lock()
@@ -170,7 +170,7 @@ func TestDeniedIsLeft(t *testing.T) {
 			t.Error("the kernel redirects to what Envoy was denied")
 		}
 		s := b.state()
-		if why := s.view(true).Frontends[0].Bypass; !strings.Contains(why, "when it was first called") {
+		if why := s.shown(true).Frontends[0].Bypass; !strings.Contains(why, "when it was first called") {
 			t.Errorf("status says %q", why)
 		}
 	})

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 )
 
 // TestReadmeListsLimits keeps README's table that of what status shows.
@@ -36,7 +36,7 @@ func TestReadmeListsLimits(t *testing.T) {
 func TestNoLimits(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.XDS.ClusterMemory, cfg.Redirect.Uncounted = 0, true
-	var none []debug.Limit
+	var none []view.Limit
 	for _, l := range limits(cfg.XDS, cfg.Redirect) {
 		if l.Most == "none" {
 			none = append(none, l)

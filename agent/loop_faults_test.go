@@ -53,7 +53,7 @@ func TestWhatCantBeToldIsShown(t *testing.T) {
 			if got := s.ready(time.Now(), time.Minute); got != ready {
 				t.Errorf("%s: not ready because %q, want %q", what, got, ready)
 			}
-			v := s.view(false)
+			v := s.shown(false)
 			if v.Redirect.CheckError != checkErr || v.Redirect.Leftover != leftover || !slices.Equal(v.Problems, problems) {
 				t.Errorf("%s: status shows %q, %q, %q", what, v.Redirect.CheckError, v.Redirect.Leftover, v.Problems)
 			}

@@ -146,7 +146,7 @@ func TestPodThatAppearsIsRedirected(t *testing.T) {
 		if diff := cmp.Diff(want, p.targets); diff != "" {
 			t.Errorf("published targets (-want +got):\n%s", diff)
 		}
-		v := p.state().view(false)
+		v := p.state().shown(false)
 		if pod := v.Pods[0]; !pod.Redirected || pod.Netns != "/run/netns/a" || v.Redirect.Mode != "pod" {
 			t.Errorf("status shows %+v, mode %q", pod, v.Redirect.Mode)
 		}
@@ -210,7 +210,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 		if s.ready(time.Now(), time.Minute) != "" || s.ApplyErr != "" || !s.PendingSince.IsZero() || s.Applied.IsZero() {
 			t.Errorf("state beside a broken pod: %+v", s)
 		}
-		if pod := s.view(false).Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
+		if pod := s.shown(false).Pods[0]; pod.Redirected || pod.NotRedirected != "foreign rules" {
 			t.Errorf("status shows %+v", pod)
 		}
 		if n := p.logs.FilterMessage("pod not redirected").Len(); n != 1 {
@@ -231,7 +231,7 @@ func TestBrokenPodHoldsUpNothing(t *testing.T) {
 		}
 		p.becomes("/run/netns/a", "")
 		pass(2 * time.Second)
-		if pod := p.state().view(false).Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
+		if pod := p.state().shown(false).Pods[0]; !pod.Redirected || pod.NotRedirected != "" {
 			t.Errorf("once it is mended status shows %+v", pod)
 		}
 		p.took()
@@ -353,12 +353,12 @@ func TestEnvoyGoneAndBack(t *testing.T) {
 		p.redirecting(t)
 		p.loop.envoyGone()
 		p.set(server.Status{})
-		if pod := p.state().view(false).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
+		if pod := p.state().shown(false).Pods[0]; pod.Redirected || pod.NotRedirected == "" {
 			t.Errorf("without an Envoy status shows %+v", pod)
 		}
 		p.connect()
 		pass(2 * time.Second)
-		if pod := p.state().view(false).Pods[0]; !pod.Redirected {
+		if pod := p.state().shown(false).Pods[0]; !pod.Redirected {
 			t.Errorf("with an Envoy status shows %+v", pod)
 		}
 	})
@@ -384,13 +384,13 @@ func TestDeafPodsEndRedirection(t *testing.T) {
 func TestStatusHasNoNulls(t *testing.T) {
 	withPodFixture(t, func(t *testing.T, p *fakePods) {
 		for _, s := range []*State{nil, {}, p.state()} {
-			text, err := json.Marshal(s.view(true))
+			text, err := json.Marshal(s.shown(true))
 			if err != nil || strings.Contains(string(text), "null") {
 				t.Errorf("status is %s, error %v", text, err)
 			}
 		}
 		p.redirecting(t)
-		text, err := json.Marshal(p.state().view(true))
+		text, err := json.Marshal(p.state().shown(true))
 		if err != nil || strings.Contains(string(text), "null") {
 			t.Errorf("status is %s, error %v", text, err)
 		}

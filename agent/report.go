@@ -35,6 +35,9 @@ type reporter struct {
 	// be checked, nil when they could.
 	drift    int
 	checkErr error
+	// checked is when they were last checked, and found what differed then.
+	checked time.Time
+	found   []apply.Drift
 	// nacks are those that were logged, podStates what was last logged of pods.
 	nacks     int
 	podStates map[string]pods.State
@@ -67,8 +70,9 @@ func (r *reporter) note(last *error, what string, err error) {
 	*last = err
 }
 
-// noteDrift logs and counts foreign edits.
+// noteDrift keeps what a check found, and logs and counts foreign edits.
 func (r *reporter) noteDrift(found []apply.Drift) {
+	r.checked, r.found = time.Now(), found
 	for _, d := range found {
 		r.log.Warn("drift found, repairing", zap.String("kind", d.Kind), zap.String("name", d.Name), zap.String("detail", d.Detail))
 	}
@@ -147,7 +151,7 @@ func (l *loop) publishState() {
 		Node: r.node, Plan: r.plan, Findings: l.findings, Envoy: l.envoy.Status(), InUse: l.envoy.InUse,
 		Ledger: l.leaving.ledger, MemoryLimit: l.cfg.XDS.ClusterMemory,
 		SourceProblems: l.source.Problems(), Applied: r.applied, ObjectsRead: r.read, Redirecting: r.redirecting,
-		PendingSince: r.pendingSince, DriftRepaired: l.drift,
+		PendingSince: r.pendingSince, Checked: l.checked, Drift: l.found, DriftRepaired: l.drift,
 		Mode: l.cfg.Redirect.Mode, Pods: l.podReport(), Leftover: l.kernel.Leftover(),
 		ProbeErr: text(l.proof.last.err), ApplyErr: text(errors.Join(r.prepareErr, r.withdrawErr, r.applyErr)),
 		CheckErr: cmp.Or(text(l.kernel.OwnershipErr()), text(errors.Join(l.checkErr, l.local.err))),

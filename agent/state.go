@@ -9,6 +9,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/budget"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/redirect/apply"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
 	"github.com/nodevoy/nodevoy/redirect/probe"
@@ -78,6 +79,10 @@ type State struct {
 	// PendingSince is when the oldest change came that is not in the kernel
 	// and in Envoy yet; zero when there is none.
 	PendingSince time.Time
+	// Checked is when the kernel was last compared with a plan, and Drift what differed
+	// then; zero if never.
+	Checked time.Time
+	Drift   []apply.Drift
 	// DriftRepaired counts foreign edits of our rules that were mended.
 	DriftRepaired int
 }

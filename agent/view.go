@@ -5,50 +5,76 @@ package agent
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/table"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/pods"
 )
 
-// view is the state as the debug endpoint shows it, but for what depends on the
-// time; all asks for every frontend, else only those Envoy uses are listed.
-func (s *State) view(all bool) debug.View {
+// maxProblems and maxLeft are how many problems, and Services that are left to kube-proxy,
+// a summary lists.
+const maxProblems, maxLeft = 100, 100
+
+// orStarting is a state that can be looked at before the first is published.
+func (s *State) orStarting() *State {
 	if s == nil {
-		s = &State{Phase: PhaseStarting, Reason: "the agent has just started"}
+		return &State{Phase: PhaseStarting, Reason: "the agent has just started"}
 	}
-	v := debug.View{
+	return s
+}
+
+// summary is the state at a glance, but for what depends on the time.
+func (s *State) summary() view.Summary {
+	s = s.orStarting()
+	v := view.Summary{
 		At: s.At, Phase: string(s.Phase), Reason: s.Reason, PendingSince: moment(s.PendingSince), ObjectsRead: moment(s.ObjectsRead), RedirectingSince: moment(s.Redirecting),
-		Envoy: debug.Envoy{
-			Version: s.Envoy.Version.String(), Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
-			Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
-		},
-		Redirect: debug.Redirect{
-			Mode: s.Mode.String(), Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(),
-			Why: append([]string{}, s.Findings.Reasons...), Leftover: s.Leftover,
-			Applied: moment(s.Applied), Error: s.ApplyErr, CheckError: s.CheckErr, DriftRepaired: s.DriftRepaired,
-		},
+		Envoy: s.viewEnvoy(), Redirect: s.viewRedirect(),
 		// Lists are lists in JSON, also empty ones.
-		Pods: []debug.Pod{}, Frontends: []debug.Frontend{}, FrontendCount: map[string]int{}, Watches: []debug.Watch{}, Problems: []string{},
+		FrontendCount: map[string]int{}, Limits: []view.Limit{}, Watches: []view.Watch{}, Problems: []string{},
 	}
-	for _, n := range s.Envoy.Nacks {
-		v.Envoy.LastNacks = append(v.Envoy.LastNacks, debug.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
-	}
-	for _, p := range s.problems() {
+	problems := s.problems()
+	v.ProblemCount = len(problems)
+	for _, p := range problems[:min(len(problems), maxProblems)] {
 		v.Problems = append(v.Problems, ProblemLine(p))
 	}
+	v.Memory.Used, v.Memory.Limit = s.Envoy.Memory, s.MemoryLimit
 	if s.Node == nil {
 		return v
 	}
-	v.Redirect.Rules = s.Plan.RuleCount()
-	viewPods(&v, s)
-	viewFrontends(&v, s, all)
+	yes, no := s.enrolled()
+	v.PodCount = view.PodCount{All: len(s.Node.Pods), Enrolled: yes + no, Redirected: yes}
+	v.FrontendCount = s.countFrontends()
+	s.viewLeft(&v.Memory)
+	return v
+}
+
+func (s *State) viewEnvoy() view.Envoy {
+	v := view.Envoy{
+		Version: s.Envoy.Version.String(), Connected: s.Envoy.Connected, Since: moment(s.Envoy.Since), ListenersAcked: s.Envoy.ListenersAcked,
+		Unanswered: s.Envoy.Pending, ProbeError: s.ProbeErr, Nacks: s.Envoy.NackCount,
+	}
+	for _, n := range s.Envoy.Nacks {
+		v.LastNacks = append(v.LastNacks, view.Nack{At: n.At, Type: n.Type, Detail: n.Detail})
+	}
+	return v
+}
+
+func (s *State) viewRedirect() view.Redirect {
+	v := view.Redirect{
+		Mode: s.Mode.String(), Mechanism: s.Findings.Mechanism.String(), Backend: s.Findings.Backend.String(),
+		Why: append([]string{}, s.Findings.Reasons...), Leftover: s.Leftover,
+		Applied: moment(s.Applied), Error: s.ApplyErr, CheckError: s.CheckErr, DriftRepaired: s.DriftRepaired,
+	}
+	if s.Plan != nil {
+		v.Rules = s.Plan.RuleCount()
+	}
 	return v
 }
 
@@ -61,27 +87,12 @@ func (s *State) resolved(cfg plan.Config) plan.Config {
 }
 
 // viewWatches shows how the reading of each kind of objects goes.
-func viewWatches(all []kinds.Health) []debug.Watch {
-	watches := make([]debug.Watch, 0, len(all))
+func viewWatches(all []kinds.Health) []view.Watch {
+	watches := make([]view.Watch, 0, len(all))
 	for _, h := range all {
-		watches = append(watches, debug.Watch{Kind: h.Kind, Synced: h.Synced, Absent: h.Absent, Error: text(h.Err), Since: moment(h.Since)})
+		watches = append(watches, view.Watch{Kind: h.Kind, Synced: h.Synced, Absent: h.Absent, Error: text(h.Err), Since: moment(h.Since)})
 	}
 	return watches
-}
-
-func viewPods(v *debug.View, s *State) {
-	for i := range s.Node.Pods {
-		p := &s.Node.Pods[i]
-		state := s.pod(p)
-		pod := debug.Pod{
-			Namespace: p.Namespace, Name: p.Name, IPs: []string{}, Enrolled: p.Enrolled, Reason: p.Reason,
-			Redirected: state.Redirecting, NotRedirected: state.Reason, Netns: state.Netns,
-		}
-		for _, ip := range p.IPs {
-			pod.IPs = append(pod.IPs, ip.String())
-		}
-		v.Pods = append(v.Pods, pod)
-	}
 }
 
 // pod is what became of a pod: told by the redirector in pod mode; in host mode
@@ -115,51 +126,26 @@ func (s *State) enrolled() (redirected, others int) {
 	return redirected, others
 }
 
-func viewFrontends(v *debug.View, s *State, all bool) {
-	used := s.inUse()
-	v.FrontendCount = s.countFrontends()
-	v.Memory = s.viewMemory(used)
-	for _, f := range s.Node.Frontends {
-		if all || used[f.Address] {
-			shown := viewFrontend(f, used[f.Address])
-			shown.Bypass = cmp.Or(shown.Bypass, s.short(f, used))
-			if why := s.Envoy.Refused.Frontend(f); why != "" {
-				shown.Bypass = cmp.Or(shown.Bypass, "Envoy refused "+why)
-			}
-			v.Frontends = append(v.Frontends, shown)
-		}
-	}
-}
-
-// viewMemory is what Services in use take of Envoy's memory, and what is left to
-// kube-proxy for want of it.
-func (s *State) viewMemory(used map[netip.AddrPort]bool) debug.Memory {
-	m := debug.Memory{Used: s.Envoy.Memory, Limit: s.MemoryLimit, Left: map[string]int{}}
+// viewLeft is what is left to kube-proxy for want of Envoy's memory.
+func (s *State) viewLeft(m *view.Memory) {
+	used := s.usedIfShort()
+	left := map[string]int{}
 	for _, f := range s.Node.Frontends {
 		if f.Bypass == "" && s.short(f, used) != "" {
-			m.Left[f.Port.ServiceName()]++
+			left[f.Port.ServiceName()]++
+			m.LeftCount++
 		}
 	}
-	return m
-}
-
-func viewFrontend(f *model.Frontend, used bool) debug.Frontend {
-	out := debug.Frontend{
-		Backends: []debug.Backend{},
-		Address:  f.Address.String(), Service: f.Port.String(), Class: f.Class.String(),
-		Why: f.ClassReason, Bypass: f.Bypass, InUse: used,
-	}
-	if f.Bypass == "" && len(f.Backends) == 0 {
-		out.Bypass = "no backend is ready; kube-proxy, if the node has one, refuses the connection"
-	}
-	for _, b := range f.Backends {
-		backend := debug.Backend{Address: b.Address.String(), Node: b.Node, Zone: b.Zone, Terminating: b.Terminating}
-		if b.Pod != "" {
-			backend.Pod = b.Namespace + "/" + b.Pod
+	m.LeftServices = len(left)
+	if len(left) > maxLeft {
+		names := slices.SortedFunc(maps.Keys(left), func(a, b string) int {
+			return cmp.Or(cmp.Compare(left[b], left[a]), cmp.Compare(a, b))
+		})
+		for _, name := range names[maxLeft:] {
+			delete(left, name)
 		}
-		out.Backends = append(out.Backends, backend)
 	}
-	return out
+	m.Left = left
 }
 
 // ProblemLine writes a problem as `Kind namespace/name: field: detail`.
@@ -172,7 +158,7 @@ func ProblemLine(p model.Problem) string {
 		object += " " + p.Name
 	}
 	parts := slices.DeleteFunc([]string{object, p.Field, p.Detail}, func(s string) bool { return s == "" })
-	return debug.Printable(strings.Join(parts, ": "))
+	return table.Printable(strings.Join(parts, ": "))
 }
 
 // Explain says of each pod whether it is enrolled and of each frontend where
@@ -187,15 +173,15 @@ func Explain(n *model.Node) []string {
 		lines = append(lines, fmt.Sprintf("pod %s/%s: %s: %s", p.Namespace, p.Name, verdict, p.Reason))
 	}
 	for i := range n.Frontends {
-		f := viewFrontend(n.Frontends[i], false)
-		verdict := "class " + f.Class + ": " + f.Why
-		if f.Bypass != "" {
-			verdict = "not redirected: " + f.Bypass
+		f := n.Frontends[i]
+		verdict := "class " + f.Class.String() + ": " + f.ClassReason
+		if why := notRedirected(f); why != "" {
+			verdict = "not redirected: " + why
 		}
-		lines = append(lines, fmt.Sprintf("frontend %s, %s: %s", f.Address, f.Service, verdict))
+		lines = append(lines, fmt.Sprintf("frontend %s, %s: %s", f.Address, f.Port, verdict))
 	}
 	for i := range lines {
-		lines[i] = debug.Printable(lines[i])
+		lines[i] = table.Printable(lines[i])
 	}
 	return lines
 }

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/kubetest"
@@ -83,9 +84,9 @@ func TestWired(t *testing.T) {
 	})
 	server.Refuse("watch", "services", http.StatusForbidden)
 	server.BreakWatches("services")
-	var v debug.View
+	var v view.Status
 	eventually(t, "the fault in status", func() bool {
-		v, err = debug.Fetch(t.Context(), DebugSocket(a.cfg.RunDir), false)
+		v, err = client.New(DebugSocket(a.cfg.RunDir)).Status(t.Context(), false)
 		return err == nil && strings.Contains(strings.Join(v.Problems, "\n"), "Service: can't be followed")
 	})
 	for _, w := range v.Watches {

@@ -4,7 +4,6 @@ package debug
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,55 +11,74 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent/unixsocket"
 )
 
-// Server answers on a unix socket that only its owner may open.
+// maxConnections is how many connections a loopback listener has at a time: everybody on
+// the node may open some.
+const maxConnections = 64
+
+// Server is the debug endpoint.
 type Server struct {
-	socket string
-	view   func(all bool) View
-	health Health
+	source Source
+	pprof  bool
+	now    func() time.Time
 	log    *zap.Logger
 }
 
-// NewServer makes a server for the socket's path. view is called for each
-// request; all asks for every frontend, not just those in use.
-func NewServer(socket string, view func(all bool) View, health Health, log *zap.Logger) *Server {
-	return &Server{socket: socket, view: view, health: health, log: log}
+// NewServer makes the endpoint. pprof adds the Go runtime's profiles to the unix socket.
+func NewServer(source Source, pprof bool, now func() time.Time, log *zap.Logger) *Server {
+	return &Server{source: source, pprof: pprof, now: now, log: log}
 }
 
-// Run serves until ctx ends, on a socket that it makes anew should it vanish. A
-// socket that can't be made at the start is an error.
-func (s *Server) Run(ctx context.Context) error {
-	ln, err := unixsocket.Listen(s.socket)
+// RunUnix serves on a unix socket that only its owner may open until ctx ends, and makes
+// it anew should it vanish. A socket that can't be made at the start is an error.
+func (s *Server) RunUnix(ctx context.Context, socket string) error {
+	ln, err := unixsocket.Listen(socket)
 	if err != nil {
-		return fmt.Errorf("listen for status requests: %w", err)
+		return fmt.Errorf("listen for debug requests: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", s.status)
-	s.health.Register(mux)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		ln.Keep(ctx, s.log)
 		return nil
 	})
-	g.Go(func() error { return Serve(ctx, ln, mux) })
+	g.Go(func() error { return Serve(ctx, ln, s.front(true).handler()) })
 	return g.Wait()
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(s.view(r.URL.Query().Has("all"))); err != nil {
-		s.log.Debug("status not sent", zap.Error(err))
+// RunLoopback serves what is harmless on a listener that everybody on the node reaches,
+// until ctx ends.
+func (s *Server) RunLoopback(ctx context.Context, ln net.Listener) error {
+	return Serve(ctx, netutil.LimitListener(ln, maxConnections), s.front(false).handler())
+}
+
+// front is the endpoint on one listener.
+type front struct {
+	*Server
+	// private is set on the unix socket.
+	private                    bool
+	requests, heavy, followers slots
+}
+
+func (s *Server) front(private bool) *front {
+	return &front{
+		Server: s, private: private,
+		requests: make(slots, maxRequests), heavy: make(slots, maxHeavy), followers: make(slots, maxFollowers),
 	}
 }
 
 // Serve runs an HTTP server on ln until ctx ends, then lets running requests
-// finish for a moment. It returns nil when ctx ended.
+// finish for a moment; those that last end with ctx. It returns nil when ctx ended.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	// No ReadTimeout: when it is over, the context of a request that still runs ends.
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

@@ -28,12 +28,13 @@ const (
 
 // Envoy is the Envoy behind an admin socket. It need not be running.
 type Envoy struct {
-	client *http.Client
+	// client has a timeout, pages has none.
+	client, pages *http.Client
 }
 
 // New makes an Envoy from the path of its admin socket. It opens nothing.
 func New(socket string) *Envoy {
-	return &Envoy{client: unixsocket.Client(socket, requestTimeout)}
+	return &Envoy{client: unixsocket.Client(socket, requestTimeout), pages: unixsocket.Client(socket, 0)}
 }
 
 // Drain has clients close their connections, waits until none is left or ctx

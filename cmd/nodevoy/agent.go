@@ -7,11 +7,13 @@ import (
 
 	"github.com/go-logr/zapr"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"k8s.io/klog/v2"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 )
 
 func newAgent() *cobra.Command {
@@ -25,10 +27,11 @@ func newAgent() *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return usageError{err}
 			}
-			log, err := newLogger(logLevel, logFormat)
+			log, level, err := newLogger(logLevel, logFormat)
 			if err != nil {
 				return usageError{err}
 			}
+			cfg.Version, cfg.LogLevel, cfg.Flags = version, level, settings(cmd.Flags())
 			defer func() { _ = log.Sync() }() // Standard error can't be synced on Linux.
 			klog.SetLogger(zapr.NewLogger(log.Named("client-go")))
 			a, err := agent.New(cmd.Context(), cfg, log)
@@ -48,6 +51,8 @@ func newAgent() *cobra.Command {
 	f.StringVar(&cfg.Objects, "objects", cfg.Objects, "read objects from the YAML files in this directory instead of an API server")
 	f.StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "file that leads to the API server (default: the pod's service account)")
 	f.StringVar(&cfg.MetricsAddress, "metrics-address", cfg.MetricsAddress, "host:port of /metrics, /healthz and /readyz; empty turns them off")
+	f.StringVar(&cfg.DebugAddress, "debug-address", cfg.DebugAddress, "loopback IP:port of the debug endpoint, such as 127.0.0.1:23719, besides the agent's unix socket; every pod in the node's network reaches it")
+	f.BoolVar(&cfg.DebugPprof, "debug-pprof", cfg.DebugPprof, "serve profiles of the agent at /debug/pprof/ on its unix socket")
 	f.DurationVar(&cfg.Debounce, "debounce", cfg.Debounce, "how long a change waits for others to be applied with it")
 	f.DurationVar(&cfg.StuckAfter, "stuck-after", cfg.StuckAfter, "age of an unapplied change from which /healthz fails")
 	f.BoolVar(&cfg.CleanupOnExit, "cleanup-on-exit", cfg.CleanupOnExit, "remove all rules when told to stop, instead of leaving them for the next agent")
@@ -58,8 +63,19 @@ func newAgent() *cobra.Command {
 	return cmd
 }
 
-// newLogger logs to standard error.
-func newLogger(level, format string) (*zap.Logger, error) {
+// settings are all flags, as the debug endpoint shows them. None of them is secret.
+func settings(f *pflag.FlagSet) []view.Flag {
+	var all []view.Flag
+	f.VisitAll(func(one *pflag.Flag) {
+		if one.Name != "help" {
+			all = append(all, view.Flag{Name: one.Name, Value: one.Value.String(), Given: one.Changed})
+		}
+	})
+	return all
+}
+
+// newLogger logs to standard error, from a level on that can be changed.
+func newLogger(level, format string) (*zap.Logger, *zap.AtomicLevel, error) {
 	var cfg zap.Config
 	switch format {
 	case "json":
@@ -69,17 +85,17 @@ func newLogger(level, format string) (*zap.Logger, error) {
 		cfg = zap.NewDevelopmentConfig()
 		cfg.Development = false
 	default:
-		return nil, fmt.Errorf("--log-format %q is neither json nor console", format)
+		return nil, nil, fmt.Errorf("--log-format %q is neither json nor console", format)
 	}
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+		return nil, nil, fmt.Errorf("--log-level: %w", err)
 	}
 	cfg.Level = zap.NewAtomicLevelAt(lvl)
 	cfg.DisableStacktrace = true
 	log, err := cfg.Build()
 	if err != nil {
-		return nil, fmt.Errorf("make the logger: %w", err)
+		return nil, nil, fmt.Errorf("make the logger: %w", err)
 	}
-	return log, nil
+	return log, &cfg.Level, nil
 }

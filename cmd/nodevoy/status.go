@@ -14,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/debug/table"
 )
 
 func newStatus() *cobra.Command {
@@ -33,12 +34,12 @@ func newStatus() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()
 			socket := agent.DebugSocket(cfg.RunDir)
-			v, err := debug.Fetch(ctx, socket, all)
+			v, err := client.New(socket).Status(ctx, all)
 			if err != nil {
 				return explain(err, "the agent", socket)
 			}
 			if output == "table" {
-				return debug.WriteTable(cmd.OutOrStdout(), &v, time.Now())
+				return table.Status(cmd.OutOrStdout(), &v, time.Now())
 			}
 			enc := json.NewEncoder(cmd.OutOrStdout())
 			enc.SetIndent("", "  ")

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
 
@@ -25,7 +25,7 @@ func (c *cluster) chosen(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			var view debug.View
+			var view view.Status
 			if err := json.Unmarshal([]byte(out), &view); err != nil {
 				return fmt.Errorf("parse status of %s: %w", node, err)
 			}

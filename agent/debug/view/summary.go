@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package debug
+package view
 
 import "time"
 
-// View is what `nodevoy status` shows, and its -o json prints. Fields are only
-// ever added.
-type View struct {
+// Status is what `nodevoy status` shows, and its -o json prints.
+type Status struct {
+	Summary
+	Pods []Pod `json:"pods"`
+	// Frontends are those Envoy has asked for, unless all were asked for.
+	Frontends []Frontend `json:"frontends"`
+}
+
+// Summary is the node at a glance: /v1/summary. Its size does not grow with the cluster.
+type Summary struct {
 	Node   string    `json:"node"`
 	At     time.Time `json:"at"`
 	Phase  string    `json:"phase"`
@@ -23,20 +30,28 @@ type View struct {
 	RedirectingSince *time.Time `json:"redirectingSince,omitempty"`
 	Envoy            Envoy      `json:"envoy"`
 	Redirect         Redirect   `json:"redirect"`
-	Pods             []Pod      `json:"pods"`
-	// Frontends are those Envoy has asked for, unless all were asked for.
-	Frontends []Frontend `json:"frontends"`
+	PodCount         PodCount   `json:"podCount"`
 	// FrontendCount counts all frontends of the cluster by capture class;
 	// "bypass" are those left to kube-proxy.
 	FrontendCount map[string]int `json:"frontendCount"`
 	// Memory is what Services in use take of Envoy's memory.
 	Memory Memory `json:"memory"`
-	// Limits are what clients, servers and Services may take of Envoy, if all was
-	// asked for.
-	Limits []Limit `json:"limits,omitempty"`
+	// Limits are what clients, servers and Services may take of Envoy.
+	Limits []Limit `json:"limits"`
 	// Watches are how the reading of each kind of objects goes.
-	Watches  []Watch  `json:"watches"`
-	Problems []string `json:"problems"`
+	Watches []Watch `json:"watches"`
+	// Problems are the first of the objects that can't be used as written; ProblemCount
+	// counts all.
+	Problems     []string `json:"problems"`
+	ProblemCount int      `json:"problemCount"`
+}
+
+// PodCount counts this node's pods.
+type PodCount struct {
+	All      int `json:"all"`
+	Enrolled int `json:"enrolled"`
+	// Redirected are the enrolled pods whose new connections go to Envoy.
+	Redirected int `json:"redirected"`
 }
 
 // Limit is a bound of what somebody can make Envoy hold: of what, how much, and what
@@ -89,8 +104,11 @@ type Memory struct {
 	// Limit is what they may take; 0 for no limit.
 	Limit int64 `json:"limit"`
 	// Left counts the frontends that are left to kube-proxy because of it, by the
-	// namespace/name of their Service.
-	Left map[string]int `json:"left,omitempty"`
+	// namespace/name of their Service: of the Services with most. LeftCount counts the
+	// frontends of all LeftServices.
+	Left         map[string]int `json:"left,omitempty"`
+	LeftCount    int            `json:"leftCount"`
+	LeftServices int            `json:"leftServices"`
 }
 
 // Redirect is what is in the kernel.
@@ -111,41 +129,4 @@ type Redirect struct {
 	DriftRepaired int    `json:"driftRepaired"`
 	// Leftover is why something of an agent of the other mode is still there.
 	Leftover string `json:"leftover,omitempty"`
-}
-
-// Pod is a pod of this node and whether it is enrolled.
-type Pod struct {
-	Namespace string   `json:"namespace"`
-	Name      string   `json:"name"`
-	IPs       []string `json:"ips"`
-	Enrolled  bool     `json:"enrolled"`
-	// Reason is why it is enrolled, or why not.
-	Reason string `json:"reason"`
-	// Redirected says whether new connections go to Envoy; NotRedirected is why
-	// those of an enrolled pod, or of one of its addresses, do not.
-	Redirected    bool   `json:"redirected"`
-	NotRedirected string `json:"notRedirected,omitempty"`
-	// Netns is the path of the pod's network namespace, where it was looked for.
-	Netns string `json:"netns,omitempty"`
-}
-
-// Frontend is an address of a Service port and what answers there.
-type Frontend struct {
-	Address string `json:"address"`
-	Service string `json:"service"`
-	Class   string `json:"class"`
-	Why     string `json:"why"`
-	// Bypass is why connections are left to kube-proxy; empty when they are not.
-	Bypass   string    `json:"bypass,omitempty"`
-	InUse    bool      `json:"inUse"`
-	Backends []Backend `json:"backends"`
-}
-
-// Backend is one endpoint of a frontend.
-type Backend struct {
-	Address     string `json:"address"`
-	Pod         string `json:"pod,omitempty"`
-	Node        string `json:"node,omitempty"`
-	Zone        string `json:"zone,omitempty"`
-	Terminating bool   `json:"terminating,omitempty"`
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package debug
+// Package table prints what the agent tells, for people.
+package table
 
 import (
 	"cmp"
@@ -13,11 +14,13 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
+
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 )
 
-// WriteTable prints the view for a person: what state the node is in, then
+// Status prints the status for a person: what state the node is in, then
 // pods, frontends and problems as tables. now is the time ages are counted to.
-func WriteTable(w io.Writer, v *View, now time.Time) error {
+func Status(w io.Writer, v *view.Status, now time.Time) error {
 	t := &table{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	t.row("NODE", v.Node)
 	phase := v.Phase
@@ -93,7 +96,7 @@ func (t *table) flush() {
 }
 
 // limits lists them, as README does.
-func (t *table) limits(limits []Limit) {
+func (t *table) limits(limits []view.Limit) {
 	if len(limits) == 0 {
 		return
 	}
@@ -109,7 +112,7 @@ func (t *table) limits(limits []Limit) {
 const podMode = "pod"
 
 // pods lists them, with their network namespaces where these matter.
-func (t *table) pods(pods []Pod, namespaces bool) {
+func (t *table) pods(pods []view.Pod, namespaces bool) {
 	t.line("")
 	head := []string{"NAMESPACE", "POD", "IP", "ENROLLED", "REDIRECTED", "WHY"}
 	if namespaces {
@@ -159,7 +162,7 @@ func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\t' }), "; ")
 }
 
-func (t *table) frontends(v *View) {
+func (t *table) frontends(v *view.Status) {
 	t.line("")
 	if len(v.Frontends) == 0 {
 		t.line(noFrontends(v.FrontendCount))
@@ -177,7 +180,7 @@ func (t *table) frontends(v *View) {
 	t.flush()
 }
 
-func (t *table) nacks(nacks []Nack, now time.Time) {
+func (t *table) nacks(nacks []view.Nack, now time.Time) {
 	if len(nacks) == 0 {
 		return
 	}
@@ -189,7 +192,7 @@ func (t *table) nacks(nacks []Nack, now time.Time) {
 	t.flush()
 }
 
-func envoyLine(e *Envoy, now time.Time) string {
+func envoyLine(e *view.Envoy, now time.Time) string {
 	if !e.Connected {
 		return "not connected"
 	}
@@ -213,7 +216,7 @@ func envoyLine(e *Envoy, now time.Time) string {
 }
 
 // watchLines says which kinds of objects are not read and followed, or that all are.
-func watchLines(watches []Watch, now time.Time) []string {
+func watchLines(watches []view.Watch, now time.Time) []string {
 	var lines []string
 	for _, w := range watches {
 		line := w.Kind
@@ -243,7 +246,7 @@ func watchLines(watches []Watch, now time.Time) []string {
 	return lines
 }
 
-func modeLine(v *View) string {
+func modeLine(v *view.Status) string {
 	r := &v.Redirect
 	s := r.Mode
 	if r.Mode != podMode && r.Mechanism != "" {
@@ -269,25 +272,21 @@ const maxLeft = 10
 
 // memoryLines say what Services in use take, and which are left to kube-proxy, those
 // with most frontends first.
-func memoryLines(m *Memory) []string {
+func memoryLines(m *view.Memory) []string {
 	limit := ""
 	if m.Limit > 0 {
 		limit = fmt.Sprintf(" of %d", m.Limit>>20)
 	}
 	lines := []string{fmt.Sprintf("%d%s MiB of Envoy's for Services in use", m.Used>>20, limit)}
-	total := 0
-	for _, n := range m.Left {
-		total += n
-	}
-	if total == 0 {
+	if m.LeftCount == 0 {
 		return lines
 	}
-	return append(lines, fmt.Sprintf("%d frontends LEFT to kube-proxy for want of it: %s", total, strings.Join(MostLeft(m.Left), ", ")))
+	return append(lines, fmt.Sprintf("%d frontends LEFT to kube-proxy for want of it: %s", m.LeftCount, strings.Join(MostLeft(m.Left, m.LeftServices), ", ")))
 }
 
 // MostLeft names the Services of which frontends are left, with their number, those
-// with most first, as many as a line has room for.
-func MostLeft(left map[string]int) []string {
+// with most first, as many as a line has room for. services is how many there are.
+func MostLeft(left map[string]int, services int) []string {
 	names := slices.SortedFunc(maps.Keys(left), func(a, b string) int {
 		return cmp.Or(cmp.Compare(left[b], left[a]), cmp.Compare(a, b))
 	})
@@ -295,13 +294,13 @@ func MostLeft(left map[string]int) []string {
 	for _, name := range names[:min(len(names), maxLeft)] {
 		shown = append(shown, fmt.Sprintf("%s (%d)", name, left[name]))
 	}
-	if more := len(names) - len(shown); more > 0 {
+	if more := services - len(shown); more > 0 {
 		shown = append(shown, fmt.Sprintf("and %d other Services", more))
 	}
 	return shown
 }
 
-func kernelLine(r *Redirect, now time.Time) string {
+func kernelLine(r *view.Redirect, now time.Time) string {
 	s := fmt.Sprintf("%d rules", r.Rules)
 	if r.Applied != nil {
 		s += ", applied " + age(*r.Applied, now) + " ago"
@@ -319,7 +318,7 @@ func kernelLine(r *Redirect, now time.Time) string {
 }
 
 // backends lists up to three and counts the rest.
-func backends(all []Backend) string {
+func backends(all []view.Backend) string {
 	const shown = 3
 	names := make([]string, 0, shown)
 	for i, b := range all {

@@ -1,50 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package debug
+package table
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap/zaptest"
 
-	"github.com/nodevoy/nodevoy/agent/healthcheck"
+	"github.com/nodevoy/nodevoy/agent/debug/view"
 )
 
-func sample(now time.Time) View {
+func sample(now time.Time) view.Status {
 	then := now.Add(-12 * time.Second)
-	return View{
+	return view.Status{Summary: view.Summary{
 		Node: "node-a", At: now, Phase: "redirecting",
-		Envoy: Envoy{
+		Envoy: view.Envoy{
 			Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
-			LastNacks: []Nack{{At: then, Type: "cluster", Detail: "no such thing\nnor another\n"}},
+			LastNacks: []view.Nack{{At: then, Type: "cluster", Detail: "no such thing\nnor another\n"}},
 		},
-		Redirect: Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
-		Pods: []Pod{
+		Redirect:      view.Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
+		FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
+		Watches:       []view.Watch{{Kind: "Pod", Synced: true}, {Kind: "Service", Synced: true}},
+		Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
+	},
+		Pods: []view.Pod{
 			{Namespace: "demo", Name: "client", IPs: []string{"10.244.1.5", "fd00::5"}, Enrolled: true, Redirected: true, Reason: "namespace label"},
 			{Namespace: "demo", Name: "starting", Reason: "no IP yet"},
 		},
-		Frontends: []Frontend{
-			{Address: "10.96.0.10:80", Service: "demo/web/http", Class: "http", Why: "port name", InUse: true, Backends: []Backend{
+		Frontends: []view.Frontend{
+			{Address: "10.96.0.10:80", Service: "demo/web/http", Class: "http", Why: "port name", InUse: true, Backends: []view.Backend{
 				{Address: "10.244.1.6:8080", Pod: "demo/web-1"},
 				{Address: "10.244.1.7:8080", Pod: "demo/web-2"},
 				{Address: "10.244.2.6:8080", Pod: "demo/web-3"},
 				{Address: "10.244.2.7:8080", Pod: "demo/web-4"},
 			}},
-			{Address: "10.96.0.11:53", Service: "demo/db/sql", Class: "tcp", Why: "appProtocol", Bypass: "Service label", Backends: []Backend{{Address: "10.9.9.9:53"}}},
+			{Address: "10.96.0.11:53", Service: "demo/db/sql", Class: "tcp", Why: "appProtocol", Bypass: "Service label", Backends: []view.Backend{{Address: "10.9.9.9:53"}}},
 		},
-		FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
-		Watches:       []Watch{{Kind: "Pod", Synced: true}, {Kind: "Service", Synced: true}},
-		Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
 	}
 }
 
@@ -76,7 +71,7 @@ func TestTable(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	v := sample(now)
 	var out bytes.Buffer
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(sampleTable, out.String()); diff != "" {
@@ -84,7 +79,7 @@ func TestTable(t *testing.T) {
 	}
 	v.Frontends, v.Envoy.Connected, v.Phase, v.Reason = nil, false, "waiting for Envoy", "no Envoy is connected"
 	out.Reset()
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"waiting for Envoy: no Envoy is connected\n", "ENVOY    not connected\n", "No frontend is in use (2 are known, 1 of them left to kube-proxy; --all shows them).\n"} {
@@ -101,12 +96,13 @@ func TestTableOfFaults(t *testing.T) {
 	v, since := sample(now), now.Add(-time.Minute)
 	v.NotReady, v.Stuck = "no room\nno memory", "the loop has not moved for 2m0s"
 	v.Redirect.Error, v.Redirect.CheckError = "no room\nno memory", "list nat:\nbusy"
-	v.Limits = []Limit{{"requests at a time", "1000", "further ones wait"}, {"headers", "96 KiB", "Envoy answers 431"}}
-	v.Memory = Memory{Used: 200 << 20, Limit: 256 << 20, Left: map[string]int{"shop/web": 2, "scan/wide": 6000}}
+	v.Limits = []view.Limit{{What: "requests at a time", Most: "1000", Above: "further ones wait"}, {What: "headers", Most: "96 KiB", Above: "Envoy answers 431"}}
+	v.Memory = view.Memory{Used: 200 << 20, Limit: 256 << 20, Left: map[string]int{"shop/web": 2, "scan/wide": 6000}}
 	for i := range 9 {
 		v.Memory.Left[fmt.Sprintf("more/svc-%d", i)] = 1
 	}
-	v.Watches = []Watch{
+	v.Memory.LeftCount, v.Memory.LeftServices = 6011, len(v.Memory.Left)
+	v.Watches = []view.Watch{
 		{Kind: "Namespace"},
 		{Kind: "Node", Synced: true},
 		{Kind: "Pod", Error: "not the whole list", Since: &since},
@@ -114,7 +110,7 @@ func TestTableOfFaults(t *testing.T) {
 		{Kind: "Service", Synced: true, Error: "forbidden", Since: &since},
 	}
 	var out bytes.Buffer
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	const want = `NODE       node-a
@@ -144,7 +140,7 @@ headers             96 KiB   Envoy answers 431
 	}
 	v.Phase, v.Reason, v.NotReady = "waiting for Envoy", "no Envoy is connected", "waiting for Envoy: no Envoy is connected"
 	out.Reset()
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(out.Bytes(), []byte("NOT READY")) {
@@ -160,14 +156,14 @@ func TestTableOfPodMode(t *testing.T) {
 	v.Envoy.Version = "1.40.0"
 	v.Redirect.Mode, v.Redirect.Mechanism, v.Redirect.Leftover = "pod", "", "no permission"
 	v.Pods[0].Netns = "/run/netns/cni-1"
-	v.Pods = append(v.Pods, Pod{
+	v.Pods = append(v.Pods, view.Pod{
 		Namespace: "demo", Name: "web", IPs: []string{"10.244.1.6"}, Enrolled: true, Reason: "namespace label",
 		NotRedirected: "rules of its own:\n-j ACCEPT", Netns: "/run/netns/cni-2",
-	}, Pod{
+	}, view.Pod{
 		Namespace: "demo", Name: "worker", IPs: []string{"10.244.1.7"}, Reason: "own label", NotRedirected: "it has connections", Netns: "/run/netns/cni-3",
 	})
 	var out bytes.Buffer
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	const want = `NODE     node-a
@@ -191,89 +187,15 @@ demo       worker    10.244.1.7          no        no          own label; it has
 	}
 }
 
-// TestServerAnswersItsOwnerOnly serves a view and the health checks on a socket
-// that another process left behind, and reads them back, also after the socket was
-// removed.
-func TestServerAnswersItsOwnerOnly(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), healthcheck.AgentSocket)
-	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	left.SetUnlinkOnClose(false)
-	if err := left.Close(); err != nil {
-		t.Fatal(err)
-	}
-	want := sample(time.Unix(1_000_000, 0).UTC())
-	view := func(all bool) View {
-		if all {
-			return want
-		}
-		return View{Node: "not all"}
-	}
-	health := Health{Live: func() string { return "" }, Ready: func() string { return "waiting for Envoy" }}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := NewServer(socket, view, health, zaptest.NewLogger(t)).Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	got := fetch(t, socket, true)
-	opts := cmp.Options{cmp.Transformer("utc", time.Time.UTC)}
-	if diff := cmp.Diff(want, got, opts); diff != "" {
-		t.Errorf("view (-want +got):\n%s", diff)
-	}
-	if got := fetch(t, socket, false); got.Node != "not all" {
-		t.Errorf("asked for frontends in use, got %q", got.Node)
-	}
-	if err := healthcheck.Check(t.Context(), filepath.Dir(socket), healthcheck.Live); err != nil {
-		t.Errorf("live: %v", err)
-	}
-	if err := healthcheck.Check(t.Context(), filepath.Dir(socket), healthcheck.Ready); err == nil || err.Error() != "waiting for Envoy" {
-		t.Errorf("ready: got error %v", err)
-	}
-	info, err := os.Stat(socket)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("socket has mode %v, error %v, want 0600", info.Mode(), err)
-	}
-	if err := os.Remove(socket); err != nil {
-		t.Fatal(err)
-	}
-	if got := fetch(t, socket, false); got.Node != "not all" {
-		t.Errorf("after the socket was removed, got %q", got.Node)
-	}
-}
-
-// fetch asks until the server is there.
-func fetch(t *testing.T, socket string, all bool) View {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		v, err := Fetch(t.Context(), socket, all)
-		if err == nil {
-			return v
-		}
-		select {
-		case <-deadline:
-			t.Fatal(err)
-		case <-tick.C:
-		}
-	}
-}
-
 // TestTableIsNotForged: what users wrote makes no line or column of the table, and is
 // nothing that a terminal acts on.
 func TestTableIsNotForged(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	v := sample(now)
-	v.Pods = []Pod{{Namespace: "demo", Name: "a\nkube-system\tb", Reason: "\x1b[2Jx\u2028\xff"}}
+	v.Pods = []view.Pod{{Namespace: "demo", Name: "a\nkube-system\tb", Reason: "\x1b[2Jx\u2028\xff"}}
 	v.Problems = []string{"Service demo/web:\nSTATE redirecting\r\t\u0085"}
 	var out bytes.Buffer
-	if err := WriteTable(&out, &v, now); err != nil {
+	if err := Status(&out, &v, now); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

@@ -170,7 +170,7 @@ func TestFollowerThatIsSlow(t *testing.T) {
 			f.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/flows?follow", http.NoBody).WithContext(ctx))
 		}()
 		synctest.Wait()
-		const sent = 20_000
+		const sent = 6_000
 		for range sent {
 			log.Add(ok("/"))
 		}

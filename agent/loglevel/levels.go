@@ -129,6 +129,11 @@ func (l *Levels) setUntil(until time.Time) {
 func (l *Levels) Reset(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.reset(ctx)
+}
+
+// reset is Reset. The caller holds the lock.
+func (l *Levels) reset(ctx context.Context) error {
 	l.agent.SetLevel(l.usual)
 	if err := l.envoy.ResetLogLevel(ctx); err != nil {
 		return fmt.Errorf("%w: %w", debug.ErrUnavailable, err)
@@ -151,18 +156,29 @@ func (l *Levels) Run(ctx context.Context) error {
 			l.end(context.WithoutCancel(ctx))
 			return nil
 		case <-l.changed:
-			if until := l.deadline(); until.IsZero() {
-				timer.Stop()
-			} else {
-				timer.Reset(until.Sub(l.now()))
-			}
 		case <-timer.C:
-			if err := l.Reset(ctx); err != nil {
+			if err := l.expire(ctx); err != nil {
 				l.log.Warn("envoy's log level not changed back", zap.Error(err))
 				timer.Reset(retryInterval)
+				continue
 			}
 		}
+		if until := l.deadline(); until.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(until.Sub(l.now()))
+		}
 	}
+}
+
+// expire changes levels back unless it is too early for that.
+func (l *Levels) expire(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now().Before(l.until) {
+		return nil
+	}
+	return l.reset(ctx)
 }
 
 // end changes levels back if they are others.

@@ -143,6 +143,15 @@ func viewFrontend(f *model.Frontend, used bool, bypass string) view.Frontend {
 	return out
 }
 
+// serviceKey names a Service.
+type serviceKey struct{ namespace, name string }
+
+func keyOf(f *model.Frontend) serviceKey { return serviceKey{f.Port.Namespace, f.Port.Service} }
+
+func (k serviceKey) compare(o serviceKey) int {
+	return cmp.Or(strings.Compare(k.namespace, o.namespace), strings.Compare(k.name, o.name))
+}
+
 // viewServices lists Services by namespace and name.
 func (s *State) viewServices(q view.Query) view.List[view.Service] {
 	out := view.List[view.Service]{Items: []view.Service{}}
@@ -151,25 +160,31 @@ func (s *State) viewServices(q view.Query) view.List[view.Service] {
 		return out
 	}
 	used := s.inUse()
-	of := map[string][]*model.Frontend{}
+	var after serviceKey
+	after.namespace, after.name, _ = strings.Cut(q.After, keySeparator)
+	of := map[serviceKey][]*model.Frontend{}
 	for _, f := range s.Node.Frontends {
-		key := f.Port.Namespace + keySeparator + f.Port.Service
-		if key > q.After && (q.Namespace == "" || q.Namespace == f.Port.Namespace) {
-			of[key] = append(of[key], f)
+		k := keyOf(f)
+		if (q.Namespace == "" || q.Namespace == k.namespace) && (!q.InUse || used[f.Address]) && k.compare(after) > 0 {
+			of[k] = nil
 		}
 	}
-	if q.InUse {
-		maps.DeleteFunc(of, func(_ string, all []*model.Frontend) bool {
-			return !slices.ContainsFunc(all, func(f *model.Frontend) bool { return used[f.Address] })
-		})
-	}
-	keys := slices.Sorted(maps.Keys(of))
+	keys := slices.SortedFunc(maps.Keys(of), serviceKey.compare)
 	if len(keys) > q.Limit {
+		for _, k := range keys[q.Limit:] {
+			delete(of, k)
+		}
 		keys = keys[:q.Limit]
-		out.Continue = keys[q.Limit-1]
+		last := keys[q.Limit-1]
+		out.Continue = last.namespace + keySeparator + last.name
 	}
-	for _, key := range keys {
-		out.Items = append(out.Items, s.viewService(of[key], used))
+	for _, f := range s.Node.Frontends {
+		if all, shown := of[keyOf(f)]; shown {
+			of[keyOf(f)] = append(all, f)
+		}
+	}
+	for _, k := range keys {
+		out.Items = append(out.Items, s.viewService(of[k], used))
 	}
 	return out
 }

@@ -92,7 +92,9 @@ func sampleSource() Source {
 				Namespace: "shop", Name: "web-2c", IPs: []string{"10.244.1.5"}, Enrolled: true, Reason: "r", Redirected: true, NotRedirected: "n", Netns: "/run/netns/x",
 			}}}
 		},
-		Services: func(view.Query) view.List[view.Service] { return view.List[view.Service]{Items: []view.Service{service}} },
+		Services: func(view.Query) view.List[view.Service] {
+			return view.List[view.Service]{Items: []view.Service{service}}
+		},
 		Service: func(_, name string) (view.ServiceDetail, bool) {
 			return view.ServiceDetail{Service: service, Frontends: []view.Frontend{frontend}, Continue: "10.96.0.10:80"}, name == "cart"
 		},
@@ -140,8 +142,12 @@ func sampleSource() Source {
 			}
 			return EnvoyPage{"application/json", io.NopCloser(text)}, nil
 		},
-		Why:    func(_ context.Context, q url.Values) (any, error) { return map[string]string{"sentence": q.Get("from")}, nil },
-		Advise: func(context.Context, url.Values) (any, error) { return nil, fmt.Errorf("no conntrack: %w", ErrUnavailable) },
+		Why: func(_ context.Context, q url.Values) (any, error) {
+			return map[string]string{"sentence": q.Get("from")}, nil
+		},
+		Advise: func(context.Context, url.Values) (any, error) {
+			return nil, fmt.Errorf("no conntrack: %w", ErrUnavailable)
+		},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "nodevoy_redirecting 1\n")

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/redirect/probe"
 	"github.com/nodevoy/nodevoy/test/kubetest"
+	"github.com/nodevoy/nodevoy/test/openapitest"
 	"github.com/nodevoy/nodevoy/test/sourcetest"
 )
 
@@ -63,14 +65,7 @@ func TestWired(t *testing.T) {
 	if err := os.WriteFile(a.cfg.Kubeconfig, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cfg.MetricsAddress = ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
+	a.cfg.MetricsAddress, a.cfg.DebugAddress = freeAddress(t), freeAddress(t)
 	a.cfg = a.cfg.Resolved()
 	if err := a.wire(probe.Findings{}); err != nil {
 		t.Fatal(err)
@@ -82,6 +77,8 @@ func TestWired(t *testing.T) {
 		text := get(t, "http://"+a.cfg.MetricsAddress+"/metrics")
 		return strings.Contains(text, `nodevoy_watch_synced{kind="Service"} 1`) && strings.Contains(text, `nodevoy_watch_failing{kind="Service"} 0`)
 	})
+	eventually(t, "a round", func() bool { return a.state.Load() != nil && a.state.Load().Node != nil })
+	asDescribed(t, "http://"+a.cfg.DebugAddress)
 	server.Refuse("watch", "services", http.StatusForbidden)
 	server.BreakWatches("services")
 	var v view.Status
@@ -96,6 +93,60 @@ func TestWired(t *testing.T) {
 	}
 	if len(v.Watches) != len(kinds.All()) {
 		t.Errorf("status shows %d kinds", len(v.Watches))
+	}
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return ln.Addr().String()
+}
+
+// asDescribed wants every answer of a debug endpoint on loopback to be as the endpoint
+// itself describes it.
+func asDescribed(t *testing.T, url string) {
+	t.Helper()
+	var doc *openapitest.Document
+	eventually(t, "the debug endpoint", func() bool {
+		text := get(t, url+"/v1/openapi.yaml")
+		if text != "" {
+			doc = openapitest.New(t, []byte(text))
+		}
+		return text != ""
+	})
+	for path, methods := range doc.Paths {
+		operation, ok := methods["get"]
+		if !ok || path == "/v1/why" || path == "/v1/advise" {
+			continue
+		}
+		target := strings.NewReplacer("{namespace}", "demo", "{name}", "web").Replace(path)
+		resp, err := http.Get(url + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if operation.Private != (resp.StatusCode == http.StatusForbidden || strings.HasPrefix(path, "/debug/")) {
+			t.Errorf("%s: private %v, %s", path, operation.Private, resp.Status)
+		}
+		if strings.HasPrefix(path, "/debug/") {
+			continue // Not asked for.
+		}
+		if err := doc.Check(http.MethodGet, path, resp.StatusCode, resp.Header.Get("Content-Type"), string(body)); err != nil {
+			t.Errorf("%s: %s %s: %v", path, resp.Status, body, err)
+		}
+		if !operation.Private && resp.StatusCode != http.StatusOK && path != "/readyz" {
+			t.Errorf("%s: %s %s", path, resp.Status, body)
+		}
 	}
 }
 

@@ -108,9 +108,9 @@ func sampleSource() Source {
 			rule := view.Rule{Spec: "-j RETURN", Reason: "r"}
 			return view.RedirectPlan{
 				At: at, Phase: "redirecting", Reason: "r", Redirect: redirect, Checked: &at, Mended: true,
-				Drift: []view.Drift{{Pod: "shop/web-2c", Kind: "jump", Name: "IPv4 nat OUTPUT", Detail: "missing"}},
+				Drift: []view.Drift{{Pod: "shop/web-2c", Kind: "jump", Name: "ipv4 nat OUTPUT", Detail: "missing"}},
 				Families: []view.Family{{
-					Family: "IPv4", Address: "127.0.0.1",
+					Family: "ipv4", Address: "127.0.0.1",
 					Sets:   []view.Set{{Name: "s", Type: "hash:ip", Reason: "r", Members: 1, TimeoutSeconds: 30, Found: view.Found{InPlace: &yes}}},
 					Jumps:  []view.Jump{{Table: "nat", Parent: "OUTPUT", Rule: rule, Found: view.Found{InPlace: &no, Found: []string{"missing"}}}},
 					Chains: []view.Chain{{Table: "nat", Name: "NODEVOY-OUTPUT", Rules: []view.Rule{rule}}},

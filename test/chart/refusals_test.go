@@ -49,6 +49,7 @@ func TestRefusals(t *testing.T) {
 		"an opaque port of range":    {`redirect.opaquePorts=[65536]`, []string{"/redirect/opaquePorts/0"}},
 		"an unknown detection":       {`redirect.undeclared="http"`, []string{"/redirect/undeclared"}},
 		"an opaque port twice":       {`redirect.opaquePorts=[25,25]`, []string{"/redirect/opaquePorts", "equal"}},
+		"debug port out of range":    {`debug.port=0`, []string{"/debug/port"}},
 		"metrics port out of range":  {`monitoring.port=100000`, []string{"/monitoring/port"}},
 		"an address of the wrong":    {`redirect.listener.address4="10.0.0.1"`, []string{`redirect.listener.address4: "10.0.0.1" is not in 169.254.0.0/16`}},
 		"an IPv6 address":            {`redirect.listener.address6="2001:db8::1"`, []string{`redirect.listener.address6: "2001:db8::1" is not in fc00::/7`}},

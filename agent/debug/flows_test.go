@@ -29,7 +29,7 @@ type stream struct {
 	in   *bufio.Reader
 }
 
-func openStream(t *testing.T, ctx context.Context, url string, headers ...string) *stream {
+func openStream(ctx context.Context, t *testing.T, url string, headers ...string) *stream {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -90,7 +90,7 @@ func TestFollow(t *testing.T) {
 	srv := httptest.NewServer(newFront(t, Source{Flows: log}, false).handler())
 	t.Cleanup(srv.Close)
 	ctx, cancel := context.WithCancel(t.Context())
-	s := openStream(t, ctx, srv.URL+"/v1/flows?follow&last=1&status=5xx")
+	s := openStream(ctx, t, srv.URL+"/v1/flows?follow&last=1&status=5xx")
 	if got := s.resp.Header.Get("Content-Type"); got != "text/event-stream" {
 		t.Errorf("type %s", got)
 	}
@@ -105,7 +105,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("the next one is %d %q", f.ID, f.Path)
 	}
 	cancel()
-	again := openStream(t, t.Context(), srv.URL+"/v1/flows", "Accept", "text/event-stream", "Last-Event-ID", "2")
+	again := openStream(t.Context(), t, srv.URL+"/v1/flows", "Accept", "text/event-stream", "Last-Event-ID", "2")
 	again.next()
 	for id := uint64(3); id <= 5; id++ {
 		if f := again.flow(); f.ID != id {
@@ -124,10 +124,10 @@ func TestFollowersAreBounded(t *testing.T) {
 	t.Cleanup(srv.Close)
 	var last *stream
 	for range maxFollowers {
-		last = openStream(t, t.Context(), srv.URL+"/v1/flows?follow")
+		last = openStream(t.Context(), t, srv.URL+"/v1/flows?follow")
 		last.next()
 	}
-	more := openStream(t, t.Context(), srv.URL+"/v1/flows?follow")
+	more := openStream(t.Context(), t, srv.URL+"/v1/flows?follow")
 	body, err := io.ReadAll(more.resp.Body)
 	if more.resp.StatusCode != http.StatusServiceUnavailable || err != nil || !strings.Contains(string(body), "16 follow") {
 		t.Errorf("one more: %s %s %v", more.resp.Status, body, err)
@@ -135,7 +135,7 @@ func TestFollowersAreBounded(t *testing.T) {
 	_ = last.resp.Body.Close()
 	waitFor(t, "a place is free", func() bool { return log.Followers() < maxFollowers })
 	waitFor(t, "it is given", func() bool {
-		return openStream(t, t.Context(), srv.URL+"/v1/flows?follow").resp.StatusCode == http.StatusOK
+		return openStream(t.Context(), t, srv.URL+"/v1/flows?follow").resp.StatusCode == http.StatusOK
 	})
 	// Streams take no place of other requests.
 	if w := ask(newFront(t, sampleSource(), false).handler(), "GET", "/v1/summary", ""); w.Code != http.StatusOK {
@@ -236,7 +236,7 @@ func TestStreamsEndWithTheAgent(t *testing.T) {
 	go func() {
 		done <- NewServer(Source{Flows: log}, false, time.Now, zaptest.NewLogger(t)).RunLoopback(ctx, ln)
 	}()
-	s := openStream(t, t.Context(), "http://"+ln.Addr().String()+"/v1/flows?follow")
+	s := openStream(t.Context(), t, "http://"+ln.Addr().String()+"/v1/flows?follow")
 	s.next()
 	cancel()
 	if _, err := io.ReadAll(s.in); err != nil {

@@ -132,7 +132,7 @@ func sampleSource() Source {
 		},
 		Flows:  flows,
 		Levels: &fakeLevels{set: view.SetLogLevel{Agent: "info", Envoy: "info"}},
-		Envoy: func(_ context.Context, page string, q url.Values) (EnvoyPage, error) {
+		Envoy: func(_ context.Context, _ string, q url.Values) (EnvoyPage, error) {
 			if q.Get("filter") == "down" {
 				return EnvoyPage{}, fmt.Errorf("%w: no Envoy", ErrUnavailable)
 			}

@@ -4,6 +4,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,10 +89,31 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 // Open is what the agent answers at a path, which may have a query. The caller closes
 // it. An answer that is not a success is an error, in the agent's words.
 func (c *Client) Open(ctx context.Context, path string) (io.ReadCloser, error) {
+	return c.request(ctx, http.MethodGet, path, http.NoBody)
+}
+
+// SetLogLevel changes what the agent and Envoy log, or changes it back if to is nil, and
+// returns what they log now.
+func (c *Client) SetLogLevel(ctx context.Context, to *view.SetLogLevel) (now view.LogLevel, err error) {
+	method, text := http.MethodDelete, []byte{}
+	if to != nil {
+		method = http.MethodPut
+		if text, err = json.Marshal(to); err != nil {
+			return now, fmt.Errorf("write the request for log levels: %w", err)
+		}
+	}
+	body, err := c.request(ctx, method, "/v1/log-level", bytes.NewReader(text))
+	if err != nil {
+		return now, err
+	}
+	return now, errors.Join(json.NewDecoder(body).Decode(&now), body.Close())
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("request %s of the agent: %w", path, err)
 	}

@@ -16,17 +16,18 @@ import (
 
 func sample(now time.Time) view.Status {
 	then := now.Add(-12 * time.Second)
-	return view.Status{Summary: view.Summary{
-		Node: "node-a", At: now, Phase: "redirecting",
-		Envoy: view.Envoy{
-			Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
-			LastNacks: []view.Nack{{At: then, Type: "cluster", Detail: "no such thing\nnor another\n"}},
+	return view.Status{
+		Summary: view.Summary{
+			Node: "node-a", At: now, Phase: "redirecting",
+			Envoy: view.Envoy{
+				Connected: true, Since: &then, ListenersAcked: true, Nacks: 1,
+				LastNacks: []view.Nack{{At: then, Type: "cluster", Detail: "no such thing\nnor another\n"}},
+			},
+			Redirect:      view.Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
+			FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
+			Watches:       []view.Watch{{Kind: "Pod", Synced: true}, {Kind: "Service", Synced: true}},
+			Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
 		},
-		Redirect:      view.Redirect{Mode: "host", Mechanism: "dnat", Backend: "nft", Why: []string{"kube-proxy writes iptables", "mechanism dnat"}, Rules: 14, Applied: &then, DriftRepaired: 2},
-		FrontendCount: map[string]int{"http": 1, "tcp": 0, "detect": 0, "bypass": 1},
-		Watches:       []view.Watch{{Kind: "Pod", Synced: true}, {Kind: "Service", Synced: true}},
-		Problems:      []string{"Service demo/web: spec.ports[1]: no name"},
-	},
 		Pods: []view.Pod{
 			{Namespace: "demo", Name: "client", IPs: []string{"10.244.1.5", "fd00::5"}, Enrolled: true, Redirected: true, Reason: "namespace label"},
 			{Namespace: "demo", Name: "starting", Reason: "no IP yet"},

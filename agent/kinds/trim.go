@@ -30,10 +30,23 @@ func trimMeta(from *metav1.ObjectMeta, interned *Interner, labels ...string) met
 	return kept
 }
 
-// trimNamespace keeps every label: any may be selected by.
+// keepAnnotations adds to an object's metadata the annotations that are named.
+func keepAnnotations(kept, from *metav1.ObjectMeta, interned *Interner, keys ...string) {
+	for _, key := range keys {
+		if value, annotated := from.Annotations[key]; annotated {
+			if kept.Annotations == nil {
+				kept.Annotations = make(map[string]string, 1)
+			}
+			kept.Annotations[key] = interned.string(value)
+		}
+	}
+}
+
+// trimNamespace keeps every label: any may be selected by. It keeps our annotations.
 func trimNamespace(o *corev1.Namespace, interned *Interner) *corev1.Namespace {
 	kept := &corev1.Namespace{ObjectMeta: trimMeta(&o.ObjectMeta, interned)}
 	kept.Labels = o.Labels
+	keepAnnotations(&kept.ObjectMeta, &o.ObjectMeta, interned, model.AccessLogAnnotation, model.TracingAnnotation)
 	return kept
 }
 
@@ -53,9 +66,7 @@ func trimService(o *corev1.Service, interned *Interner) *corev1.Service {
 		}
 	}
 	meta := trimMeta(&o.ObjectMeta, interned, model.RedirectLabel, model.ServiceProxyNameLabel)
-	if value, annotated := o.Annotations[model.ClassAnnotation]; annotated {
-		meta.Annotations = map[string]string{model.ClassAnnotation: interned.string(value)}
-	}
+	keepAnnotations(&meta, &o.ObjectMeta, interned, model.ClassAnnotation)
 	return &corev1.Service{
 		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{

@@ -101,6 +101,13 @@ func TestTrim(t *testing.T) {
 			want: labelled(&corev1.Namespace{ObjectMeta: lean("n")}, fat("n", model.RedirectLabel).Labels),
 		},
 		{
+			name: "namespace that says what is logged",
+			have: &corev1.Namespace{ObjectMeta: annotated(fat("n"), map[string]string{"nodevoy.io/access-log": "errors", "nodevoy.io/tracing": "5%", "x": "y"})},
+			want: labelled(&corev1.Namespace{ObjectMeta: annotated(lean("n"), map[string]string{
+				"nodevoy.io/access-log": "errors", "nodevoy.io/tracing": "5%",
+			})}, fat("n").Labels),
+		},
+		{
 			name: "no label that matters",
 			have: &corev1.Service{ObjectMeta: fat("n")}, want: &corev1.Service{ObjectMeta: lean("n"), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{}}},
 		},

@@ -58,6 +58,7 @@ func (b *Builder) Build(in Inputs) *Node {
 	}
 	var problems problems
 	node.Pods = b.pods.build(in, b.opts, &problems)
+	node.Telemetry = telemetry(in.Namespaces, b.opts, &problems)
 	reader := serviceReader{nodeName: node.Name, zone: node.Zone, opts: b.opts, offLimits: newOffLimits(in, b.opts)}
 	node.Frontends = b.services.frontends(in, reader, &problems)
 	node.Problems = problems.sorted()

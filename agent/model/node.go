@@ -20,6 +20,9 @@ type Node struct {
 	// TCP, sorted by address, each at most once. Nodes of one Builder share those
 	// that did not change.
 	Frontends []*Frontend
+	// Telemetry is what namespaces say about the calls of their pods, by name: of those
+	// that say anything.
+	Telemetry map[string]Telemetry
 	// Problems are the objects that could not be used as written, sorted.
 	Problems []Problem
 
@@ -97,6 +100,8 @@ type PodTarget struct {
 	// Namespace, Pod and UID name the pod; the UID tells it from others that had
 	// its name.
 	Namespace, Pod, UID string
+	// Workload is what runs it, as Pod has it.
+	Workload string
 	// Netns is the path of its network namespace, as Envoy sees it.
 	Netns string
 	// V4 and V6 say for which address families Envoy listens.

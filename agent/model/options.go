@@ -52,6 +52,9 @@ type Options struct {
 	// ListenerPorts are the ports that Envoy may listen on in enrolled pods: a pod that
 	// declares one needs it itself. None in host mode.
 	ListenerPorts []uint16
+	// TelemetryAnnotations is set if namespaces may choose what of their pods' calls is
+	// logged and traced. It has no effect in host mode.
+	TelemetryAnnotations bool
 }
 
 // AllNamespaces stands for every namespace in PodOptInNamespaces.

@@ -137,6 +137,7 @@ func (c Config) Resolved() Config {
 	c.XDS.Ports = c.Redirect.Ports
 	c.XDS.Address4, c.XDS.Address6 = c.listenerAddress(family.V4), c.listenerAddress(family.V6)
 	c.Model.HostMode = !c.XDS.PodMode
+	c.Model.TelemetryAnnotations = c.XDS.TelemetryAnnotations
 	c.Model.ListenerPorts = nil
 	for slot := range handover.Slots {
 		if c.XDS.PodMode {

@@ -27,17 +27,17 @@ func TestSourcePod(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.cfg.AccessLog = AccessLogJSON
 			spec := ListenerSpec{Target: model.PodTarget{Namespace: "shop", Pod: tc.pod}}
-			for _, requests := range []bool{perRequest, perConnection} {
+			for _, as := range []form{formHTTP1, formTCP} {
 				log := &streamv3.StdoutAccessLog{}
-				if err := accessLog(tc.cfg, spec, requests)[0].GetTypedConfig().UnmarshalTo(log); err != nil {
+				if err := accessLog(tc.cfg, spec, as)[0].GetTypedConfig().UnmarshalTo(log); err != nil {
 					t.Fatal(err)
 				}
 				field, ok := log.GetLogFormat().GetJsonFormat().GetFields()["source_pod"]
 				if !ok || field.AsInterface() != tc.want {
-					t.Errorf("per request %v: %v, want %v", requests, field, tc.want)
+					t.Errorf("%s: %v, want %v", as, field, tc.want)
 				}
 				if _, null := field.GetKind().(*structpb.Value_NullValue); null != (tc.want == nil) {
-					t.Errorf("per request %v: %v is null: %v", requests, field, null)
+					t.Errorf("%s: %v is null: %v", as, field, null)
 				}
 			}
 		})

@@ -50,6 +50,10 @@ static_resources:
       cluster_name: {{.AgentCluster}}
       endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: {{json .Socket}}}}}}]}]
 
+{{- with .Collector}}
+  - {{.}}
+{{- end}}
+
   listeners:
   # Health checks don't need the agent, and are answered by a worker thread, as
   # pods' connections are; also while Envoy drains, or has as many connections as
@@ -164,10 +168,14 @@ func Bootstrap(cfg Config) ([]byte, error) {
 		// Envoy's own group is this one.
 		mode = "0660"
 	}
-	err := t.Execute(&out, struct {
+	collector, err := collector(cfg.OTLPEndpoint)
+	if err != nil {
+		return nil, fmt.Errorf("render bootstrap: %w", err)
+	}
+	err = t.Execute(&out, struct {
 		Config
-		HeaderPrefix, HealthListener, SocketMode, RuntimeName, AgentCluster string
-	}{cfg, envoyPrefix, HealthListener, mode, RuntimeName, agentCluster})
+		HeaderPrefix, HealthListener, SocketMode, RuntimeName, AgentCluster, Collector string
+	}{cfg, envoyPrefix, HealthListener, mode, RuntimeName, agentCluster, collector})
 	if err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}

@@ -140,7 +140,7 @@ func (in endpointsInputs) Equal(other Inputs) bool {
 
 // Message makes the assignment: the backends of a frontend, grouped by zone.
 // Without any, it has one empty locality, which holds the version.
-func (in endpointsInputs) Message(Config) proto.Message {
+func (in endpointsInputs) Message(cfg Config) proto.Message {
 	backends := slices.Clone(in.backends)
 	slices.SortStableFunc(backends, func(a, b model.Backend) int { return cmp.Compare(a.Zone, b.Zone) })
 	var zones []*endpointv3.LocalityLbEndpoints
@@ -149,7 +149,7 @@ func (in endpointsInputs) Message(Config) proto.Message {
 			zones = append(zones, in.locality(b.Zone))
 		}
 		last := zones[len(zones)-1]
-		last.LbEndpoints = append(last.LbEndpoints, endpoint(b))
+		last.LbEndpoints = append(last.LbEndpoints, endpoint(cfg, b))
 	}
 	if len(zones) == 0 {
 		zones = append(zones, in.locality(""))
@@ -164,14 +164,17 @@ func (in endpointsInputs) locality(zone string) *endpointv3.LocalityLbEndpoints 
 	}
 }
 
-func endpoint(b model.Backend) *endpointv3.LbEndpoint {
-	pod := ""
+func endpoint(cfg Config, b model.Backend) *endpointv3.LbEndpoint {
+	pod, workload := "", ""
 	if b.Pod != "" {
 		pod = b.Namespace + "/" + b.Pod
 	}
+	if cfg.namesWorkloads() {
+		workload = model.WorkloadOf(b.Pod)
+	}
 	return &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(b.Address)}},
-		Metadata:       metadata(podField, pod, "node", b.Node, "zone", b.Zone),
+		Metadata:       metadata(podField, pod, nodeField, b.Node, "zone", b.Zone, workloadField, workload),
 	}
 }
 

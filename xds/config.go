@@ -81,6 +81,22 @@ type Config struct {
 	ClusterMemory int64
 	// AccessLog is the form of the access log on Envoy's standard output.
 	AccessLog AccessLog
+	// AccessLogFormat is that of a line of text; empty for the columns.
+	AccessLogFormat LogFormat
+	// AccessLogFilter selects what is logged.
+	AccessLogFilter model.LogFilter
+	// AccessLogFile is the file that Envoy writes the access log to; empty for standard
+	// output. Envoy refuses its listeners if it can't open it.
+	AccessLogFile string
+	// OTLPEndpoint is the host:port of a collector of OpenTelemetry that speaks OTLP by
+	// gRPC in clear text; empty for none. AccessLogOTLP has Envoy send the access log
+	// there too, and Tracing is the share of requests that it traces.
+	OTLPEndpoint  string
+	AccessLogOTLP bool
+	Tracing       model.Share
+	// TelemetryAnnotations is set if namespaces may choose, in pod mode, what of their
+	// pods' calls is logged and traced.
+	TelemetryAnnotations bool
 	// Flows is set if Envoy sends flows to the agent when it is told to.
 	Flows bool
 	// DiscoveryTimeout is how long a connection waits for a cluster that Envoy
@@ -112,6 +128,7 @@ func Default() Config {
 		AdminSocket:      "/run/nodevoy/envoy-admin.sock",
 		HealthSocket:     "/run/nodevoy/envoy-health.sock",
 		AccessLog:        AccessLogText,
+		AccessLogFilter:  model.LogAll(),
 		Flows:            true,
 		UpstreamMark:     0x10,
 		MaxConnections:   500_000,
@@ -174,7 +191,7 @@ func (c Config) Validate() error {
 		"memory for clusters %d: want 0 for no bound, or at least 8Mi (%d)", c.ClusterMemory, minClusterMemory)
 	p.addIf(c.PodMode && c.Transparent, "transparent listeners: not in pod mode")
 	p.addIf(c.PodMode && c.UpstreamMark == 0, "mark of connections to backends: 0, by which they would be redirected again")
-	p.addIf(new(AccessLog).UnmarshalText([]byte(c.AccessLog)) != nil, "access log %q: want text, json or off", c.AccessLog)
+	c.validateTelemetry(&p)
 	for name, d := range map[string]time.Duration{
 		"discovery timeout": c.DiscoveryTimeout, "detect timeout": c.DetectTimeout,
 		"connect timeout": c.ConnectTimeout, "upstream idle": c.UpstreamIdle,
@@ -182,6 +199,35 @@ func (c Config) Validate() error {
 		p.addIf(d < time.Millisecond, "%s %v: want at least 1ms", name, d)
 	}
 	return errors.Join(p...)
+}
+
+// validateTelemetry checks what is logged and traced, and where that goes.
+func (c Config) validateTelemetry(p *problems) {
+	p.addIf(new(AccessLog).UnmarshalText([]byte(c.AccessLog)) != nil, "access log %q: want text, json or off", c.AccessLog)
+	if err := c.AccessLogFormat.validate(); err != nil {
+		*p = append(*p, fmt.Errorf("--access-log-format: %w", err))
+	}
+	p.addIf(c.AccessLogFormat != "" && c.AccessLog != AccessLogText, "--access-log-format: only with --access-log=text")
+	p.addIf(c.AccessLogFile != "" && (c.AccessLogFile[0] != '/' || utf8(c.AccessLogFile) != c.AccessLogFile), "--access-log-file %q: want an absolute path", c.AccessLogFile)
+	p.addIf(c.AccessLogFile != "" && c.AccessLog == AccessLogOff, "--access-log-file: not with --access-log=off")
+	_, _, _, isEndpoint := splitEndpoint(c.OTLPEndpoint)
+	p.addIf(c.OTLPEndpoint != "" && !isEndpoint, "--otlp-endpoint %q: want HOST:PORT", c.OTLPEndpoint)
+	p.addIf(c.AccessLogOTLP && c.OTLPEndpoint == "", "--access-log-otlp: needs --otlp-endpoint")
+	p.addIf(c.Tracing > 0 && c.OTLPEndpoint == "", "--tracing: needs --otlp-endpoint")
+	p.addIf(c.Tracing > model.Whole, "--tracing %s: want at most 100%%", c.Tracing)
+	f := c.AccessLogFilter
+	p.addIf(f.Sample > model.Whole || f.Slower < 0 || f.Slower > model.MaxSlower, "--access-log-filter %s: want a share of at most 100%% and a duration of at most %s", f, model.MaxSlower)
+}
+
+// byNamespace says whether namespaces may choose what is logged and traced.
+func (c Config) byNamespace() bool { return c.TelemetryAnnotations && c.PodMode }
+
+// tracing says whether any request may be traced.
+func (c Config) tracing() bool { return c.OTLPEndpoint != "" && (c.Tracing > 0 || c.byNamespace()) }
+
+// namesWorkloads says whether Envoy is to know the workloads of backends.
+func (c Config) namesWorkloads() bool {
+	return c.AccessLog == AccessLogJSON || c.AccessLogFormat != "" || c.AccessLogOTLP || c.tracing()
 }
 
 func (c Config) validateListeners(p *problems) {

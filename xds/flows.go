@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/nodevoy/nodevoy/agent/flow"
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // RuntimeName is the name of the resource of KindRuntime, and of its layer in Envoy.
@@ -35,15 +36,27 @@ const (
 // FlowShares say which share of flows Envoy sends, in millionths.
 type FlowShares struct{ All, Failed uint32 }
 
+// runtimeInputs are what the runtime keys are made of.
+type runtimeInputs struct {
+	flows      FlowShares
+	namespaces map[string]model.Telemetry
+}
+
 // Equal compares them.
-func (s FlowShares) Equal(other Inputs) bool { return s == other }
+func (in runtimeInputs) Equal(other Inputs) bool {
+	o, is := other.(runtimeInputs)
+	return is && in.flows == o.flows && sameTelemetry(in.namespaces, o.namespaces)
+}
 
 // Message makes the layer of runtime keys.
-func (s FlowShares) Message(Config) proto.Message {
-	return &runtimev3.Runtime{Name: RuntimeName, Layer: &structpb.Struct{Fields: map[string]*structpb.Value{
-		runtimeFlows: structpb.NewNumberValue(float64(s.All)), runtimeFailed: structpb.NewNumberValue(float64(s.Failed)),
-	}}}
+func (in runtimeInputs) Message(Config) proto.Message {
+	layer := map[string]*structpb.Value{runtimeFlows: millionths(in.flows.All), runtimeFailed: millionths(in.flows.Failed)}
+	logRuntime(layer, in.namespaces)
+	return &runtimev3.Runtime{Name: RuntimeName, Layer: &structpb.Struct{Fields: layer}}
 }
+
+// millionths is the value of a runtime key whose filter counts in these.
+func millionths(n uint32) *structpb.Value { return structpb.NewNumberValue(float64(n)) }
 
 // The tags of a flow, beside what Envoy's gRPC access log has by itself.
 const (

@@ -22,16 +22,16 @@ const anyUpgrade = "websocket"
 
 // connectionManager passes requests on as they came, and logs them. Each setting
 // that is not about routing turns off a change that Envoy makes by default.
-func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.AccessLog) *hcmv3.HttpConnectionManager {
+func connectionManager(cfg Config, spec ListenerSpec, logs []*accesslogv3.AccessLog) *hcmv3.HttpConnectionManager {
 	http1 := http1Options()
 	http1.AllowCustomMethods = true
 	// An offer to switch to TLS in place, which some clients add to each request
 	// and servers do not accept. Passed on, it would cost the connection.
 	http1.IgnoreHttp_11Upgrade = []*matcherv3.StringMatcher{hasPrefix("TLS/", true)}
-	return &hcmv3.HttpConnectionManager{
-		StatPrefix: statPrefix,
+	m := &hcmv3.HttpConnectionManager{
+		StatPrefix: spec.Class.String(),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			ConfigSource: ads(), RouteConfigName: RouteName,
+			ConfigSource: ads(), RouteConfigName: spec.RouteName(cfg),
 		}},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{extension("destination", earlyMutation(cfg))},
 		HttpFilters: append(rateFilters(cfg),
@@ -74,6 +74,8 @@ func connectionManager(cfg Config, statPrefix string, logs []*accesslogv3.Access
 		NormalizePath:                wrapperspb.Bool(false),
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
 	}
+	trace(m, cfg, spec)
+	return m
 }
 
 // earlyMutation runs before anything reads the request's headers. It removes

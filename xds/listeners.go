@@ -114,7 +114,7 @@ func notRedirected(own []netip.Addr) *listenerv3.FilterChain {
 
 // httpChain serves HTTP/1 and HTTP/2.
 func (s ListenerSpec) httpChain(cfg Config) *listenerv3.FilterChain {
-	manager := connectionManager(cfg, s.Class.String(), accessLogs(cfg, s, formHTTP1))
+	manager := connectionManager(cfg, s, accessLogs(cfg, s, formHTTP1))
 	return &listenerv3.FilterChain{Name: "http", Filters: append(s.firstFilters(cfg), networkFilter("http", manager))}
 }
 

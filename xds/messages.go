@@ -69,6 +69,19 @@ func headerIs(name, value string) *routev3.HeaderMatcher {
 	return header(name, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}})
 }
 
+// matches matches requests whose header of this name matches a regular expression as a
+// whole.
+func matches(name, expression string) *routev3.HeaderMatcher {
+	return header(name, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: expression},
+	}})
+}
+
+// present matches requests that have a header of this name.
+func present(name string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}
+}
+
 // inverted matches what m doesn't. It changes m.
 func inverted(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
 	m.InvertMatch = true

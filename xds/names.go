@@ -14,8 +14,8 @@ const (
 	// RouteName is the name of the one HTTP route configuration.
 	RouteName = "http"
 	// metadataKey is the key under which endpoints and localities carry what
-	// nodevoy knows of them. podField is an endpoint's field there.
-	metadataKey, podField = "nodevoy", "pod"
+	// nodevoy knows of them. The others are fields of an endpoint there.
+	metadataKey, podField, nodeField, workloadField = "nodevoy", "pod", "node", "workload"
 
 	// privatePrefix starts every request header that is for this Envoy alone.
 	// Such headers are removed from clients' requests before anything reads

@@ -46,7 +46,9 @@ func Render(cfg Config, node *model.Node, targets []model.PodTarget) ([]byte, er
 	for _, name := range t.Listeners().Names {
 		errs = append(errs, write(KindListener, name))
 	}
-	errs = append(errs, write(KindRoute, RouteName))
+	for _, name := range t.Listeners().routeNames(cfg) {
+		errs = append(errs, write(KindRoute, name))
+	}
 	for _, f := range node.Frontends {
 		name := clusterName{frontend: f.Address, form: formHTTP1}
 		if f.Class == model.ClassTCP {

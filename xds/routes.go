@@ -3,6 +3,7 @@
 package xds
 
 import (
+	"cmp"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,19 +13,32 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
-// routeInputs are what the routes are made of: without policies, nothing.
-type routeInputs struct{}
+// routeInputs are what routes are made of: without policies, only what of a namespace is
+// traced, if they are of one.
+type routeInputs struct {
+	// name is that of the routes of a namespace; empty for the node's.
+	name string
+	// own is set if the namespace says itself which share is traced.
+	own     bool
+	tracing model.Share
+}
 
 func (in routeInputs) Equal(other Inputs) bool { return in == other }
 
 // Message makes the route configuration of the HTTP listeners. A virtual host's
 // domain is a frontend's address. Without HTTP policies of Services there is one
 // for all, whose cluster is named after the address the client connected to.
-func (routeInputs) Message(cfg Config) proto.Message {
+func (in routeInputs) Message(cfg Config) proto.Message {
+	share := cfg.Tracing
+	if in.own {
+		share = in.tracing
+	}
 	r := &routev3.RouteConfiguration{
-		Name:        RouteName,
+		Name:        cmp.Or(in.name, RouteName),
 		VhostHeader: destinationHeader,
 		// Clusters are loaded when they are first used.
 		ValidateClusters: wrapperspb.Bool(false),
@@ -34,7 +48,7 @@ func (routeInputs) Message(cfg Config) proto.Message {
 			// A route's own header changes come before its virtual host's, so
 			// that a route can still read what is removed here.
 			RequestHeadersToRemove: []string{destinationHeader, protoHeader, upgradeHeader, formHeader, closeHeader},
-			Routes:                 defaultRoutes(),
+			Routes:                 traced(defaultRoutes(), share),
 		}},
 	}
 	limitRate(r, cfg)
@@ -78,9 +92,7 @@ func pathRoutes(also ...*routev3.HeaderMatcher) []*routev3.Route {
 // closing matches requests that are the last on their client's connection, by what
 // the client says.
 func closing() *routev3.HeaderMatcher {
-	return header(closeHeader, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: `(?i).*close.*| HTTP/1\.0`},
-	}})
+	return matches(closeHeader, `(?i).*close.*| HTTP/1\.0`)
 }
 
 // thenClose tells the server what the client said: the connection to it has no other
@@ -113,12 +125,7 @@ func toAbsolute(r *routev3.Route) *routev3.Route {
 }
 
 // ownProto matches requests that came with an x-forwarded-proto.
-func ownProto() *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{
-		Name:                 protoHeader,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-	}
-}
+func ownProto() *routev3.HeaderMatcher { return present(protoHeader) }
 
 // withoutHost matches HTTP/1.0 requests that came without a Host.
 func withoutHost() *routev3.HeaderMatcher { return headerIs(":authority", noHost) }

@@ -33,6 +33,11 @@ func (t *Translation) Listeners() *ListenerSpecs { return t.listeners }
 // Frontend finds the node's frontend of this address.
 func (t *Translation) Frontend(at netip.AddrPort) (*model.Frontend, bool) { return t.node.Frontend(at) }
 
+// Runtime are the inputs of the resource of KindRuntime, with these shares of flows.
+func (t *Translation) Runtime(flows FlowShares) Inputs {
+	return runtimeInputs{flows: flows, namespaces: t.node.Telemetry}
+}
+
 // Inputs are those of a resource; nil if there is none of this name. version
 // returns the version of another resource: an assignment holds its cluster's.
 func (t *Translation) Inputs(k Kind, name string, version func(Kind, string) string) Inputs {
@@ -42,9 +47,7 @@ func (t *Translation) Inputs(k Kind, name string, version func(Kind, string) str
 			return spec
 		}
 	case KindRoute:
-		if name == RouteName {
-			return routeInputs{}
-		}
+		return routesOf(name, t.node.Telemetry)
 	case KindCluster, KindEndpoints:
 		n, ok := parseClusterName(name)
 		if !ok {
@@ -69,6 +72,19 @@ type ListenerSpecs struct {
 	Names []string
 	// ByName are the specs by the listener's name.
 	ByName map[string]ListenerSpec
+}
+
+// routeNames are those of the routes that the listeners need, sorted; that of the node's
+// in any case where no namespace has its own.
+func (s *ListenerSpecs) routeNames(cfg Config) []string {
+	names := map[string]bool{}
+	if !cfg.byNamespace() || !cfg.tracing() {
+		names[RouteName] = true
+	}
+	for _, spec := range s.ByName {
+		names[spec.RouteName(cfg)] = true
+	}
+	return sortedKeys(names)
 }
 
 // newListenerSpecs makes the specs of all listeners: in host mode one for each

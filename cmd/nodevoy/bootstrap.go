@@ -27,6 +27,9 @@ const (
 // defaultMaxHeap is for a container with the chart's limit of 1 GiB.
 const defaultMaxHeap = "800Mi"
 
+// logDirectory is the name of a directory that is for the access log alone.
+const logDirectory = "nodevoy"
+
 // otherFiles are those that Envoy has open besides connections.
 const otherFiles = 1000
 
@@ -60,6 +63,12 @@ func newBootstrap() *cobra.Command {
 					return err
 				}
 			}
+			// A directory of another name may be the node's, such as /var/log.
+			if dir := filepath.Dir(cfg.XDS.AccessLogFile); filepath.Base(dir) == logDirectory && cfg.XDS.Group != 0 {
+				if err := shareDir(dir, cfg.XDS.Group); err != nil {
+					return err
+				}
+			}
 			if output == "" {
 				_, err = cmd.OutOrStdout().Write(text)
 				return err
@@ -70,6 +79,8 @@ func newBootstrap() *cobra.Command {
 	}
 	nodeFlags(cmd.Flags(), &cfg)
 	socketFlags(cmd.Flags(), &cfg)
+	collectorFlags(cmd.Flags(), &cfg)
+	logFileFlags(cmd.Flags(), &cfg)
 	cmd.Flags().Var(&maxHeap, "envoy-max-heap", "heap size near which Envoy ends requests and accepts no more connections, such as 512Mi; keep it below the memory limit of Envoy's container; 0 for no bound")
 	cmd.Flags().StringVar(&output, "output", output, "file to write, instead of standard output")
 	cmd.Flags().StringVar(&programs, "programs-output", programs, "run directory to copy "+probeProgram+" and "+launchProgram+" to, for a container that has only Envoy, and to prepare for Envoy's sockets")
@@ -111,16 +122,16 @@ func copyPrograms(dir string) error {
 	return nil
 }
 
-// shareDir lets the group make files in the directory. The sticky bit keeps it
+// shareDir lets the group make files in the directory, such as sockets or a log. The sticky bit keeps it
 // from replacing those of others: kubelet runs a program there, as root. Nobody
 // loses permissions, as kubelet would give them back.
 func shareDir(dir string, group int) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("share the run directory: %w", err)
+		return fmt.Errorf("share %s: %w", dir, err)
 	}
 	if err := errors.Join(os.Chown(dir, -1, group), os.Chmod(dir, info.Mode().Perm()|0o070|fs.ModeSticky)); err != nil {
-		return fmt.Errorf("share the run directory with group %d: %w", group, err)
+		return fmt.Errorf("share %s with group %d: %w", dir, group, err)
 	}
 	return nil
 }

@@ -213,6 +213,29 @@ func TestBootstrapSharesTheRunDirectory(t *testing.T) {
 	}
 }
 
+// TestBootstrapSharesTheLog: Envoy's group may write to a directory for the access log
+// alone, and no other is touched.
+func TestBootstrapSharesTheLog(t *testing.T) {
+	for name, want := range map[string]fs.FileMode{"nodevoy": 0o775 | fs.ModeSticky, "log": 0o755} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		argv := []string{"bootstrap", "--node-name", "n", "--access-log-file", filepath.Join(dir, "access.log"), "--envoy-group", strconv.Itoa(max(os.Getegid(), 1))}
+		if code := run(t.Context(), argv, &out, &errs); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &errs)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode() &^ fs.ModeDir; got != want {
+			t.Errorf("%s has mode %v, want %v", name, got, want)
+		}
+	}
+}
+
 // TestBootstrapFollowsFiles: Envoy accepts no more connections than it may have files
 // for, by the hard limit that the command is started with.
 func TestBootstrapFollowsFiles(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // nodeFlags are the flags of every command that speaks of one node.
@@ -52,7 +53,7 @@ func netnsFlags(f *pflag.FlagSet, cfg *agent.Config) {
 // envoyFlags say how Envoy behaves.
 func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	x := &cfg.XDS
-	f.TextVar(&x.AccessLog, "access-log", x.AccessLog, "access log on Envoy's standard output: text, json or off")
+	telemetryFlags(f, cfg)
 	f.TextVar(&cfg.Flows.Share, "flows", cfg.Flows.Share, "which flows Envoy sends to the agent while nobody follows them: those that failed (failed), a share of all besides, such as 1%, all, or off for none at any time")
 	f.IntVar(&cfg.Flows.Kept, "flows-kept", cfg.Flows.Kept, "how many of the last flows the agent keeps, of about 1 kB each")
 	f.BoolVar(&cfg.Flows.Query, "flows-query", cfg.Flows.Query, "keep the queries of paths in flows, which may have secrets in them")
@@ -63,6 +64,29 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.Uint32Var(&x.MaxHeadersKiB, "max-headers-kib", x.MaxHeadersKiB, "maximum size of a request's headers, in KiB; Envoy answers 431 above it")
 	f.Uint32Var(&x.MaxStreams, "max-streams", x.MaxStreams, "maximum number of requests at a time on one HTTP/2 connection of a client")
 	f.Var(bytesVar(&x.ClusterMemory), "cluster-memory", "how much of Envoy's memory Services in use may take, such as 256Mi; close to it, the least used ones are left to kube-proxy; 0 for no limit")
+}
+
+// telemetryFlags say what of the pods' calls is logged and traced.
+func telemetryFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	x := &cfg.XDS
+	f.TextVar(&x.AccessLog, "access-log", x.AccessLog, "access log on Envoy's standard output: text, json or off")
+	f.TextVar(&x.AccessLogFormat, "access-log-format", x.AccessLogFormat, "format of a line of text, of Envoy's commands such as %REQ(USER-AGENT)%, and of %NODEVOY(COLUMN)%; empty for the fixed columns")
+	f.TextVar(&x.AccessLogFilter, "access-log-filter", x.AccessLogFilter, "what is logged: all, off, or what any of a list selects: errors, slower=DURATION, sample=PERCENTAGE")
+	f.BoolVar(&x.AccessLogOTLP, "access-log-otlp", x.AccessLogOTLP, "send the access log to --otlp-endpoint too")
+	f.TextVar(&x.Tracing, "tracing", x.Tracing, "which share of the requests that belong to no trace begins one, such as 5%; requests of a trace that is recorded are then traced, too; 0% traces nothing")
+	f.BoolVar(&x.TelemetryAnnotations, "telemetry-annotations", x.TelemetryAnnotations, "in pod mode, let namespaces choose what of their pods' calls is logged and traced, by the annotations "+model.AccessLogAnnotation+" and "+model.TracingAnnotation)
+	collectorFlags(f, cfg)
+	logFileFlags(f, cfg)
+}
+
+// collectorFlags say where the collector is, also to Envoy's bootstrap configuration.
+func collectorFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	f.StringVar(&cfg.XDS.OTLPEndpoint, "otlp-endpoint", cfg.XDS.OTLPEndpoint, "host:port of a collector that takes OTLP by gRPC, for traces and logs; `nodevoy bootstrap` needs it, too")
+}
+
+// logFileFlags say where the access log is, also to who prepares its directory.
+func logFileFlags(f *pflag.FlagSet, cfg *agent.Config) {
+	f.StringVar(&cfg.XDS.AccessLogFile, "access-log-file", cfg.XDS.AccessLogFile, "file for the access log instead of Envoy's standard output, in a directory that Envoy's user can write to")
 }
 
 // modelFlags say which pods and Services take part.

@@ -169,7 +169,7 @@ func compilePods(node *model.Node, cfg Config) *Plan {
 // compilePod is what one pod's namespace must hold, for the families of which
 // the pod has an address.
 func compilePod(pod *model.Pod, shared []FamilyPlan) PodPlan {
-	pp := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod), Terminating: pod.Terminating}
+	pp := PodPlan{Namespace: pod.Namespace, Pod: pod.Name, UID: uid(pod), Workload: pod.Workload, Terminating: pod.Terminating}
 	for _, fp := range shared {
 		pp.add(fp, sorted(members(pod.IPs, fp.Family)))
 	}

@@ -45,6 +45,8 @@ type PodPlan struct {
 	// UID tells the pod from others that had its name; it is the namespace and
 	// name for a pod that was given none.
 	UID string
+	// Workload is what runs it, as model.Pod has it: for logs.
+	Workload string
 	// Terminating is set for a pod that is being deleted.
 	Terminating bool
 	// Blocked is why the pod must not be engaged now; empty when it may be.

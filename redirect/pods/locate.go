@@ -182,6 +182,6 @@ func (p *Pods) newPod(pp *plan.PodPlan, ns namespace, k apply.Kernel) *podNetns 
 	p.log.Info("pod's network namespace found", zap.String("pod", pp.Name()), zap.String("netns", ns.Path()))
 	return &podNetns{
 		ns: ns, applier: apply.NewInPod(p.cfg, k, p.group, p.log.With(zap.String("pod", pp.Name()))),
-		PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Netns: ns.Path()},
+		PodTarget: model.PodTarget{Namespace: pp.Namespace, Pod: pp.Pod, UID: pp.UID, Workload: pp.Workload, Netns: ns.Path()},
 	}
 }

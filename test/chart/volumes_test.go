@@ -18,6 +18,10 @@ func TestVolumes(t *testing.T) {
 		"all": {"/run/netns", "/var/run/docker/netns"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var logs []string
+			if name == "all" {
+				logs = []string{"/var/log/nodevoy"}
+			}
 			spec := decode(t, render(t, "--values", cases(t)[name])).daemonSet.Spec.Template.Spec
 			hostPaths := map[string]string{}
 			for _, v := range spec.Volumes {
@@ -26,18 +30,18 @@ func TestVolumes(t *testing.T) {
 				}
 			}
 			want := map[string]string{"/run/nodevoy-host": "DirectoryOrCreate", "/run/xtables.lock": "FileOrCreate"}
-			for _, dir := range dirs {
+			for _, dir := range slices.Concat(dirs, logs) {
 				want[dir] = "DirectoryOrCreate"
 			}
 			if diff := cmp.Diff(want, hostPaths); diff != "" {
 				t.Errorf("paths of the node (-want +got):\n%s", diff)
 			}
 			wantMounts := map[string][]string{
-				"bootstrap": {"/run/nodevoy"},
+				"bootstrap": slices.Concat([]string{"/run/nodevoy"}, logs),
 				"agent": slices.Concat([]string{
 					"/run/nodevoy", "/run/nodevoy-host", "/run/xtables.lock", "/var/run/secrets/kubernetes.io/serviceaccount",
 				}, dirs),
-				"envoy": slices.Concat([]string{"/run/nodevoy"}, dirs),
+				"envoy": slices.Concat([]string{"/run/nodevoy"}, logs, dirs),
 			}
 			if diff := cmp.Diff(wantMounts, mounts(spec)); diff != "" {
 				t.Errorf("mounts (-want +got):\n%s", diff)

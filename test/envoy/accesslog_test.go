@@ -92,8 +92,8 @@ func TestAccessLogJSON(t *testing.T) {
 	w.use(t)
 	lines := w.fixture.accessLog(4)
 	want := []string{
-		`{"backend":"shop/web-0","bytes_sent":5,"code":200,"duration_ms":"MS","method":"GET","path":"/path?q=1","protocol":"HTTP/1.1","request_id":"r-1","response_flags":"-","source":"10.96.1.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/web/main","upstream_host":"10.244.0.1:8080","user_agent":"me/1.0 (x)","x_forwarded_for":"1.2.3.4"}`,
-		`{"backend":"shop/db-0","bytes_sent":4,"code":"-","duration_ms":"MS","method":"-","path":"-","protocol":"-","request_id":"-","response_flags":"-","source":"10.96.2.10:PORT","source_pod":null,"time":"TIME","upstream_cluster":"shop/db/main","upstream_host":"10.244.0.2:5000","user_agent":"-","x_forwarded_for":"-"}`,
+		`{"backend":"shop/web-0","backend_node":null,"backend_workload":"web","bytes_sent":5,"code":200,"duration_ms":"MS","method":"GET","path":"/path?q=1","protocol":"HTTP/1.1","request_id":"r-1","response_flags":"-","source":"10.96.1.10:PORT","source_node":"node-a","source_pod":null,"source_workload":null,"time":"TIME","upstream_cluster":"shop/web/main","upstream_host":"10.244.0.1:8080","user_agent":"me/1.0 (x)","x_forwarded_for":"1.2.3.4"}`,
+		`{"backend":"shop/db-0","backend_node":null,"backend_workload":"db","bytes_sent":4,"code":"-","duration_ms":"MS","method":"-","path":"-","protocol":"-","request_id":"-","response_flags":"-","source":"10.96.2.10:PORT","source_node":"node-a","source_pod":null,"source_workload":null,"time":"TIME","upstream_cluster":"shop/db/main","upstream_host":"10.244.0.2:5000","user_agent":"-","x_forwarded_for":"-"}`,
 	}
 	for i, w := range want {
 		if diff := cmp.Diff(w, steady(lines[i])); diff != "" {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -38,7 +39,11 @@ func TestEveryConfigurationIsAcked(t *testing.T) {
 		"tproxy":    func(c *xds.Config) { c.Transparent = true },
 		"IPv4 only": func(c *xds.Config) { c.Address6 = netip.Addr{} },
 		"json log":  func(c *xds.Config) { c.AccessLog = xds.AccessLogJSON },
-		"no log":    func(c *xds.Config) { c.AccessLog = xds.AccessLogOff },
+		"all telemetry": func(c *xds.Config) {
+			c.AccessLogFilter.Errors, c.AccessLogFilter.Sample, c.AccessLogFilter.Slower = true, 1, time.Second
+			c.OTLPEndpoint, c.AccessLogOTLP, c.Tracing = "[::1]:4317", true, 1
+		},
+		"no log": func(c *xds.Config) { c.AccessLog = xds.AccessLogOff },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newFixtureWith(t, nodeOf(t), setup{change: change})

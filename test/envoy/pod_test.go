@@ -88,7 +88,7 @@ func newPod(t *testing.T, name string, number int) *pod {
 // newNamespace makes a pod that has nothing but a loopback interface.
 func newNamespace(t *testing.T, name string) *pod {
 	t.Helper()
-	p := &pod{t: t, target: model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Netns: "/run/netns/" + name, V4: true, V6: true}}
+	p := &pod{t: t, target: model.PodTarget{Namespace: "shop", Pod: name, UID: "uid-" + name, Workload: "client", Netns: "/run/netns/" + name, V4: true, V6: true}}
 	for _, c := range []string{"ip netns add " + name, "ip -n " + name + " link set lo up"} {
 		p.ok(run(c))
 	}

@@ -185,11 +185,9 @@ func (s *session) listening() listening {
 	for name, spec := range p.Listeners().ByName {
 		if spec.Class != model.ClassTCP && s.subs[xds.KindListener].acked[name] != absent {
 			l.needRoutes = true
+			l.answered = l.answered && s.answered(xds.KindRoute, spec.RouteName(s.server.cfg))
 		}
 		l.answered = l.answered && s.answered(xds.KindListener, name)
-	}
-	if l.needRoutes {
-		l.answered = l.answered && s.answered(xds.KindRoute, xds.RouteName)
 	}
 	s.listeners = &l
 	return l

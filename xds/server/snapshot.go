@@ -25,6 +25,7 @@ type resources [xds.KindCount]map[string]*resource
 // translation gives the inputs of resources. See xds.Translation.
 type translation interface {
 	Inputs(k xds.Kind, name string, version func(xds.Kind, string) string) xds.Inputs
+	Runtime(flows xds.FlowShares) xds.Inputs
 	Listeners() *xds.ListenerSpecs
 	Frontend(at netip.AddrPort) (*model.Frontend, bool)
 }
@@ -59,7 +60,7 @@ func (s *snapshot) resource(k xds.Kind, name string) *resource {
 	}
 	inputs := s.Inputs(k, name, s.version)
 	if k == xds.KindRuntime && name == xds.RuntimeName {
-		inputs = s.runtime
+		inputs = s.Runtime(s.runtime)
 	}
 	if inputs == nil {
 		// Not stored: clients may request any number of names that don't exist.

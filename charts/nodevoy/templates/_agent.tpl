@@ -62,6 +62,13 @@ compares them.
 {{- end }}
 {{- with .Values.envoy }}
 - --access-log={{ .accessLog }}
+{{- with .accessLogFormat }}
+- {{ printf "--access-log-format=%s" . | toJson }}
+{{- end }}
+- {{ printf "--access-log-filter=%s" .accessLogFilter | toJson }}
+{{- with .accessLogFile }}
+- --access-log-file={{ . }}
+{{- end }}
 - --discovery-timeout={{ .discoveryTimeout }}
 - --detect-timeout={{ .detectTimeout }}
 - --connect-timeout={{ .connectTimeout }}
@@ -75,6 +82,18 @@ compares them.
 - --max-headers-kib={{ int64 .maxHeadersKiB }}
 - --max-streams={{ int64 .maxStreams }}
 - --cluster-memory={{ include "nodevoy.clusterMemory" $ }}
+{{- end }}
+{{- with .Values.telemetry }}
+{{- with .otlpEndpoint }}
+- {{ printf "--otlp-endpoint=%s" . | toJson }}
+{{- end }}
+- --tracing={{ .tracing }}
+{{- if .accessLog }}
+- --access-log-otlp
+{{- end }}
+{{- if .annotations }}
+- --telemetry-annotations
+{{- end }}
 {{- end }}
 {{- with .Values.extraArgs }}
 {{ toYaml . }}

@@ -11,6 +11,7 @@ ENVOY := .cache/envoy/1.40.0/envoy
 # Where tests find what they run.
 export NODEVOY_BIN := $(CURDIR)/bin/nodevoy
 export NODEVOY_ENVOY := $(CURDIR)/$(ENVOY)
+export NODEVOY_COLLECTOR := $(CURDIR)/.cache/collector
 export NODEVOY_ASSETS := $(CURDIR)/.cache/cluster/bin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -74,7 +75,11 @@ chart-test: race-deps envoy build $(CLUSTER)/bin/helm ## the Helm chart, without
 apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a real etcd and kube-apiserver
 	$(GO_TEST) ./test/apiserver/...
 
-e2e: race-deps deps envoy build ## agent, Envoy, kernel and pods together
+# A collector of OpenTelemetry, in a module of its own.
+.cache/collector: test/collector/main.go test/collector/go.mod test/collector/go.sum
+	cd test/collector && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ .
+
+e2e: race-deps deps envoy build .cache/collector ## agent, Envoy, kernel and pods together
 	$(GO_TEST) $(TWO_LANES) ./test/e2e/...
 
 attack-test: deps envoy build ## some of the attacks, by one pod

@@ -8,10 +8,12 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 
 ENVOY := .cache/envoy/1.40.0/envoy
+PROMETHEUS := .cache/prometheus
 # Where tests find what they run.
 export NODEVOY_BIN := $(CURDIR)/bin/nodevoy
 export NODEVOY_ENVOY := $(CURDIR)/$(ENVOY)
 export NODEVOY_COLLECTOR := $(CURDIR)/.cache/collector
+export NODEVOY_PROMETHEUS := $(CURDIR)/$(PROMETHEUS)
 export NODEVOY_ASSETS := $(CURDIR)/.cache/cluster/bin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -69,7 +71,7 @@ netns: race-deps deps ## rules, sets and routes on the real kernel, in network n
 envoy-test: race-deps deps envoy ## configuration on the real Envoy
 	$(GO_TEST) ./test/envoy/...
 
-chart-test: race-deps envoy build $(CLUSTER)/bin/helm ## the Helm chart, without a cluster
+chart-test: race-deps envoy build $(CLUSTER)/bin/helm $(PROMETHEUS)/promtool ## the Helm chart, without a cluster
 	$(GO_TEST) ./test/chart/...
 
 apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a real etcd and kube-apiserver
@@ -79,7 +81,7 @@ apiserver: race-deps deps envoy build $(APISERVER_BINARIES) ## the agent on a re
 .cache/collector: test/collector/main.go test/collector/go.mod test/collector/go.sum
 	cd test/collector && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ .
 
-e2e: race-deps deps envoy build .cache/collector ## agent, Envoy, kernel and pods together
+e2e: race-deps deps envoy build .cache/collector $(PROMETHEUS)/promtool ## agent, Envoy, kernel and pods together
 	$(GO_TEST) $(TWO_LANES) ./test/e2e/...
 
 attack-test: deps envoy build ## some of the attacks, by one pod
@@ -116,6 +118,10 @@ envoy: $(ENVOY) ## fetch the pinned Envoy into .cache
 
 $(ENVOY): test/tools/envoy.txt test/tools/envoy.sh
 	test/tools/envoy.sh $@
+	@touch $@
+
+$(PROMETHEUS)/promtool: test/tools/prometheus.sh
+	test/tools/prometheus.sh $(CURDIR)/$(PROMETHEUS)
 	@touch $@
 
 image: ## build the agent's container image, by docker, podman or buildah

@@ -135,7 +135,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 		return err
 	}
 	l.envoy = envoy
-	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, registry: registry, log: a.log.Named("health")}
+	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, gatherer: prometheus.Gatherers{registry, a.envoyMetrics()}, log: a.log.Named("health")}
 	shown := endpoint{
 		Agent: a, health: health.checks(), watches: src.Health, streams: envoy.Streams, flows: flows.log, metrics: health.metrics(),
 	}

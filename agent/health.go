@@ -18,6 +18,9 @@ import (
 	"github.com/nodevoy/nodevoy/agent/debug"
 )
 
+// maxScrapes is how many may be under way; each takes time of Envoy's main thread.
+const maxScrapes = 4
+
 // idleSlack is how long the loop may take between two turns before it is taken
 // for idle: it turns at least once in retryInterval.
 const idleSlack = 10 * retryInterval
@@ -104,7 +107,7 @@ type healthServer struct {
 	address    string
 	state      *atomic.Pointer[State]
 	stuckAfter time.Duration
-	registry   *prometheus.Registry
+	gatherer   prometheus.Gatherer
 	log        *zap.Logger
 }
 
@@ -127,7 +130,7 @@ func (h *healthServer) checks() debug.Health {
 }
 
 func (h *healthServer) metrics() http.Handler {
-	return promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(h.gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 }
 
 func (h *healthServer) handler() http.Handler {

@@ -54,7 +54,7 @@ func TestHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			state := &atomic.Pointer[State]{}
 			state.Store(tt.state)
-			h := (&healthServer{state: state, stuckAfter: time.Minute, registry: prometheus.NewRegistry()}).handler()
+			h := (&healthServer{state: state, stuckAfter: time.Minute, gatherer: prometheus.NewRegistry()}).handler()
 			said := ""
 			for path, want := range map[string]string{"/readyz": tt.ready, "/healthz": tt.live, "/metrics": "200"} {
 				w := httptest.NewRecorder()

@@ -3,12 +3,16 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/nodevoy/nodevoy/agent/envoyadmin"
+	"github.com/nodevoy/nodevoy/agent/envoystats"
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
@@ -164,6 +168,25 @@ func newWatchCollector(health func() []kinds.Health) prometheus.Collector {
 			synced(out, boolGauge(h.Synced), h.Kind)
 		}
 	})
+}
+
+// envoyMetrics gathers what Envoy counts, as metrics of nodevoy.
+func (a *Agent) envoyMetrics() prometheus.Gatherer {
+	return envoystats.Gatherer{
+		Ask: func(ctx context.Context, path string) (string, error) {
+			text, err := a.envoy.Get(ctx, path)
+			if envoyadmin.Absent(err) {
+				err = errors.Join(envoystats.ErrAbsent, err)
+			}
+			return text, err
+		},
+		Zone: func() string {
+			if s := a.state.Load(); s != nil && s.Node != nil {
+				return s.Node.Zone
+			}
+			return ""
+		},
+	}
 }
 
 func boolGauge(b bool) float64 {

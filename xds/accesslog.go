@@ -4,6 +4,7 @@ package xds
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -70,7 +71,7 @@ func columns(cfg Config, spec ListenerSpec, requests bool) []column {
 
 // accessLogs are those of a chain whose clusters are of a form.
 func accessLogs(cfg Config, spec ListenerSpec, as form) []*accesslogv3.AccessLog {
-	return append(accessLog(cfg, spec, as), flowLog(cfg, spec, as)...)
+	return slices.Concat(accessLog(cfg, spec, as), flowLog(cfg, spec, as), countLog(cfg, spec, as))
 }
 
 // accessLog has a line, or a record of OTLP, for each request to a listener or, when it

@@ -108,6 +108,14 @@ layered_runtime:
 # The counters of a cluster take memory only once it is used.
 deferred_stat_options: {enable_deferred_creation_stats: true}
 
+# How long requests take is counted between 1 ms and 10 s. What has counted nothing for an
+# hour or two is forgotten: Services come and go.
+stats_config:
+  histogram_bucket_settings:
+  - match: {prefix: {{.StatPrefix}}.{{.StatDuration}}}
+    buckets: [1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000]
+stats_eviction_interval: 3600s
+
 # What a burst left free goes back to the node within about five minutes, as the
 # allocator expects the next one so long; at once where it would exceed the bound.
 memory_allocator_manager: {bytes_to_release: 67108864, memory_release_interval: 1s{{if .MaxHeap}}, soft_memory_limit_bytes: {{.MaxHeap}}{{end}}}
@@ -174,8 +182,8 @@ func Bootstrap(cfg Config) ([]byte, error) {
 	}
 	err = t.Execute(&out, struct {
 		Config
-		HeaderPrefix, HealthListener, SocketMode, RuntimeName, AgentCluster, Collector string
-	}{cfg, envoyPrefix, HealthListener, mode, RuntimeName, agentCluster, collector})
+		HeaderPrefix, HealthListener, SocketMode, RuntimeName, AgentCluster, Collector, StatPrefix, StatDuration string
+	}{cfg, envoyPrefix, HealthListener, mode, RuntimeName, agentCluster, collector, StatPrefix, StatDuration})
 	if err != nil {
 		return nil, fmt.Errorf("render bootstrap: %w", err)
 	}

@@ -99,6 +99,9 @@ type Config struct {
 	TelemetryAnnotations bool
 	// Flows is set if Envoy sends flows to the agent when it is told to.
 	Flows bool
+	// RequestMetrics counts requests by Service port, code, calling namespace and zone, and
+	// how long they take.
+	RequestMetrics bool
 	// DiscoveryTimeout is how long a connection waits for a cluster that Envoy
 	// doesn't have. Envoy requests a name once, so that each later connection to
 	// an unknown one waits as long.
@@ -130,6 +133,7 @@ func Default() Config {
 		AccessLog:        AccessLogText,
 		AccessLogFilter:  model.LogAll(),
 		Flows:            true,
+		RequestMetrics:   true,
 		UpstreamMark:     0x10,
 		MaxConnections:   500_000,
 		MaxHeadersKiB:    128,

@@ -40,10 +40,11 @@ func connectionManager(cfg Config, spec ListenerSpec, logs []*accesslogv3.Access
 			}}),
 			httpFilter("router", &routerv3.Router{
 				SuppressEnvoyHeaders: true,
-				// A counter of each cluster for each code, and a histogram: nothing
-				// reads them, they are a twentieth of a request's cost, and a server
-				// could fill memory with codes of its own.
+				// A counter of each cluster for each code, and a histogram: they cost
+				// what countLog does, a twentieth of a request, and a server could
+				// fill memory with codes of its own.
 				DynamicStats: wrapperspb.Bool(false),
+				UpstreamLog:  upstreamLog(cfg),
 			}),
 		),
 		AccessLog:        logs,

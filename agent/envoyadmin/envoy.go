@@ -22,8 +22,9 @@ import (
 const (
 	// pollInterval is how often a draining Envoy's connections are counted.
 	pollInterval = 200 * time.Millisecond
-	// requestTimeout bounds one request to Envoy.
+	// requestTimeout bounds one request to Envoy, and maxAnswer, in bytes, its answer.
 	requestTimeout = 5 * time.Second
+	maxAnswer      = 64 << 20
 )
 
 // Envoy is the Envoy behind an admin socket. It need not be running.
@@ -46,7 +47,7 @@ func New(socket string) *Envoy {
 // /drain_listeners.
 func (e *Envoy) Drain(ctx context.Context) (int, error) {
 	_, err := e.request(ctx, http.MethodPost, "/healthcheck/fail")
-	if absent(err) {
+	if Absent(err) {
 		return 0, nil
 	}
 	if err != nil {
@@ -59,7 +60,7 @@ func (e *Envoy) Drain(ctx context.Context) (int, error) {
 		switch {
 		case ctx.Err() != nil:
 			return left, nil // The request failed because time is up.
-		case absent(err):
+		case Absent(err):
 			return 0, nil
 		case err != nil || now == 0:
 			return now, err
@@ -77,7 +78,7 @@ func (e *Envoy) Drain(ctx context.Context) (int, error) {
 // alive again. It does nothing if Envoy isn't running.
 func (e *Envoy) Resume(ctx context.Context) error {
 	_, err := e.request(ctx, http.MethodPost, "/healthcheck/ok")
-	if err != nil && !absent(err) {
+	if err != nil && !Absent(err) {
 		return fmt.Errorf("end the draining of envoy: %w", err)
 	}
 	return nil
@@ -105,6 +106,11 @@ func (e *Envoy) Connections(ctx context.Context) (int, error) {
 	return sum, lines.Err()
 }
 
+// Get asks for a path that changes nothing.
+func (e *Envoy) Get(ctx context.Context, path string) (string, error) {
+	return e.request(ctx, http.MethodGet, path)
+}
+
 // fromPods says whether a count of a listener's connections is one of pods'. Those
 // of a worker are in the count of its listener too; admin requests and health
 // checks come from this node's own processes.
@@ -113,8 +119,8 @@ func fromPods(stat string) bool {
 		!strings.HasPrefix(stat, "listener.admin.") && !strings.HasPrefix(stat, "listener."+xds.HealthListener+".")
 }
 
-// absent says whether no process listens on the socket.
-func absent(err error) bool {
+// Absent says whether no process listens on the socket.
+func Absent(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
@@ -128,9 +134,12 @@ func (e *Envoy) request(ctx context.Context, method, path string) (text string, 
 		return "", err
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return "", err
+	}
+	if len(body) > maxAnswer {
+		return "", fmt.Errorf("%s %s: more than %d bytes", method, path, maxAnswer)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("%s %s: %s", method, path, resp.Status)

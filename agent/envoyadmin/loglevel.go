@@ -52,7 +52,7 @@ func (e *Envoy) SetLogLevel(ctx context.Context, level string) error {
 // running.
 func (e *Envoy) ResetLogLevel(ctx context.Context) error {
 	text, err := e.request(ctx, http.MethodGet, "/server_info")
-	if absent(err) {
+	if Absent(err) {
 		return nil
 	}
 	if err != nil {

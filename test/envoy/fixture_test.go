@@ -87,6 +87,8 @@ type setup struct {
 	workers int
 	// unready says that Envoy won't get to be ready.
 	unready bool
+	// replace is a replacement in the text of the bootstrap, if set.
+	replace *strings.Replacer
 }
 
 // newFixture starts both and waits until Envoy listens.
@@ -103,7 +105,7 @@ func newFixtureWith(t *testing.T, node *model.Node, with setup) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &fixture{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers}
+	r := &fixture{t: t, dir: dir, cfg: testConfig(dir), pods: with.pods, workers: with.workers, replace: with.replace}
 	if with.pods != nil {
 		inPods(&r.cfg)
 	}

@@ -186,7 +186,7 @@ func (e *Envoy) AccessLog() []string {
 
 // Admin asks Envoy's admin interface for a path.
 func (e *Envoy) Admin(ctx context.Context, path string) (string, error) {
-	return get(ctx, e.admin, path)
+	return get(ctx, e.admin, "http://unix"+path)
 }
 
 // Stat is the value of one counter or gauge; 0 when Envoy has none of this name.
@@ -232,8 +232,8 @@ func unixClient(path string) *http.Client {
 	}
 }
 
-func get(ctx context.Context, client *http.Client, path string) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+path, nil)
+func get(ctx context.Context, client *http.Client, address string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return "", err
 	}
@@ -247,7 +247,7 @@ func get(ctx context.Context, client *http.Client, path string) (string, error) 
 		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return string(body), fmt.Errorf("get %s: status %s", path, response.Status)
+		return string(body), fmt.Errorf("get %s: status %s", address, response.Status)
 	}
 	return string(body), nil
 }

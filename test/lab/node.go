@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -217,4 +220,19 @@ func (n *Node) syncProxy(ctx context.Context) error {
 		return fmt.Errorf("sync kube-proxy of %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// Get reads a URL from the node's network namespace.
+func (n *Node) Get(ctx context.Context, address string) (string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
+			err = n.ns.do(func() error {
+				conn, err = (&net.Dialer{}).DialContext(ctx, network, to)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	return get(ctx, client, address)
 }

@@ -12,6 +12,7 @@ compares them.
 - --drain-timeout={{ .Values.drainSeconds }}s
 {{- /* The brackets are for IPv6, and do no harm to IPv4. */}}
 - --metrics-address={{ if include "nodevoy.metrics" . }}[$(POD_IP)]:{{ .Values.monitoring.port }}{{ end }}
+- --request-metrics={{ .Values.monitoring.requests }}
 {{- with .Values.debug }}
 {{- if .loopback }}
 - --debug-address=127.0.0.1:{{ .port }}

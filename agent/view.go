@@ -20,7 +20,7 @@ import (
 
 // maxProblems and maxLeft are how many problems, and Services that are left to kube-proxy,
 // a summary lists.
-const maxProblems, maxLeft = 100, 100
+const maxProblems, maxLeft = 100, 1000
 
 // orStarting is a state that can be looked at before the first is published.
 func (s *State) orStarting() *State {

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -121,33 +120,7 @@ func asDescribed(t *testing.T, url string) {
 		}
 		return text != ""
 	})
-	for path, methods := range doc.Paths {
-		operation, ok := methods["get"]
-		if !ok || path == "/v1/why" || path == "/v1/advise" {
-			continue
-		}
-		target := strings.NewReplacer("{namespace}", "demo", "{name}", "web").Replace(path)
-		resp, err := http.Get(url + target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err := errors.Join(err, resp.Body.Close()); err != nil {
-			t.Fatal(err)
-		}
-		if operation.Private != (resp.StatusCode == http.StatusForbidden || strings.HasPrefix(path, "/debug/")) {
-			t.Errorf("%s: private %v, %s", path, operation.Private, resp.Status)
-		}
-		if strings.HasPrefix(path, "/debug/") {
-			continue // Not asked for.
-		}
-		if err := doc.Check(http.MethodGet, path, resp.StatusCode, resp.Header.Get("Content-Type"), string(body)); err != nil {
-			t.Errorf("%s: %s %s: %v", path, resp.Status, body, err)
-		}
-		if !operation.Private && resp.StatusCode != http.StatusOK && path != "/readyz" {
-			t.Errorf("%s: %s %s", path, resp.Status, body)
-		}
-	}
+	doc.CheckAnswers(t, http.DefaultClient, url, false, strings.NewReplacer("{namespace}", "demo", "{name}", "web"), "/v1/why", "/v1/advise", "/debug/")
 }
 
 // get is what is served at a URL; empty if nothing is.

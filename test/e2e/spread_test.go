@@ -24,6 +24,9 @@ func TestSpread(t *testing.T) {
 			w.checkOutsider(t, ip)
 		}
 		w.checkAccessLog(t)
+		if w.variant.name == hostBridged().name || w.variant.name == podBridged().name {
+			w.checkEndpoint(t)
+		}
 		check(t, w.agent.Stop(endLimit))
 		check(t, w.envoy.Stop(endLimit))
 		check(t, w.node.Cleanup(limit(t)))

@@ -6,8 +6,11 @@ package openapitest
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"mime"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,4 +153,39 @@ func (d *Document) Check(method, path string, status int, contentType, body stri
 		}
 	}
 	return schema.Validate(value)
+}
+
+// CheckAnswers asks for every path that can be read, of a server at this URL, with these
+// values in the place of the path's names, and wants the answers to be as described. What
+// is private is refused unless private is set. Paths that begin with one of optional are left out.
+func (d *Document) CheckAnswers(t *testing.T, c *http.Client, url string, private bool, names *strings.Replacer, optional ...string) {
+	t.Helper()
+	for path, methods := range d.Paths {
+		operation, reads := methods["get"]
+		if !reads || slices.ContainsFunc(optional, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
+			continue
+		}
+		resp, err := c.Get(url + names.Replace(path))
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := d.Check(http.MethodGet, path, resp.StatusCode, resp.Header.Get("Content-Type"), string(body)); err != nil {
+			t.Errorf("%s: %s %.500s: %v", path, resp.Status, body, err)
+		}
+		want := []int{http.StatusOK}
+		switch {
+		case operation.Private && !private:
+			want = []int{http.StatusForbidden}
+		case len(operation.Responses) > 1 && operation.Responses["503"] != nil:
+			want = append(want, http.StatusServiceUnavailable)
+		}
+		if !slices.Contains(want, resp.StatusCode) {
+			t.Errorf("%s: %s %.500s", path, resp.Status, body)
+		}
+	}
 }

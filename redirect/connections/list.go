@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nodevoy/nodevoy/redirect/conntrack"
 	"github.com/nodevoy/nodevoy/redirect/dump"
 )
 
@@ -30,21 +31,23 @@ type Filter struct {
 // also with the addresses of other sockets. live says that the connection goes on;
 // others ended a short time ago.
 func List(f Filter, found func(to netip.AddrPort, live bool)) error {
+	if !f.Transparent {
+		return conntrack.List(func(e *conntrack.Entry) {
+			if e.Protocol == conntrack.TCP && slices.Contains(f.Listeners, e.Answers.Addr()) {
+				found(e.To, !e.State.Over())
+			}
+		})
+	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		var err error
-		if f.Transparent {
-			err = each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error {
-				local, _, live, err := socket(reply)
-				if err == nil {
-					found(local, live)
-				}
-				return err
-			})
-		} else {
-			err = each(unix.NETLINK_NETFILTER, entriesRequest(family), func(reply []byte) error { return f.entry(reply, found) })
-		}
+		err := each(socketsRequest(family), func(reply []byte) error {
+			local, _, live, err := socket(reply)
+			if err == nil {
+				found(local, live)
+			}
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("list connections: %w", err)
+			return fmt.Errorf("list sockets: %w", err)
 		}
 	}
 	return nil
@@ -56,7 +59,7 @@ func List(f Filter, found func(to netip.AddrPort, live bool)) error {
 // that was made to such an address comes from one, too.
 func Accepted(ports []uint16) (n int, err error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := each(unix.NETLINK_SOCK_DIAG, socketsRequest(family), func(reply []byte) error {
+		err := each(socketsRequest(family), func(reply []byte) error {
 			local, remote, live, err := socket(reply)
 			if err == nil && live && local.Addr().IsLoopback() && !remote.IsLoopback() && slices.Contains(ports, local.Port()) {
 				n++
@@ -70,14 +73,10 @@ func Accepted(ports []uint16) (n int, err error) {
 	return n, nil
 }
 
-// redirected says whether a connection is redirected: from is who answers.
-func (f Filter) redirected(from netip.AddrPort) bool {
-	return slices.Contains(f.Listeners, from.Addr())
-}
-
 // each sends a request to the kernel and reads its replies one by one: there may be
 // very many.
-func each(protocol int, req *nl.NetlinkRequest, read func(reply []byte) error) (err error) {
+func each(req *nl.NetlinkRequest, read func(reply []byte) error) (err error) {
+	const protocol = unix.NETLINK_SOCK_DIAG
 	socket, err := dump.Socket(protocol)
 	if err != nil {
 		return fmt.Errorf("open netlink socket: %w", err)

@@ -202,12 +202,18 @@ func (as Caller) dial(to netip.AddrPort) (*Conn, error) {
 	return &Conn{conn: c, lines: bufio.NewReader(c)}, nil
 }
 
+// Tell sends a line.
+func (c *Conn) Tell() error {
+	_, err := fmt.Fprintln(c.conn, "who are you")
+	return err
+}
+
 // Ask sends a line and returns the answer.
 func (c *Conn) Ask() (string, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(talkTimeout)); err != nil {
 		return "", err
 	}
-	if _, err := fmt.Fprintln(c.conn, "who are you"); err != nil {
+	if err := c.Tell(); err != nil {
 		return "", err
 	}
 	line, err := c.lines.ReadString('\n')

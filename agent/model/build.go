@@ -51,7 +51,7 @@ func NewBuilder(opts Options) *Builder { return &Builder{opts: opts} }
 
 // Build computes the same Node as the function Build.
 func (b *Builder) Build(in Inputs) *Node {
-	node := &Node{Name: in.NodeName}
+	node := &Node{Name: in.NodeName, services: in.Services, slices: in.EndpointSlices}
 	if in.Node != nil {
 		node.Region = in.Node.Labels[corev1.LabelTopologyRegion]
 		node.Zone = in.Node.Labels[corev1.LabelTopologyZone]
@@ -59,6 +59,7 @@ func (b *Builder) Build(in Inputs) *Node {
 	var problems problems
 	node.Pods = b.pods.build(in, b.opts, &problems)
 	node.Telemetry = telemetry(in.Namespaces, b.opts, &problems)
+	node.enrolment = b.pods.rules
 	reader := serviceReader{nodeName: node.Name, zone: node.Zone, opts: b.opts, offLimits: newOffLimits(in, b.opts)}
 	node.Frontends = b.services.frontends(in, reader, &problems)
 	node.Problems = problems.sorted()

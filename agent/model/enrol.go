@@ -32,6 +32,17 @@ func (m *podsMemo) build(in Inputs, opts Options, p *problems) []Pod {
 	return m.pods
 }
 
+// IfLabelled decides about the node's pods as if every namespace had the label that
+// enrolls its pods: in the order of Pods.
+func (n *Node) IfLabelled() []Pod {
+	rules := n.enrolment
+	rules.namespaces = map[string]string{}
+	for _, pod := range rules.local {
+		rules.namespaces[pod.Namespace] = RedirectEnabled
+	}
+	return rules.pods(&problems{})
+}
+
 // enrolment is everything that decides whether pods are enrolled.
 type enrolment struct {
 	opts Options

@@ -19,6 +19,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/handover"
 	"github.com/nodevoy/nodevoy/agent/healthcheck"
+	"github.com/nodevoy/nodevoy/agent/kernelflow"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netns"
@@ -81,7 +82,7 @@ func DefaultConfig() Config {
 		MetricsAddress: "127.0.0.1:23720",
 		Debounce:       20 * time.Millisecond,
 		StuckAfter:     time.Minute,
-		Flows:          FlowConfig{Kept: 5000},
+		Flows:          FlowConfig{Kept: 5000, Kernel: kernelflow.DefaultRate},
 		Model:          model.DefaultOptions(),
 		XDS:            xds.Default(),
 		Redirect:       plan.DefaultConfig(),

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nodevoy/nodevoy/agent/flow"
+	"github.com/nodevoy/nodevoy/agent/kernelflow"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -31,6 +32,8 @@ type FlowConfig struct {
 	Kept int
 	// Query is set to keep the queries of paths.
 	Query bool
+	// Kernel is how many connections past Envoy are taken from the kernel in a second.
+	Kernel kernelflow.Rate
 }
 
 // flowReceiver takes what Envoy sends, names it and adds it to the log, and tells Envoy
@@ -62,6 +65,7 @@ func newFlowReceiver(cfg FlowConfig, state *atomic.Pointer[State], reg prometheu
 			Namespace: "nodevoy", Name: "flows_total", Help: "Flows that the agent was sent.",
 		}, func() float64 { return float64(r.log.Counts().Added) }),
 		lossCounter(r.log, flow.LossFollower, "flows_lost_total", "Flows that somebody who follows them did not take in time."),
+		lossCounter(r.log, flow.LossOverrun, "flows_overrun_total", "Flows of the kernel that the agent did not take in time."),
 		lossCounter(r.log, flow.LossSampled, "flows_sampled_out_total", "Flows that were not sent as there were too many, by estimate."),
 	)
 	return r

@@ -68,6 +68,9 @@ type Flow struct {
 	FirstByte Millis `json:"firstByteMs,omitempty"`
 	// Attempts is how many times a backend was tried.
 	Attempts int `json:"attempts,omitempty"`
+	// Connections is how many alike the flow stands for, if there are more than one: of
+	// one source, frontend and backend within a few seconds.
+	Connections int `json:"connections,omitempty"`
 
 	RequestID string `json:"requestId,omitempty"`
 	TraceID   string `json:"traceId,omitempty"`

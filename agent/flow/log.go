@@ -15,6 +15,8 @@ const (
 	LossFollower Loss = "follower"
 	// LossSampled is a flow that its source left out because there were too many.
 	LossSampled Loss = "sampled"
+	// LossOverrun is one that the kernel dropped because the agent didn't take it in time.
+	LossOverrun Loss = "overrun"
 )
 
 // followerBuffer is how many flows wait for a follower before it loses some: a second of

@@ -39,7 +39,8 @@ func (n *Namer) Name(f *Flow) {
 		return
 	}
 	n.local(&f.Source)
-	if frontend, ok := n.node.Frontend(f.Frontend); ok {
+	// A port of UDP may have the number of one of TCP, as DNS's has.
+	if frontend, ok := n.node.Frontend(f.Frontend); ok && f.Protocol != "UDP" {
 		port := frontend.Port.PortName
 		if port == "" {
 			port = strconv.Itoa(int(frontend.Port.Port))

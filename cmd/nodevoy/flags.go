@@ -57,6 +57,7 @@ func envoyFlags(f *pflag.FlagSet, cfg *agent.Config) {
 	f.TextVar(&cfg.Flows.Share, "flows", cfg.Flows.Share, "which flows Envoy sends to the agent while nobody follows them: those that failed (failed), a share of all besides, such as 1%, all, or off for none at any time")
 	f.IntVar(&cfg.Flows.Kept, "flows-kept", cfg.Flows.Kept, "how many of the last flows the agent keeps, of about 1 kB each")
 	f.BoolVar(&cfg.Flows.Query, "flows-query", cfg.Flows.Query, "keep the queries of paths in flows, which may have secrets in them")
+	f.TextVar(&cfg.Flows.Kernel, "kernel-flows", cfg.Flows.Kernel, "how many connections of pods that don't go through Envoy are shown as flows in a second, as the kernel tracks them; beyond it, a share of them; or off")
 	f.BoolVar(&x.RequestMetrics, "request-metrics", x.RequestMetrics, "count HTTP requests in Envoy, and how long they take, by Service port: a twentieth of what a request costs")
 	f.DurationVar(&x.DiscoveryTimeout, "discovery-timeout", x.DiscoveryTimeout, "how long a connection waits for the first configuration of its Service")
 	f.DurationVar(&x.DetectTimeout, "detect-timeout", x.DetectTimeout, "how long a connection of undeclared protocol waits for the client's first bytes")

@@ -62,6 +62,7 @@ func (p *prober) podPrograms() {
 	switch {
 	case len(programs) > 0:
 		p.note("there are eBPF programs on pods' interfaces: %s", p.onPods)
+		p.found.Untracked = fmt.Sprintf("eBPF programs on pods' interfaces (%s) may take connections past the kernel's conntrack, as those of CNIs do", p.onPods)
 	case err == nil:
 		p.note("there are no eBPF programs on pods' interfaces")
 	}
@@ -77,6 +78,7 @@ func (p *prober) connectPrograms() {
 	case len(programs) == 0:
 		p.note("there is no load balancing at the socket: no eBPF program acts on connect")
 	default:
+		p.found.Untracked = fmt.Sprintf("eBPF programs act on connect (%s): if they choose backends, nothing else sees which Service was called", list(programs))
 		p.note("warning: eBPF programs act on connect (%s): if they choose backends for pods too, no redirection ever sees a Service's address;%s", list(programs), advice(programs))
 	}
 }

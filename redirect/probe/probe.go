@@ -39,6 +39,9 @@ type Findings struct {
 	// to what listens on all of the node's addresses: by a Service with an endpoint at
 	// Envoy's address.
 	Unguarded bool
+	// Untracked is why the kernel's conntrack may not know of pods' connections to
+	// Services; empty if nothing speaks for that.
+	Untracked string
 	// Reasons say, one sentence each, what was found and why it was decided so.
 	Reasons []string
 }

@@ -60,6 +60,7 @@ compares them.
 {{- if .query }}
 - --flows-query
 {{- end }}
+- --kernel-flows={{ .kernel | default "off" }}
 {{- end }}
 {{- with .Values.envoy }}
 - --access-log={{ .accessLog }}

@@ -112,7 +112,8 @@ func TestStuck(t *testing.T) {
 	}{
 		{"nothing", nil, []string{}},
 		{
-			"one of three", []flow.Flow{
+			"one of three",
+			[]flow.Flow{
 				call(n, 1, web, 2, old), call(n, 1, web, 2, time.Hour), // All on one.
 				call(n, 2, web, 1, old), call(n, 2, web, 3, old), // On two.
 				call(n, 3, web, 1, time.Second), // Young.
@@ -124,7 +125,8 @@ func TestStuck(t *testing.T) {
 		{"bypassed", []flow.Flow{call(n, 1, sticky, 2, old)}, []string{}},
 		{"straight to a pod", []flow.Flow{call(n, 1, "10.244.2.1:80", 1, old)}, []string{}},
 		{
-			"two ports", []flow.Flow{call(n, 1, web, 2, old), call(n, 1, raw, 3, old)},
+			"two ports",
+			[]flow.Flow{call(n, 1, web, 2, old), call(n, 1, raw, 3, old)},
 			[]string{"shop/a to shop/web/http on shop/web-2: 1 of 3 since 10m0s", "shop/a to shop/web/raw on shop/web-3: 1 of 3 since 10m0s"},
 		},
 	} {

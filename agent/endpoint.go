@@ -41,6 +41,7 @@ type endpoint struct {
 	watches func() []kinds.Health
 	streams func() []server.Stream
 	flows   *flow.Log
+	kernel  *kernelFlows
 	metrics http.Handler
 }
 
@@ -79,6 +80,7 @@ func (e endpoint) source(levels *loglevel.Levels) debug.Source {
 		XDS:       func(q view.Query) view.XDS { return last().viewXDS(e.streams(), q) },
 		Config:    e.config,
 		Flows:     e.flows,
+		Advise:    e.kernel.advise,
 		Levels:    levels,
 		Envoy:     e.envoyPage,
 		Metrics:   e.metrics,
@@ -89,7 +91,7 @@ func (e endpoint) source(levels *loglevel.Levels) debug.Source {
 func (e endpoint) summary() view.Summary {
 	v := e.state.Load().summary()
 	v.Node, v.NotReady, v.Stuck, v.Watches = e.cfg.NodeName, e.health.Ready(), e.health.Live(), viewWatches(e.watches())
-	v.Limits = e.limits()
+	v.Limits, v.KernelFlows = e.limits(), e.kernel.status()
 	return v
 }
 

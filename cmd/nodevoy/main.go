@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newBootstrap(), newStatus(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest())
+	root.AddCommand(newAgent(), newBootstrap(), newStatus(), newAdvise(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest())
 	return root
 }
 

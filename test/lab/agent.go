@@ -67,13 +67,18 @@ func (n *Node) startAgent(by []string, objects string, flags ...string) (*Agent,
 	return &Agent{Process: p, node: n}, nil
 }
 
-// StatusText is what `nodevoy status` prints on the node.
-func (n *Node) StatusText(ctx context.Context, flags ...string) (string, error) {
-	argv, err := nodevoy("status", append([]string{"--run-dir", n.RunDir()}, flags...)...)
+// Nodevoy is what a command that asks the node's agent prints.
+func (n *Node) Nodevoy(ctx context.Context, command string, flags ...string) (string, error) {
+	argv, err := nodevoy(command, append([]string{"--run-dir", n.RunDir()}, flags...)...)
 	if err != nil {
 		return "", err
 	}
 	return n.Run(ctx, argv...)
+}
+
+// StatusText is what `nodevoy status` prints on the node.
+func (n *Node) StatusText(ctx context.Context, flags ...string) (string, error) {
+	return n.Nodevoy(ctx, "status", flags...)
 }
 
 // Status is what `nodevoy status -o json` prints, as far as tests use it.

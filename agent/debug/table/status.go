@@ -38,6 +38,9 @@ func Status(w io.Writer, v *view.Status, now time.Time) error {
 	t.rows("OBJECTS", watchLines(v.Watches, now))
 	t.row("ENVOY", envoyLine(&v.Envoy, now))
 	t.row("KERNEL", kernelLine(&v.Redirect, now))
+	if v.KernelFlows != "" {
+		t.row("FLOWS", "connections past Envoy are not shown, or not all: "+oneLine(v.KernelFlows))
+	}
 	if v.Memory.Limit > 0 || len(v.Memory.Left) > 0 {
 		t.rows("MEMORY", memoryLines(&v.Memory))
 	}

@@ -40,6 +40,9 @@ type Summary struct {
 	Limits []Limit `json:"limits"`
 	// Watches are how the reading of each kind of objects goes.
 	Watches []Watch `json:"watches"`
+	// KernelFlows is why flows don't show connections past Envoy, or not all of them;
+	// empty if they do.
+	KernelFlows string `json:"kernelFlows,omitempty"`
 	// Problems are the first of the objects that can't be used as written; ProblemCount
 	// counts all.
 	Problems     []string `json:"problems"`

@@ -51,6 +51,7 @@ func (c *cluster) installAndUninstall(t *testing.T) {
 	if err := c.direct(from); err != nil {
 		t.Errorf("redirected without being asked: %v", err)
 	}
+	c.untouched(t)
 	c.label(t, "enabled")
 	c.everyNode(t)
 	for _, node := range nodes() {

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,13 +20,9 @@ func (c *cluster) chosen(t *testing.T) {
 	t.Helper()
 	for _, node := range nodes() {
 		eventually(t, time.Minute, func() error {
-			out, err := c.attempt("kubectl", "-n", release, "exec", c.agentOn(t, node), "-c", "agent", "--", "nodevoy", "status", "-o", "json")
-			if err != nil {
-				return err
-			}
 			var view view.Status
-			if err := json.Unmarshal([]byte(out), &view); err != nil {
-				return fmt.Errorf("parse status of %s: %w", node, err)
+			if err := c.nodevoy(t, node, &view, "status", "-o", "json"); err != nil {
+				return err
 			}
 			if r := view.Redirect; r.Mode != c.redirect || r.Leftover != "" {
 				return fmt.Errorf("%s is in mode %q, left over: %q, because %q; want mode %s", node, r.Mode, r.Leftover, r.Why, c.redirect)

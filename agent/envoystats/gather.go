@@ -47,7 +47,7 @@ type Gatherer struct {
 // Gather asks Envoy. It never fails: an Envoy that doesn't answer is what a metric says,
 // and takes nothing away from the others.
 func (g Gatherer) Gather() ([]*dto.MetricFamily, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout) //nolint:forbidigo // the interface has no context
 	defer cancel()
 	text, err := g.Ask(ctx, Path())
 	var families []*dto.MetricFamily

@@ -14,7 +14,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/redirect/redirecttest"
-	"github.com/nodevoy/nodevoy/test/tracer"
+	"github.com/nodevoy/nodevoy/redirect/tracer"
 )
 
 func podPlan(n *model.Node) *plan.Plan {

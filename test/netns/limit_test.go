@@ -12,7 +12,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
-	"github.com/nodevoy/nodevoy/test/tracer"
+	"github.com/nodevoy/nodevoy/redirect/tracer"
 )
 
 // most is the limit of connections in these tests.

@@ -10,7 +10,7 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/test/netns/space"
-	"github.com/nodevoy/nodevoy/test/tracer"
+	"github.com/nodevoy/nodevoy/redirect/tracer"
 )
 
 // podTruth is what must become of a connection of a pod where pods are redirected

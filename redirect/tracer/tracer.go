@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tracer follows a packet through the rules of a plan as the kernel would,
-// so that a truth table can be held against the rules without a kernel.
+// Package tracer follows a packet through the rules of a plan as the kernel would: to
+// hold a truth table against the rules without a kernel, and to say which rule takes a
+// connection. It is pure.
 package tracer
 
 import (
@@ -46,9 +47,20 @@ type Verdict struct {
 	Listener netip.AddrPort
 	// Rejected is set when the plan refuses the packet.
 	Rejected bool
-	// Steps are the rules it matched, with the chain and the reason.
-	Steps []string
+	// Steps are the rules it matched.
+	Steps []Step
 }
+
+// Step is a rule that a packet matched. Jump is set for one in a chain of the kernel's,
+// which leads to ours.
+type Step struct {
+	Table, Chain string
+	plan.Rule
+	Jump bool
+}
+
+// String is the rule with its chain and its reason.
+func (s Step) String() string { return fmt.Sprintf("%s %s: %s (%s)", s.Table, s.Chain, s.Spec, s.Reason) }
 
 // Trace follows a packet through the plan's rules as the kernel would. It knows
 // the matches and targets that plans use, and nothing of other people's rules.
@@ -133,7 +145,7 @@ func (t *tracer) rule(table, chain string, r plan.Rule) (done bool, err error) {
 	if matched, err := t.matches(words[:at]); !matched || err != nil {
 		return false, err
 	}
-	t.verdict.Steps = append(t.verdict.Steps, fmt.Sprintf("%s %s: %s (%s)", table, chain, r.Spec, r.Reason))
+	t.verdict.Steps = append(t.verdict.Steps, Step{table, chain, r, !strings.HasPrefix(chain, plan.ChainPrefix)})
 	target, options := words[at+1], words[at+2:]
 	if strings.HasPrefix(target, plan.ChainPrefix) {
 		return t.chain(table, target)

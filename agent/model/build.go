@@ -51,7 +51,7 @@ func NewBuilder(opts Options) *Builder { return &Builder{opts: opts} }
 
 // Build computes the same Node as the function Build.
 func (b *Builder) Build(in Inputs) *Node {
-	node := &Node{Name: in.NodeName, services: in.Services, slices: in.EndpointSlices}
+	node := &Node{Name: in.NodeName, objects: in}
 	if in.Node != nil {
 		node.Region = in.Node.Labels[corev1.LabelTopologyRegion]
 		node.Zone = in.Node.Labels[corev1.LabelTopologyZone]

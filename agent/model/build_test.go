@@ -144,6 +144,23 @@ func addresses(t *testing.T, node *model.Node, frontend string) []string {
 		}
 		list = append(list, text)
 	}
+	if used := used(node, f); !slices.Equal(used, list) {
+		t.Errorf("of the candidates %q are said to be used, want %q", used, list)
+	}
+	return list
+}
+
+// used are the candidates of a frontend that are said to be used.
+func used(node *model.Node, f *model.Frontend) []string {
+	var list []string
+	for _, c := range node.Candidates(f) {
+		if text := c.Address.String(); c.Used {
+			if !c.Ready {
+				text += " terminating"
+			}
+			list = append(list, text)
+		}
+	}
 	return list
 }
 

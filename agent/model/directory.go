@@ -27,18 +27,18 @@ type endpointRef struct {
 // Directory makes the one of the objects that the node was built from.
 func (n *Node) Directory() *Directory {
 	size := 0
-	for _, slice := range n.slices {
+	for _, slice := range n.objects.EndpointSlices {
 		if slice != nil {
 			size += len(slice.Endpoints)
 		}
 	}
 	d := &Directory{endpoints: make(map[netip.Addr]endpointRef, size), udp: map[netip.AddrPort]ServicePort{}}
-	for _, slice := range n.slices {
+	for _, slice := range n.objects.EndpointSlices {
 		if slice != nil && slice.AddressType != discoveryv1.AddressTypeFQDN {
 			d.addSlice(slice)
 		}
 	}
-	for _, service := range n.services {
+	for _, service := range n.objects.Services {
 		if service != nil {
 			d.addService(service)
 		}

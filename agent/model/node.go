@@ -6,9 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // Node is everything one node needs to know, computed from Inputs by Build.
@@ -31,11 +28,10 @@ type Node struct {
 
 	// byAddress has the index of each of Frontends.
 	byAddress map[netip.AddrPort]int
-	// enrolment is what decided about Pods, and services and slices are all objects: see
-	// IfLabelled and Directory.
+	// enrolment is what decided about Pods, and objects are what the node was built from,
+	// for questions that are rarely asked: see IfLabelled, Directory and Service.
 	enrolment enrolment
-	services  []*corev1.Service
-	slices    []*discoveryv1.EndpointSlice
+	objects   Inputs
 }
 
 // Frontend finds the frontend with this address; false when no Service has it.

@@ -118,6 +118,38 @@ func TestMembers(t *testing.T) {
 	})
 }
 
+// TestAsked asks the kernel for single members, and for what time they stay.
+func TestAsked(t *testing.T) {
+	k := open(t)
+	for _, f := range family.All() {
+		p, e := pods(f, 30*time.Second), frontends(f, 1000)
+		ip, at := members(family.Pick(f, "10.0.0.1", "fd00::1"))[0], members(family.Pick(f, "10.96.0.1:80", "[fd96::1]:80"))[0]
+		if _, err := k.Has(p, ip); !errors.Is(err, ipset.ErrNotFound) {
+			t.Errorf("%s: without the set: %v", f, err)
+		}
+		must(t, k.Create(p))
+		must(t, k.Create(e))
+		for set, m := range map[netfilter.SetSpec]netfilter.Member{p: ip, e: at} {
+			for _, want := range []bool{false, true} {
+				if got, err := k.Has(set, m); got != want || err != nil {
+					t.Errorf("%s: %s in set %s: %v, %v, want %v", f, m, set.Name, got, err, want)
+				}
+				must(t, k.Add(set, []netfilter.Member{m}))
+			}
+		}
+		left, err := k.Expiries(p.Name)
+		must(t, err)
+		if len(left) != 1 || left[ip] < 28*time.Second || left[ip] > 30*time.Second {
+			t.Errorf("%s: %v", f, left)
+		}
+		left, err = k.Expiries(e.Name)
+		must(t, err)
+		if _, is := left[at]; len(left) != 1 || !is || left[at] != 0 {
+			t.Errorf("%s: %v", f, left)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	on(t, func(t *testing.T, k kernel) {
 		spec := frontends(family.V4, 3)

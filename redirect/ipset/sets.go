@@ -203,33 +203,39 @@ func header(r dump.Attributes) (Header, error) {
 
 // Members are the members of a set that have not expired, sorted.
 func (s *Sets) Members(set string) ([]netfilter.Member, error) {
+	var members []netfilter.Member
+	err := s.eachMember(set, func(m netfilter.Member, _ uint32) { members = append(members, m) })
+	slices.SortFunc(members, netfilter.Member.Compare)
+	return members, err
+}
+
+// eachMember calls found with each member and the seconds that it stays.
+func (s *Sets) eachMember(set string, found func(m netfilter.Member, seconds uint32)) error {
 	replies, err := s.list(set, 0)
 	if err != nil {
-		return nil, wrap("list", set, err)
+		return wrap("list", set, err)
 	}
-	var members []netfilter.Member
 	for _, r := range replies {
 		entries, err := r.Nest(nl.IPSET_ATTR_ADT)
 		if err != nil {
-			return nil, wrap("list", set, err)
+			return wrap("list", set, err)
 		}
 		for _, e := range entries {
-			m, err := parseMember(e.Value)
+			attrs, err := dump.Parse(e.Value, 0)
 			if err != nil {
-				return nil, wrap("list", set, err)
+				return wrap("list", set, err)
 			}
-			members = append(members, m)
+			m, err := parseMember(attrs)
+			if err != nil {
+				return wrap("list", set, err)
+			}
+			found(m, attrs.Number(nl.IPSET_ATTR_TIMEOUT))
 		}
 	}
-	slices.SortFunc(members, netfilter.Member.Compare)
-	return members, nil
+	return nil
 }
 
-func parseMember(b []byte) (netfilter.Member, error) {
-	attrs, err := dump.Parse(b, 0)
-	if err != nil {
-		return netfilter.Member{}, err
-	}
+func parseMember(attrs dump.Attributes) (netfilter.Member, error) {
 	ip, err := attrs.Nest(nl.IPSET_ATTR_IP)
 	if err != nil || len(ip) == 0 {
 		return netfilter.Member{}, errors.Join(errors.New("a member without address"), err)

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -101,6 +103,36 @@ func TestChains(t *testing.T) {
 		absent(t, k, "OWN")
 		absent(t, k, "OTHER")
 	})
+}
+
+// TestCounters sends packets and reads which rules have matched them, which List shows
+// in the same words.
+func TestCounters(t *testing.T) {
+	for _, b := range []netfilter.Backend{netfilter.NFT, netfilter.Legacy} {
+		k := open(t, b, family.V4)
+		restore(t, k, "*nat", ":NODEVOY-OUTPUT - [0:0]", "-I OUTPUT -p tcp -j NODEVOY-OUTPUT",
+			"-A NODEVOY-OUTPUT -p tcp -m tcp --dport 81 -j RETURN", "-A NODEVOY-OUTPUT -p tcp -m tcp --dport 82 -j REDIRECT --to-ports 83", "COMMIT")
+		for range 2 {
+			if _, err := net.Dial("tcp", "127.0.0.1:82"); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("dial: %v", err)
+			}
+		}
+		var rules, packets []string
+		for _, chain := range []string{"OUTPUT", "NODEVOY-OUTPUT"} {
+			counted, err := k.Counters(t.Context(), "nat", chain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range counted {
+				rules, packets = append(rules, c.Rule), append(packets, strconv.FormatUint(c.Packets, 10))
+			}
+		}
+		holds(t, k, "OUTPUT", rules[0])
+		holds(t, k, "NODEVOY-OUTPUT", rules[1:]...)
+		if got := strings.Join(packets, " "); got != "2 0 2" {
+			t.Errorf("%s: packets %s, want 2 0 2", b, got)
+		}
+	}
 }
 
 func TestJumps(t *testing.T) {

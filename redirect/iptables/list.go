@@ -48,7 +48,7 @@ func (t *Tables) List(ctx context.Context, table, chain string) ([]string, error
 	return rules, nil
 }
 
-func (t *Tables) rules(ctx context.Context, table, chain string) ([]string, error) {
+func (t *Tables) rules(ctx context.Context, table, chain string, options ...string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (t *Tables) rules(ctx context.Context, table, chain string) ([]string, erro
 	case !there:
 		return nil, ErrNotFound
 	}
-	out, err := t.run(ctx, "", t.list, "-t", table, "-S", chain)
+	out, err := t.run(ctx, "", t.list, append(options, "-t", table, "-S", chain)...)
 	if err != nil {
 		return nil, t.classify(err, table, chain)
 	}

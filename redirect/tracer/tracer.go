@@ -60,7 +60,9 @@ type Step struct {
 }
 
 // String is the rule with its chain and its reason.
-func (s Step) String() string { return fmt.Sprintf("%s %s: %s (%s)", s.Table, s.Chain, s.Spec, s.Reason) }
+func (s Step) String() string {
+	return fmt.Sprintf("%s %s: %s (%s)", s.Table, s.Chain, s.Spec, s.Reason)
+}
 
 // Trace follows a packet through the plan's rules as the kernel would. It knows
 // the matches and targets that plans use, and nothing of other people's rules.

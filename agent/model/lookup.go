@@ -200,3 +200,19 @@ func (n *Node) slicesOf(namespace, name string) []*discoveryv1.EndpointSlice {
 	slices.SortFunc(own, func(x, y *discoveryv1.EndpointSlice) int { return strings.Compare(x.Name, y.Name) })
 	return own
 }
+
+// NodeOf finds the node of a pod that an EndpointSlice names; empty if none does.
+func (n *Node) NodeOf(namespace, pod string) string {
+	for _, slice := range n.objects.EndpointSlices {
+		if slice == nil || slice.Namespace != namespace {
+			continue
+		}
+		for i := range slice.Endpoints {
+			ep := &slice.Endpoints[i]
+			if ep.TargetRef != nil && ep.TargetRef.Name == pod && ep.NodeName != nil && namesPod(ep.TargetRef, namespace) && validName(*ep.NodeName) {
+				return *ep.NodeName
+			}
+		}
+	}
+	return ""
+}

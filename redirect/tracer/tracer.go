@@ -47,8 +47,10 @@ type Verdict struct {
 	Listener netip.AddrPort
 	// Rejected is set when the plan refuses the packet.
 	Rejected bool
-	// Steps are the rules it matched.
+	// Steps are the rules it matched, and By is the one of them that gives it to the
+	// listener.
 	Steps []Step
+	By    Step
 }
 
 // Step is a rule that a packet matched. Jump is set for one in a chain of the kernel's,
@@ -147,12 +149,18 @@ func (t *tracer) rule(table, chain string, r plan.Rule) (done bool, err error) {
 	if matched, err := t.matches(words[:at]); !matched || err != nil {
 		return false, err
 	}
-	t.verdict.Steps = append(t.verdict.Steps, Step{table, chain, r, !strings.HasPrefix(chain, plan.ChainPrefix)})
+	step := Step{table, chain, r, !strings.HasPrefix(chain, plan.ChainPrefix)}
+	t.verdict.Steps = append(t.verdict.Steps, step)
 	target, options := words[at+1], words[at+2:]
 	if strings.HasPrefix(target, plan.ChainPrefix) {
 		return t.chain(table, target)
 	}
-	return t.target(target, options)
+	before := t.verdict.Listener
+	done, err = t.target(target, options)
+	if t.verdict.Listener != before {
+		t.verdict.By = step
+	}
+	return done, err
 }
 
 func (t *tracer) chain(table, name string) (bool, error) {

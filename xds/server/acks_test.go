@@ -140,6 +140,13 @@ func TestRefusedPod(t *testing.T) {
 	c.expect(xds.KindRoute, []string{xds.RouteName}, nil)
 	refused := Refused{Pods: map[string]string{"uid-two": "listener " + bad + ": port taken"}}
 	await(t, s, "one refused", func(st Status) bool { return settled(st) && cmp.Equal(st.Refused, refused) && st.NackCount == 1 })
+	for name, want := range map[string]Standing{
+		bad: {Asked: true, Sent: true, Refused: "port taken"}, "http/shop/two/uid-two": {Asked: true, Sent: true, Acked: true}, "http/shop/three/uid-three": {},
+	} {
+		if got := s.Standing(xds.KindListener, name); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
 	forward(retryFirst - time.Second)
 	s.Publish(xdstest.Node(), both)
 	c.silent()

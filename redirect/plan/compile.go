@@ -88,12 +88,9 @@ func frontendSets(node *model.Node, f family.Family) []Set {
 		}
 	}
 	var sets []Set
-	for _, c := range model.Classes() {
-		sets = append(sets, Set{
-			SetSpec: netfilter.SetSpec{Name: frontendSet(c, f), Type: netfilter.HashIPPort, Family: f, MaxElements: MaxMembers},
-			Members: sorted(byClass[c]),
-			Reason:  "frontends of capture class " + c.String(),
-		})
+	specs := FrontendSets(f)
+	for i, c := range model.Classes() {
+		sets = append(sets, Set{SetSpec: specs[i], Members: sorted(byClass[c]), Reason: "frontends of capture class " + c.String()})
 	}
 	return sets
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/redirect/netfilter"
 )
 
 // Every name and number nodevoy takes on a node. Whatever it makes there is
@@ -99,6 +100,15 @@ func PodsSet(f family.Family) string { return setPods + f.Digit() }
 func FullSet(f family.Family) string { return setFull + f.Digit() }
 
 func frontendSet(c model.Class, f family.Family) string { return SetPrefix + c.String() + f.Digit() }
+
+// FrontendSets are the sets of frontends, one for each class.
+func FrontendSets(f family.Family) []netfilter.SetSpec {
+	var sets []netfilter.SetSpec
+	for _, c := range model.Classes() {
+		sets = append(sets, netfilter.SetSpec{Name: frontendSet(c, f), Type: netfilter.HashIPPort, Family: f, MaxElements: MaxMembers})
+	}
+	return sets
+}
 
 // ScratchSet names the set that is filled beside another, to be swapped for it.
 func ScratchSet(name string) string { return name + "-new" }

@@ -22,3 +22,16 @@ func (p *Pods) Connections(f connections.Filter, found func(to netip.AddrPort, l
 		return withPodName(pod, err)
 	})
 }
+
+// Enter calls fn in the network namespace of the located pod with this UID: see
+// netns.Namespace.Do. netns.ErrNotFound if it is not located. It may be called at any
+// time.
+func (p *Pods) Enter(uid string, fn func() error) error {
+	p.mu.Lock()
+	pod := p.located[uid]
+	p.mu.Unlock()
+	if pod == nil {
+		return netns.ErrNotFound
+	}
+	return withPodName(pod, pod.ns.Do(fn))
+}

@@ -138,7 +138,7 @@ func (a *Agent) wire(findings probe.Findings) error {
 	health := &healthServer{address: a.cfg.MetricsAddress, state: a.state, stuckAfter: a.cfg.StuckAfter, gatherer: prometheus.Gatherers{registry, a.envoyMetrics()}, log: a.log.Named("health")}
 	kernel := newKernelFlows(a.cfg.Flows.Kernel, a.cfg.Redirect, flows, a.log.Named("kernelflows"))
 	shown := endpoint{
-		Agent: a, health: health.checks(), watches: src.Health, streams: envoy.Streams, flows: flows.log, kernel: kernel, metrics: health.metrics(),
+		Agent: a, health: health.checks(), watches: src.Health, streams: envoy.Streams, flows: flows.log, kernel: kernel, metrics: health.metrics(), standing: envoy.Standing,
 	}
 	a.parts = append([]runner{
 		src.Run, envoy.Run, l.proof.prober.run, l.leaving.sampler.run, l.run, health.run, flows.run, kernel.run,

@@ -23,6 +23,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent/loglevel"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/family"
+	"github.com/nodevoy/nodevoy/xds"
 	"github.com/nodevoy/nodevoy/xds/server"
 )
 
@@ -43,6 +44,8 @@ type endpoint struct {
 	flows   *flow.Log
 	kernel  *kernelFlows
 	metrics http.Handler
+	// standing is how far Envoy is with a resource.
+	standing func(xds.Kind, string) server.Standing
 }
 
 // runners are the parts that serve it, and the one that changes log levels back.
@@ -83,9 +86,19 @@ func (e endpoint) source(levels *loglevel.Levels) debug.Source {
 		Advise:    e.kernel.advise,
 		Levels:    levels,
 		Envoy:     e.envoyPage,
+		Why:       e.explainer().answer,
 		Metrics:   e.metrics,
 		Health:    e.health,
 	}
+}
+
+// explainer says where calls go.
+func (e endpoint) explainer() *explainer {
+	x := &explainer{cfg: e.cfg, state: e.state, stuck: e.health.Live, health: e.watches, standing: e.standing, envoy: e.envoy, flows: e.flows}
+	if e.pods != nil {
+		x.enter = e.pods.Enter
+	}
+	return x
 }
 
 func (e endpoint) summary() view.Summary {

@@ -98,7 +98,7 @@ func viewWatches(all []kinds.Health) []view.Watch {
 // pod is what became of a pod: told by the redirector in pod mode; in host mode
 // all enrolled pods share one fate.
 func (s *State) pod(p *model.Pod) pods.State {
-	state := s.Pods[cmp.Or(p.UID, p.Namespace+"/"+p.Name)]
+	state := s.Pods[podUID(p)]
 	if s.Mode != plan.PodMode {
 		state = pods.State{Redirecting: p.Enrolled}
 	}
@@ -107,6 +107,9 @@ func (s *State) pod(p *model.Pod) pods.State {
 	}
 	return state
 }
+
+// podUID is how plans and reports name a pod.
+func podUID(p *model.Pod) string { return cmp.Or(p.UID, p.Namespace+"/"+p.Name) }
 
 // enrolled counts the enrolled pods that are redirected, and the others.
 func (s *State) enrolled() (redirected, others int) {

@@ -120,7 +120,7 @@ func asDescribed(t *testing.T, url string) {
 		}
 		return text != ""
 	})
-	doc.CheckAnswers(t, http.DefaultClient, url, false, strings.NewReplacer("{namespace}", "demo", "{name}", "web"))
+	doc.CheckAnswers(t, http.DefaultClient, url, false, strings.NewReplacer("{namespace}", "demo", "{name}", "web", "/v1/why", "/v1/why?from=demo/client&to=web:80"))
 }
 
 // get is what is served at a URL; empty if nothing is.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/flow"
+	"github.com/nodevoy/nodevoy/agent/why"
 )
 
 // fakeLevels keep what they are told.
@@ -143,7 +144,13 @@ func sampleSource() Source {
 			return EnvoyPage{"application/json", io.NopCloser(text)}, nil
 		},
 		Why: func(_ context.Context, q url.Values) (any, error) {
-			return map[string]string{"sentence": q.Get("from")}, nil
+			return why.Answer{
+				Verdict: why.Envoy, Sentence: q.Get("from"), At: at, From: why.Party{Asked: "a", Namespace: "shop", Name: "web", Address: "10.244.1.2"},
+				Chain: []why.Link{{
+					Name: "rule", State: why.OK, Evidence: []string{"e"}, Rule: &why.Rule{Packets: new(uint64)}, Sets: []why.Entry{{Missing: true, Left: 1}},
+					Backends: []why.Backend{{Pod: "p", Node: "n", Zone: "z", Seen: &why.Host{Ejected: true, Flags: []string{"f"}}}},
+				}},
+			}, nil
 		},
 		Advise: func(context.Context, url.Values) (any, error) {
 			return nil, fmt.Errorf("no conntrack: %w", ErrUnavailable)

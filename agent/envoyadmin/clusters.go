@@ -45,7 +45,9 @@ func (e *Envoy) Clusters(ctx context.Context, names []string) ([]Cluster, error)
 		quoted[i] = regexp.QuoteMeta(name)
 	}
 	filter := "^(" + strings.Join(quoted, "|") + ")$"
-	text, err := e.request(ctx, http.MethodGet, "/clusters?format=json&filter="+url.QueryEscape(filter))
+	// Envoy takes a plus sign for itself, not for a space.
+	query := strings.ReplaceAll(url.QueryEscape(filter), "+", "%20")
+	text, err := e.request(ctx, http.MethodGet, "/clusters?format=json&filter="+query)
 	if err != nil {
 		return nil, fmt.Errorf("ask envoy for clusters: %w", err)
 	}

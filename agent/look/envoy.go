@@ -28,7 +28,8 @@ func Envoy(ctx context.Context, envoy *envoyadmin.Envoy, clusters []string) (*wh
 			h := &c.Hosts[i]
 			host := why.Host{
 				Cluster: c.Name, Healthy: h.Healthy, Ejected: h.Ejected, Flags: h.Flags, Weight: h.Weight, Active: h.Stats["cx_active"],
-				Total: h.Stats["rq_total"], Failed: h.Stats["rq_error"],
+				// A request for which no connection could be made is in none of Envoy's totals.
+				Total: max(h.Stats["rq_total"], h.Stats["rq_success"]+h.Stats["rq_error"]), Failed: h.Stats["rq_error"],
 			}
 			if !strings.Contains(c.Name, "HTTP/") {
 				host.Total, host.Failed = h.Stats["cx_total"], h.Stats["cx_connect_fail"]

@@ -4,7 +4,6 @@ package why
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -249,6 +248,9 @@ func (e *explanation) redirectable() bool {
 // path is about what lies between the pod and its backends.
 func (e *explanation) path(f *model.Frontend) {
 	if !e.redirectable() {
+		if len(e.Flows) > 0 { // Those that the kernel tracks.
+			e.flows()
+		}
 		return
 	}
 	e.redirection()
@@ -292,56 +294,4 @@ func count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// refusals are about what Envoy refused last.
-func (e *explanation) refusals() {
-	if len(e.Nacks) == 0 {
-		e.link("refused", OK, "Envoy has refused nothing")
-		return
-	}
-	last := e.Nacks[len(e.Nacks)-1]
-	concerned := slices.Contains(last.Names, e.XDS.Listener.Name)
-	for _, c := range e.XDS.Clusters {
-		concerned = concerned || slices.Contains(last.Names, c.Name)
-	}
-	about := "nothing of these connections"
-	if concerned {
-		about = "something of these connections"
-	}
-	l := e.link("refused", OK, "the last refusal was %s ago, and concerned %s", ago(e.Now, last.At), about)
-	l.Evidence = []string{last.Type + ": " + oneLine(last.Detail)}
-}
-
-// oneLine is a text of several lines as one.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// flows are about the calls that were seen last.
-func (e *explanation) flows() {
-	const most = 5
-	switch {
-	case e.FlowsErr != "":
-		e.link("flows", Unknown, "%s", e.FlowsErr)
-		return
-	case len(e.Flows) == 0:
-		e.link("flows", Unknown, "no flow of this pair was recorded")
-		return
-	}
-	failed := 0
-	for _, f := range e.Flows {
-		if f.Failed {
-			failed++
-		}
-	}
-	l := e.link("flows", OK, "%s of this pair recorded, %d failed; the last was %s ago", count(len(e.Flows), "flow"), failed, ago(e.Now, e.Flows[0].At))
-	if e.Flows[0].Failed {
-		l.State = Broken
-	}
-	for _, f := range e.Flows[:min(most, len(e.Flows))] {
-		text := f.At.UTC().Format("15:04:05.000") + " " + f.Text
-		if f.Meaning != "" {
-			text += ": " + f.Meaning
-		}
-		l.Evidence = append(l.Evidence, text)
-	}
 }

@@ -4,10 +4,13 @@ package why_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,9 +18,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/agent/why"
 	"github.com/nodevoy/nodevoy/redirect/plan"
+	"github.com/nodevoy/nodevoy/test/openapitest"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens")
@@ -48,6 +53,15 @@ func ofPods() map[string]func(*situation) {
 	}
 	return map[string]func(*situation){
 		"not-labelled": from("other/outsider", func(s *situation) { s.question.To = "shop/api:80" }),
+		"kernel-flows": from("other/outsider", func(s *situation) {
+			s.question.To = "shop/api:80"
+			s.input = func(in *why.Input) {
+				in.Flows = []flow.Flow{{
+					ID: 3, Time: now().Add(-time.Minute), Origin: flow.OriginKernel, Protocol: "TCP", GRPCStatus: -1, Duration: flow.Millis(time.Second),
+					Backend: flow.Peer{Address: netip.MustParseAddrPort("10.244.2.5:8080"), Namespace: "shop", Pod: "api-2"},
+				}}
+			}
+		}),
 		"opted-out": from("shop/old", func(s *situation) {
 			s.objects.Pods[2].Labels = map[string]string{model.RedirectLabel: model.RedirectDisabled}
 		}),
@@ -61,7 +75,9 @@ func ofPods() map[string]func(*situation) {
 			s.addEndpoints("shop", "six", ready("fd00::1", "x", "node-a"))
 			s.question.To = "six:80"
 		}),
-		"workload":  from("shop/web", func(s *situation) { s.objects.Pods = append(s.objects.Pods, pod("shop", "web-7f-x1", "10.244.1.9")) }),
+		"workload": from("shop/web", func(s *situation) {
+			s.objects.Pods = append(s.objects.Pods, pod("shop", "web-6d4b8c7f9d-x2x4z", "10.244.1.9"))
+		}),
 		"elsewhere": from("shop/api-2"),
 		"nobody":    from("shop/nobody"),
 		"the-node":  from("172.30.0.1", func(s *situation) { s.question.To = "10.96.0.10:80" }),
@@ -178,10 +194,12 @@ func ofEnvoy() map[string]func(*situation) {
 			in.Pods["uid-client"] = why.PodState{Netns: "/run/netns/cni-client", Reason: "the pod itself listens on a port of Envoy's: 127.0.0.1:23722"}
 		}),
 		"flows": seen(func(in *why.Input) {
-			in.FlowsErr = ""
-			in.Flows = []why.Flow{
-				{At: now().Add(-time.Second), Text: "GET 503 from 10.244.2.5:8080 in 3ms", Meaning: "UF: the connection to the backend failed", Failed: true},
-				{At: now().Add(-2 * time.Second), Text: "GET 200 from 10.244.1.5:8080 in 2ms"},
+			in.Flows = []flow.Flow{
+				{
+					ID: 12, Time: now().Add(-time.Second), Protocol: "HTTP/1.1", Method: "GET", Path: "/", Status: 503, GRPCStatus: -1, Flags: []flow.Flag{"UF"}, Duration: flow.Millis(3 * time.Millisecond),
+					Backend: flow.Peer{Address: netip.MustParseAddrPort("10.244.2.5:8080"), Namespace: "shop", Pod: "api-2"},
+				},
+				{ID: 11, Time: now().Add(-2 * time.Second), Protocol: "TCP", GRPCStatus: -1, Duration: flow.Millis(2 * time.Millisecond)},
 			}
 		}),
 	}
@@ -189,6 +207,11 @@ func ofEnvoy() map[string]func(*situation) {
 
 // TestSituations wants of each situation the answer that is in testdata.
 func TestSituations(t *testing.T) {
+	spec, err := os.ReadFile("../debug/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := openapitest.New(t, spec)
 	names := map[string]bool{}
 	for name, change := range situations() {
 		file := filepath.Join("testdata", name+".txt")
@@ -197,6 +220,13 @@ func TestSituations(t *testing.T) {
 		change(s)
 		in := s.in()
 		answer := why.Explain(in, s.pair)
+		body, err := json.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := described.Check(http.MethodGet, "/v1/why", http.StatusOK, "application/json", string(body)); err != nil {
+			t.Errorf("%s is not as the endpoint describes it: %v", name, err)
+		}
 		var text bytes.Buffer
 		text.WriteString(string(answer.Verdict) + ": ")
 		if err := why.WriteText(&text, &answer); err != nil {
@@ -267,7 +297,7 @@ func TestQuestions(t *testing.T) {
 		}
 	}
 	for from, want := range map[string]string{
-		"shop/client": "10.244.1.2", "pod/client": "invalid IP", "shop/pod/client": "10.244.1.2", "10.244.1.2": "10.244.1.2", "fd00:10:244:1::2": "fd00:10:244:1::2",
+		"shop/client": "10.244.1.2", "pod/client": "invalid IP", "shop/pod/client": "10.244.1.2", "10.244.1.2": "10.244.1.2", "fd00:10:244:1::2": "10.244.1.2",
 		"shop/": "not understood",
 	} {
 		pair, err := why.Resolve(node, why.Question{From: from, To: "shop/api:80"})
@@ -279,6 +309,55 @@ func TestQuestions(t *testing.T) {
 			t.Errorf("%q is %s, want %s", from, got, want)
 		}
 	}
+}
+
+// TestOtherFamily asks about an address of a pod and a destination of the other family,
+// which the pod calls from its other address.
+func TestOtherFamily(t *testing.T) {
+	s := calm()
+	s.addService("shop", "six", "fd96::10", port("http", 80, "http"))
+	s.addEndpoints("shop", "six", ready("fd00:10:244:2::5", "api-2", "node-b"))
+	s.question = why.Question{From: "10.244.1.2", To: "[fd96::10]:80"}
+	if answer := why.Explain(s.in(), s.pair); answer.Verdict != why.Envoy || answer.From.Address != "fd00:10:244:1::2" {
+		t.Errorf("%s: %s", answer.Verdict, answer.Sentence)
+	}
+}
+
+// FuzzQuestions wants an answer to whatever is asked, in one line, or an error.
+func FuzzQuestions(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"shop/client", "api:80"},
+		{"", ":"},
+		{"/", "a.:1"},
+		{"10.244.1.2", "10.96.0.10:80"},
+		{"::", "[::]:0"},
+		{"a/b/c/d", "svc/svc/api"},
+		{"fe80::1%x", "fe80::1%y:1"},
+		{"shop/client", "."},
+		{"shop/client", "api.shop.svc:http"},
+		{"shop/client", "[]:1"},
+		{"shop/client", "shop/:80"},
+		{"shop/client\n", "ap\x00i:80"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	s := calm()
+	in := s.in()
+	f.Fuzz(func(t *testing.T, from, to string) {
+		pair, err := why.Resolve(in.Model, why.Question{From: from, To: to})
+		if err != nil {
+			return
+		}
+		answer := why.Explain(in, pair)
+		answer.Apply(strconv.QuoteToASCII)
+		var text bytes.Buffer
+		if err := why.WriteText(&text, &answer); err != nil {
+			t.Fatal(err)
+		}
+		if answer.Sentence == strconv.QuoteToASCII("") || answer.Verdict == "" || strings.ContainsAny(answer.Sentence, "\n\x00\x1b") {
+			t.Errorf("%q to %q: %q %q", from, to, answer.Verdict, answer.Sentence)
+		}
+	})
 }
 
 // TestStarting wants an agent that knows nothing yet to say so.

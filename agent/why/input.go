@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/model"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 )
@@ -26,10 +27,8 @@ type Input struct {
 	XDS            XDS
 	// Nacks are the last refusals of Envoy's, oldest first.
 	Nacks []Nack
-	// Flows are the last flows of the pair, newest first; FlowsErr is why there are
-	// none to ask for.
-	Flows    []Flow
-	FlowsErr string
+	// Flows are the last flows of the pair, newest first.
+	Flows []flow.Flow
 	// Live is what was seen on the node; nil if nobody looked.
 	Live *Live
 }
@@ -88,15 +87,6 @@ type Nack struct {
 	At           time.Time
 	Type, Detail string
 	Names        []string
-}
-
-// Flow is one request or connection of the pair.
-type Flow struct {
-	At time.Time
-	// Text is the flow in a line, Meaning what its flags mean. Failed says that it
-	// failed.
-	Text, Meaning string
-	Failed        bool
 }
 
 // Live is what was seen on the node just now.

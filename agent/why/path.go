@@ -21,7 +21,7 @@ func (e *explanation) redirection() {
 		e.decide(ofPath, Bypassed, "%s go past Envoy, to kube-proxy: this node redirects nothing now: %s.", e.Calls(), a.Reason)
 		return
 	}
-	where := "in the node's network namespace"
+	where, lacks := "in the node's network namespace", ""
 	if e.Mode == plan.PodMode {
 		pod := e.pair.From.Pod
 		state := e.Pods[uid(pod)]
@@ -34,7 +34,7 @@ func (e *explanation) redirection() {
 			e.decide(ofPath, Bypassed, "%s go past Envoy, to kube-proxy: pod %s is not redirected: %s.", e.Calls(), e.pair.From.name(), why)
 			return
 		}
-		where = "in the pod's network namespace, " + state.Netns
+		where, lacks = "in the pod's network namespace, "+state.Netns, state.Reason
 	}
 	l := e.link("redirection", OK, "connections are redirected %s", where)
 	if !a.Applied.IsZero() {
@@ -42,6 +42,9 @@ func (e *explanation) redirection() {
 	}
 	if a.Reason != "" {
 		l.Evidence = append(l.Evidence, "not in force yet: "+a.Reason)
+	}
+	if lacks != "" {
+		l.Evidence = append(l.Evidence, "not all of the pod: "+lacks)
 	}
 }
 

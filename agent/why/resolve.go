@@ -129,7 +129,7 @@ func (s *Source) resolve(node *model.Node) error {
 		case pod.Name == name:
 			s.take(pod)
 			return nil
-		case belongs(pod.Name, name):
+		case pod.Workload == name:
 			of = append(of, pod)
 		}
 	}
@@ -146,21 +146,15 @@ func (s *Source) resolve(node *model.Node) error {
 
 func (s *Source) take(pod *model.Pod) { s.Pod, s.Namespace, s.Name = pod, pod.Namespace, pod.Name }
 
-// belongs says whether a pod has the name of one of a workload: of a Deployment with
-// two words after it, of others with one.
-func belongs(pod, workload string) bool {
-	rest, is := strings.CutPrefix(pod, workload+"-")
-	return is && rest != "" && strings.Count(rest, "-") < 2
-}
-
-// choose takes the pod's address of the family that it calls.
+// choose takes the pod's address of the family that it calls, if it has one.
 func (s *Source) choose(to netip.Addr) {
-	if s.Pod == nil || s.IP.IsValid() {
+	if s.Pod == nil || s.IP.IsValid() && (!to.IsValid() || s.IP.Is4() == to.Is4()) {
 		return
 	}
 	for _, ip := range s.Pod.IPs {
-		if !s.IP.IsValid() && (!to.IsValid() || ip.Is4() == to.Is4()) {
+		if !to.IsValid() || ip.Is4() == to.Is4() {
 			s.IP = ip
+			return
 		}
 	}
 }
@@ -197,11 +191,11 @@ func (d *Destination) resolve(node *model.Node, from *Source) error {
 	}
 	if !strings.Contains(host, "/") && strings.Contains(host, ".") {
 		words := strings.Split(strings.TrimSuffix(host, "."), ".")
-		name, namespace = words[0], words[1]
-		if (len(words) > 2 && words[2] != "svc") || len(words) == 2 && !node.HasNamespace(namespace) {
+		if len(words) < 2 || len(words) > 2 && words[2] != "svc" || len(words) == 2 && !node.HasNamespace(words[1]) {
 			d.kind = isNoHost
 			return nil
 		}
+		name, namespace = words[0], words[1]
 	}
 	d.Namespace, d.Name = namespace, name
 	return d.resolveService(node, from, port)
@@ -261,7 +255,7 @@ func (d *Destination) resolveService(node *model.Node, from *Source, asked strin
 		// Its own addresses, in their order, are what DNS gives; the pod needs one of the
 		// same family.
 		internal := slices.Contains(svc.Addresses, f.Address.Addr())
-		if internal && (best < 0 || from.has(f.Address.Addr()) && !from.has(d.Others[best].Address.Addr())) {
+		if internal && (best < 0 || from.prefers(f.Address.Addr()) && !from.prefers(d.Others[best].Address.Addr())) {
 			best = i
 		}
 	}
@@ -276,10 +270,16 @@ func (d *Destination) resolveService(node *model.Node, from *Source, asked strin
 
 // has says whether the caller has an address of the family of another.
 func (s *Source) has(of netip.Addr) bool {
+	return s.Pod != nil && slices.ContainsFunc(s.Pod.IPs, func(ip netip.Addr) bool { return ip.Is4() == of.Is4() })
+}
+
+// prefers says whether the caller would rather call an address of this family: that of
+// the address that was asked about, or any that it has.
+func (s *Source) prefers(of netip.Addr) bool {
 	if s.IP.IsValid() {
 		return s.IP.Is4() == of.Is4()
 	}
-	return s.Pod != nil && slices.ContainsFunc(s.Pod.IPs, func(ip netip.Addr) bool { return ip.Is4() == of.Is4() })
+	return s.has(of)
 }
 
 // choosePort finds a port by name or number; nil if there is none of it. Without either

@@ -43,7 +43,8 @@ func calm() *situation {
 		},
 		Namespaces: []*corev1.Namespace{
 			{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{model.RedirectLabel: model.RedirectEnabled}}},
-			{ObjectMeta: metav1.ObjectMeta{Name: "other"}}, {ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}},
+			{ObjectMeta: metav1.ObjectMeta{Name: "other"}},
+			{ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}},
 		},
 		Pods: []*corev1.Pod{pod("shop", "client", "10.244.1.2", "fd00:10:244:1::2"), pod("other", "outsider", "10.244.1.3"), pod("shop", "old", "10.244.1.4")},
 	}
@@ -116,7 +117,7 @@ func (s *situation) in() why.Input {
 			Node: "node-a", At: now().Add(-200 * time.Millisecond), Redirecting: true, Mode: "pod (iptables-nft)", Applied: now().Add(-4 * time.Second),
 		},
 		Short: func(*model.Frontend) string { return "" }, Refused: func(*model.Frontend) string { return "" },
-		FlowsErr: "no flows are recorded", Live: &why.Live{Kernel: &why.Kernel{}, Proxy: &why.Proxy{Hosts: map[netip.AddrPort][]why.Host{}}},
+		Live: &why.Live{Kernel: &why.Kernel{}, Proxy: &why.Proxy{Hosts: map[netip.AddrPort][]why.Host{}}},
 	}
 	for i := range node.Pods {
 		in.Pods[node.Pods[i].UID] = why.PodState{Redirecting: true, Netns: "/run/netns/cni-" + node.Pods[i].Name}

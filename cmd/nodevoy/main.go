@@ -24,6 +24,10 @@ const (
 	exitUsage = 2
 	// exitNotRunning is for a question to an agent, or to Envoy, that isn't running.
 	exitNotRunning = 3
+	// exitBroken is for calls that go past Envoy though they should not, or fail, and
+	// exitUnsure for a question that can't be answered: see why.
+	exitBroken = 4
+	exitUnsure = 5
 )
 
 // version is set by the linker (see the Makefile).
@@ -58,6 +62,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if down := new(notRunningError); errors.As(err, down) {
 		return exitNotRunning
 	}
+	if broken := new(brokenError); errors.As(err, broken) {
+		return exitBroken
+	}
+	if unsure := new(unsureError); errors.As(err, unsure) {
+		return exitUnsure
+	}
 	return exitFailed
 }
 
@@ -76,7 +86,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newBootstrap(), newStatus(), newAdvise(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest())
+	root.AddCommand(newAgent(), newBootstrap(), newStatus(), newWhy(), newAdvise(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest())
 	return root
 }
 

@@ -5,6 +5,7 @@ package iptables
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,8 +46,7 @@ func parseCounted(line string) (Counted, error) {
 			return Counted{}, err
 		}
 		bytes, err := strconv.ParseUint(words[i+2], 10, 64)
-		rest := append(words[:i:i], words[i+3:]...)
-		return Counted{Rule: strings.Join(rest, " "), Packets: packets, Bytes: bytes}, err
+		return Counted{Rule: strings.Join(slices.Delete(words, i, i+3), " "), Packets: packets, Bytes: bytes}, err
 	}
 	return Counted{Rule: line}, nil
 }

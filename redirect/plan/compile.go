@@ -197,6 +197,24 @@ func (p *PodPlan) Family(f family.Family) (FamilyPlan, bool) {
 	return p.Families[i], true
 }
 
+// FamilyOf is what the network namespace that redirects a pod must hold for one family:
+// in PodMode the pod's own; false when there is nothing.
+func (p *Plan) FamilyOf(uid string, f family.Family) (FamilyPlan, bool) {
+	families := p.Families
+	if p.Mode == PodMode {
+		i := slices.IndexFunc(p.Pods, func(pp PodPlan) bool { return pp.UID == uid })
+		if i < 0 {
+			return FamilyPlan{}, false
+		}
+		families = p.Pods[i].Families
+	}
+	i := slices.IndexFunc(families, func(fp FamilyPlan) bool { return fp.Family == f })
+	if i < 0 {
+		return FamilyPlan{}, false
+	}
+	return families[i], true
+}
+
 // ForAddresses is the pod's plan reduced to these of its addresses, and to the
 // families of which one is left.
 func (p *PodPlan) ForAddresses(held []netip.Addr) PodPlan {

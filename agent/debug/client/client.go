@@ -126,8 +126,15 @@ func (c *Client) request(ctx context.Context, method, path string, body io.Reade
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
 	err = errors.Join(err, resp.Body.Close())
-	return nil, errors.Join(fmt.Errorf("request %s of the agent: %s: %s", path, resp.Status, reason(text)), err)
+	err = errors.Join(fmt.Errorf("request %s of the agent: %s: %s", path, resp.Status, reason(text)), err)
+	if resp.StatusCode == http.StatusBadRequest {
+		return nil, InvalidError{err}
+	}
+	return nil, err
 }
+
+// InvalidError is the agent's answer to a request that can't be meant as it is.
+type InvalidError struct{ error }
 
 // reason is the error in an answer, or all of the answer if it has none.
 func reason(text []byte) string {

@@ -28,7 +28,7 @@ func (w *fixture) checkEndpoint(t *testing.T) {
 	text := must(io.ReadAll(spec))(t)
 	check(t, spec.Close())
 	openapitest.New(t, text).CheckAnswers(t, unixsocket.Client(socket, 10*time.Second), "http://localhost", true,
-		strings.NewReplacer("{namespace}", "shop", "{name}", "web"))
+		strings.NewReplacer("{namespace}", "shop", "{name}", "web", "/v1/why", "/v1/why?from=shop/client&to=web:80&live"))
 
 	var plan view.RedirectPlan
 	check(t, lab.Until(limit(t), "a check of the kernel", func() error {

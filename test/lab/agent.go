@@ -5,10 +5,14 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nodevoy/nodevoy/agent/why"
 )
 
 // Agent is a real agent on a node.
@@ -102,6 +106,24 @@ type Status struct {
 		Mode, Mechanism      string
 		Rules, DriftRepaired int
 	}
+}
+
+// Why is the answer of `nodevoy why` on the node, and its exit code.
+func (n *Node) Why(ctx context.Context, from, to string, flags ...string) (answer why.Answer, code int, err error) {
+	argv, err := nodevoy("why", append([]string{"--run-dir", n.RunDir(), "--netns-dir", n.NetnsDir(), "--from", from, "--to", to, "-o", "json"}, flags...)...)
+	if err != nil {
+		return answer, 0, err
+	}
+	text, err := n.Run(ctx, argv...)
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		return answer, 0, err
+	}
+	if e := json.Unmarshal([]byte(text), &answer); e != nil {
+		return answer, code, fmt.Errorf("parse the answer of why: %w: %w", e, err)
+	}
+	return answer, code, nil
 }
 
 // Status asks the node's agent for its status.

@@ -41,7 +41,8 @@ func (o *Objects) SetNamespace(name string, labels map[string]string) {
 	}
 }
 
-// Set adds a Service or EndpointSlice as it is, or replaces it.
+// Set adds a Service or EndpointSlice as it is, or replaces it; or a pod of which there
+// is nothing but its object.
 func (o *Objects) Set(object runtime.Object) {
 	switch x := object.(type) {
 	case *corev1.Service:
@@ -50,9 +51,18 @@ func (o *Objects) Set(object runtime.Object) {
 	case *discoveryv1.EndpointSlice:
 		x.TypeMeta = metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
 		o.byFile["endpointslice-"+x.Namespace+"-"+x.Name] = x
+	case *corev1.Pod:
+		x.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
+		o.byFile["pod-"+x.Namespace+"-"+x.Name] = x
 	default:
 		panic(fmt.Sprintf("objects of %T are made by other methods", object))
 	}
+}
+
+// Service is a Service that was set, to be changed; nil if there is none.
+func (o *Objects) Service(namespace, name string) *corev1.Service {
+	s, _ := o.byFile["service-"+namespace+"-"+name].(*corev1.Service)
+	return s
 }
 
 // DeleteService removes a Service and its EndpointSlices.

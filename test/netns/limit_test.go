@@ -11,8 +11,8 @@ import (
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/netfilter"
 	"github.com/nodevoy/nodevoy/redirect/plan"
-	"github.com/nodevoy/nodevoy/test/netns/space"
 	"github.com/nodevoy/nodevoy/redirect/tracer"
+	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 // most is the limit of connections in these tests.

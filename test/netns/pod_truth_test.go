@@ -9,8 +9,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
-	"github.com/nodevoy/nodevoy/test/netns/space"
 	"github.com/nodevoy/nodevoy/redirect/tracer"
+	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 // podTruth is what must become of a connection of a pod where pods are redirected

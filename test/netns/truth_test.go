@@ -8,8 +8,8 @@ import (
 
 	"github.com/nodevoy/nodevoy/redirect/family"
 	"github.com/nodevoy/nodevoy/redirect/plan"
-	"github.com/nodevoy/nodevoy/test/netns/space"
 	"github.com/nodevoy/nodevoy/redirect/tracer"
+	"github.com/nodevoy/nodevoy/test/netns/space"
 )
 
 // truth is what must become of a connection. It is run twice: by Trace over the

@@ -46,7 +46,7 @@ func retryUnknown(ctx context.Context, log *zap.Logger, probe func() (Findings, 
 		log.Warn("node can't be probed yet", zap.Error(err), zap.Duration("againIn", retryPause))
 		select {
 		case <-ctx.Done():
-			return Findings{}, ctx.Err()
+			return Findings{}, errors.Join(err, ctx.Err())
 		case <-limit.C:
 			return found, err
 		case <-time.After(retryPause):

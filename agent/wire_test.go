@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nodevoy/nodevoy/agent/debug/client"
+	agents "github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/kinds"
 	"github.com/nodevoy/nodevoy/redirect/probe"
@@ -82,7 +82,7 @@ func TestWired(t *testing.T) {
 	server.BreakWatches("services")
 	var v view.Status
 	eventually(t, "the fault in status", func() bool {
-		v, err = client.New(DebugSocket(a.cfg.RunDir)).Status(t.Context(), false)
+		v, err = agents.Socket("", DebugSocket(a.cfg.RunDir)).Status(t.Context(), false)
 		return err == nil && strings.Contains(strings.Join(v.Problems, "\n"), "Service: can't be followed")
 	})
 	for _, w := range v.Watches {

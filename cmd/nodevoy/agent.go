@@ -14,6 +14,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 )
 
 func newAgent() *cobra.Command {
@@ -22,14 +23,14 @@ func newAgent() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the node's agent until it is told to stop",
-		Args:  noArgs,
+		Args:  commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Validate(); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			log, level, err := newLogger(logLevel, logFormat)
 			if err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			cfg.Version, cfg.LogLevel, cfg.Flags = version, level, settings(cmd.Flags())
 			defer func() { _ = log.Sync() }() // Standard error can't be synced on Linux.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 	"github.com/nodevoy/nodevoy/xds"
 )
 
@@ -40,10 +41,10 @@ func newBootstrap() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the configuration file that Envoy starts with",
-		Args:  noArgs,
+		Args:  commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if maxHeap.Sign() < 0 {
-				return usageError{fmt.Errorf("--envoy-max-heap %s: want a size, such as 512Mi, or 0 for no bound", maxHeap.String())}
+				return usageError{Err: fmt.Errorf("--envoy-max-heap %s: want a size, such as 512Mi, or 0 for no bound", maxHeap.String())}
 			}
 			cfg.XDS.MaxHeap = uint64(maxHeap.Value())
 			var files unix.Rlimit
@@ -52,7 +53,7 @@ func newBootstrap() *cobra.Command {
 			}
 			cfg.XDS.MaxConnections = maxConnections(files.Max, cfg.XDS.MaxConnections)
 			if err := cfg.Validate(); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			text, err := xds.Bootstrap(cfg.Resolved().XDS)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 	"github.com/nodevoy/nodevoy/redirect/netns"
 )
 
@@ -19,10 +20,10 @@ func newCleanup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove everything nodevoy put into this node's kernel, and into its pods' network namespaces",
-		Args:  noArgs,
+		Args:  commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(cfg.Redirect.Validate(), cfg.Netns.Validate()); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			return errors.Join(cleanHost(cmd.Context(), cfg), cleanPods(cmd.Context(), cfg))
 		},

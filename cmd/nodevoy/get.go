@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/ask"
 )
 
 func newGet() *cobra.Command {
@@ -22,13 +22,13 @@ func newGet() *cobra.Command {
 			"code is 3 if no agent is running on this node.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{errors.New("get takes one argument: a path, such as /v1/summary")}
+				return usageError{Err: errors.New("get takes one argument: a path, such as /v1/summary")}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			socket := agent.DebugSocket(cfg.RunDir)
-			body, err := client.New(socket).Open(cmd.Context(), args[0])
+			body, err := ask.Socket("", socket).Open(cmd.Context(), args[0], nil)
 			if err != nil {
 				return explain(err, "the agent", socket)
 			}

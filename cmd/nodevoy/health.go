@@ -26,7 +26,7 @@ func newHealth() *cobra.Command {
 			"  envoy  Envoy serves connections; the agent need not be running",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !healthcheck.Known(args[0]) {
-				return usageError{errors.New("health takes one argument: live, ready or envoy")}
+				return usageError{Err: errors.New("health takes one argument: live, ready or envoy")}
 			}
 			return nil
 		},

@@ -11,9 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/agent/debug/table"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 )
 
 func newLogLevel() *cobra.Command {
@@ -24,16 +25,16 @@ func newLogLevel() *cobra.Command {
 		Short: "Show what this node's agent and Envoy log, or change it for a while",
 		Long: "Show what this node's agent and Envoy log, or change it for a while. The exit code\n" +
 			"is 3 if no agent is running on this node.",
-		Args: noArgs,
+		Args: commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			change := to.Agent != "" || to.Envoy != ""
 			if change && reset {
-				return usageError{errors.New("--reset and a level exclude each other")}
+				return usageError{Err: errors.New("--reset and a level exclude each other")}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()
 			socket := agent.DebugSocket(cfg.RunDir)
-			asked, now, err := client.New(socket), view.LogLevel{}, error(nil)
+			asked, now, err := ask.Socket("", socket), view.LogLevel{}, error(nil)
 			switch to.For = view.Duration(duration); {
 			case reset:
 				now, err = asked.SetLogLevel(ctx, nil)

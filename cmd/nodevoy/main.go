@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,28 +14,24 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 )
 
 // The exit codes.
 const (
-	exitFailed = 1
-	// exitUsage is for a flag or value that can't be used.
-	exitUsage = 2
-	// exitNotRunning is for a question to an agent, or to Envoy, that isn't running.
-	exitNotRunning = 3
-	// exitBroken is for calls that go past Envoy though they should not, or fail, and
-	// exitUnsure for a question that can't be answered: see why.
-	exitBroken = 4
-	exitUnsure = 5
+	exitFailed     = commands.ExitFailed
+	exitUsage      = commands.ExitUsage
+	exitNotRunning = commands.ExitNotRunning
+	exitBroken     = commands.ExitBroken
+	exitUnsure     = commands.ExitUnsure
 )
 
 // version is set by the linker (see the Makefile).
 var version = "dev"
 
 // usageError marks an error in what was asked for, not in doing it.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
+type usageError = commands.UsageError
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -56,19 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	_, _ = fmt.Fprintln(stderr, "nodevoy:", err) // Standard error is the last resort.
-	if usage := new(usageError); errors.As(err, usage) {
-		return exitUsage
-	}
-	if down := new(notRunningError); errors.As(err, down) {
-		return exitNotRunning
-	}
-	if broken := new(brokenError); errors.As(err, broken) {
-		return exitBroken
-	}
-	if unsure := new(unsureError); errors.As(err, unsure) {
-		return exitUnsure
-	}
-	return exitFailed
+	return commands.ExitCode(err)
 }
 
 func newRoot() *cobra.Command {
@@ -80,20 +63,13 @@ func newRoot() *cobra.Command {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          noArgs,
+		Args:          commands.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+		return usageError{Err: fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newAgent(), newBootstrap(), newStatus(), newWhy(), newAdvise(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest())
+	root.AddCommand(newAgent(), newBootstrap(), newGet(), newLogLevel(), newHealth(), newRender(), newCleanup(), newSelftest(), newDebugProxy())
+	root.AddCommand(asking()...)
 	return root
-}
-
-// noArgs refuses arguments that are not flags, as a usage error.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown argument %q for %s (see %s --help)", args[0], cmd.CommandPath(), cmd.CommandPath())}
-	}
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nodevoy/nodevoy/agent"
 	"github.com/nodevoy/nodevoy/agent/files"
 	"github.com/nodevoy/nodevoy/agent/model"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 	"github.com/nodevoy/nodevoy/redirect/plan"
 	"github.com/nodevoy/nodevoy/xds"
 )
@@ -26,13 +27,13 @@ func newRender() *cobra.Command {
 			"and why. What is wrong with the objects goes to standard error, and makes the\n" +
 			"command fail after all is printed. The node is not looked at: auto stands for host\n" +
 			"mode, for dnat and for both address families.",
-		Args: noArgs,
+		Args: commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Objects == "" {
-				return usageError{fmt.Errorf("--objects is required")}
+				return usageError{Err: fmt.Errorf("--objects is required")}
 			}
 			if err := cfg.Validate(); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			return render(cmd, cfg.Resolved())
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nodevoy/nodevoy/agent/selftest"
+	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 )
 
 // newSelftest is hidden: `helm test` runs it, in pods of its own.
@@ -20,7 +21,7 @@ func newSelftest() *cobra.Command {
 		Use:    "selftest",
 		Short:  "Prove from inside a pod that its calls are redirected",
 		Hidden: true,
-		Args:   noArgs,
+		Args:   commands.NoArgs,
 		RunE:   func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newSelftestServer(), newSelftestClient())
@@ -32,7 +33,7 @@ func newSelftestServer() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Answer with this pod's name and the caller's address until told to stop",
-		Args:  noArgs,
+		Args:  commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			name, err := os.Hostname()
 			if err != nil {
@@ -55,10 +56,10 @@ func newSelftestClient() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client",
 		Short: "Succeed once the requests of one connection were answered by several backends",
-		Args:  noArgs,
+		Args:  commands.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := client.Validate(); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()

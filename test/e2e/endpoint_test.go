@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent"
-	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/unixsocket"
 	"github.com/nodevoy/nodevoy/test/lab"
@@ -23,8 +23,9 @@ import (
 func (w *fixture) checkEndpoint(t *testing.T) {
 	t.Helper()
 	socket := agent.DebugSocket(w.node.RunDir())
-	c := client.New(socket)
-	spec := must(c.Open(limit(t), "/v1/openapi.yaml"))(t)
+	c := ask.Socket("", socket)
+	t.Cleanup(c.Close)
+	spec := must(c.Open(limit(t), "/v1/openapi.yaml", nil))(t)
 	text := must(io.ReadAll(spec))(t)
 	check(t, spec.Close())
 	openapitest.New(t, text).CheckAnswers(t, unixsocket.Client(socket, 10*time.Second), "http://localhost", true,

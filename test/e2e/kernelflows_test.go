@@ -15,7 +15,7 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent"
 	"github.com/nodevoy/nodevoy/agent/advise"
-	"github.com/nodevoy/nodevoy/agent/debug/client"
+	"github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/test/lab"
@@ -25,7 +25,7 @@ import (
 // ask reads what the node's agent answers at a path of its debug endpoint.
 func (w *fixture) ask(t *testing.T, path string, query url.Values, into any) error {
 	t.Helper()
-	return client.New(agent.DebugSocket(w.node.RunDir())).Get(limit(t), path, query, into)
+	return ask.Socket("", agent.DebugSocket(w.node.RunDir())).Get(limit(t), path, query, into)
 }
 
 // kernelFlows are the last flows of the kernel's that a pod began after a time.

@@ -111,7 +111,7 @@ bench: build envoy deps ## benchmarks, and the cost of a request with and withou
 	go build -o .cache/bench ./test/bench
 	.cache/bench
 
-build: ## build bin/nodevoy, bin/nodevoy-probe and bin/nodevoy-launch
+build: ## build bin/nodevoy, bin/nodevoy-probe, bin/nodevoy-launch and bin/kubectl-nodevoy
 	$(GO_BUILD) -o bin/ ./cmd/...
 
 envoy: $(ENVOY) ## fetch the pinned Envoy into .cache

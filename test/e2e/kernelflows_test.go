@@ -25,7 +25,9 @@ import (
 // ask reads what the node's agent answers at a path of its debug endpoint.
 func (w *fixture) ask(t *testing.T, path string, query url.Values, into any) error {
 	t.Helper()
-	return ask.Socket("", agent.DebugSocket(w.node.RunDir())).Get(limit(t), path, query, into)
+	a := ask.Socket("", agent.DebugSocket(w.node.RunDir()))
+	defer a.Close()
+	return a.Get(limit(t), path, query, into)
 }
 
 // kernelFlows are the last flows of the kernel's that a pod began after a time.

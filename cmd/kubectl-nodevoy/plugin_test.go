@@ -116,6 +116,23 @@ func TestCallersAreFoundByName(t *testing.T) {
 	}
 }
 
+func TestWhyIsAskedOfThePodsNode(t *testing.T) {
+	answers := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		fmt.Fprintf(w, `{"verdict":"fails","sentence":"Calls from %s to %s fail.","from":{"asked":%q},"chain":[{"name":"pod","state":"broken","text":"it breaks here"}]}`, q.Get("from"), q.Get("to"), q.Get("from"))
+	})
+	f := newFixture(t, answers, web()...)
+	code, out, errs := f.command(t, "why", "shop/deploy/web", "svc/api:80")
+	if code != commands.ExitBroken || !strings.Contains(errs, `"fails"`) {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	for _, text := range []string{"Calls from shop/web-1 to svc/api:80 fail.\n", "broken   pod", "shop/web-2  c     no agent"} {
+		if !strings.Contains(out, text) {
+			t.Errorf("no %q in\n%s", text, out)
+		}
+	}
+}
+
 func TestStreamsOfNodesAreMerged(t *testing.T) {
 	answers := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.URL.Query(); got.Get("status") != "5xx" || got.Get("namespace") != "" {

@@ -76,6 +76,7 @@ const (
 {"id":1,"time":"2026-11-21T10:00:00Z","origin":"envoy","source":{"address":"10.0.0.1:99","namespace":"shop","pod":"web"},"frontend":"10.96.0.1:80","service":{"namespace":"shop","name":"api","port":"http"},"backend":{"address":"10.0.0.2:80","namespace":"shop","pod":"api-1","node":"b"},"protocol":"HTTP/1.1","method":"GET","path":"/x","status":503,"grpcStatus":-1,"flags":[{"flag":"UC"}],"durationMs":12.4},
 {"id":2,"time":"2026-11-21T10:00:02Z","origin":"kernel","open":true,"source":{"address":"10.0.0.1:98"},"frontend":"10.96.0.9:5432","backend":{"address":"10.0.0.3:5432"},"protocol":"TCP","grpcStatus":-1}],
 "added":2,"size":100,"lost":{"sampled":4}}`
+	answer = `{"verdict":%q,"sentence":"It is so.","from":{"asked":"shop/web"},"chain":[{"name":"pod","state":"ok","text":"enrolled"}]}`
 )
 
 func TestFlowsForPeople(t *testing.T) {
@@ -127,6 +128,26 @@ func TestFlowsOfNodesAreInTheOrderOfTheirTime(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{`{"onNode":"b","id":1`, `{"onNode":"a","id":2`, `{"onNode":"b","id":2`}, order); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestTheVerdictIsTheExitCode(t *testing.T) {
+	for verdict, want := range map[string]int{"envoy": 0, "untouched": 0, "bypassed": ExitBroken, "fails": ExitBroken, "unknown": ExitUnsure} {
+		code, out, _ := run(t, []ask.Agent{node(t, "", map[string]string{"/v1/why": fmt.Sprintf(answer, verdict)})}, "why", "shop/web", "api:80")
+		if code != want || !strings.HasPrefix(out, "It is so.\n") {
+			t.Errorf("%s: exit code %d, want %d: %s", verdict, code, want, out)
+		}
+	}
+}
+
+func TestOnePodSpeaksForAllThatAreAlike(t *testing.T) {
+	agents := []ask.Agent{node(t, "a", map[string]string{"/v1/why": fmt.Sprintf(answer, "envoy")}), node(t, "b", map[string]string{"/v1/why": fmt.Sprintf(answer, "unknown")}), ask.Absent("c")}
+	code, out, errs := run(t, agents, "why", "--from", "deploy/web", "--to", "api:80")
+	if code != ExitUnsure || errs != "c: no agent\nthe verdict on calls from shop/web is \"unknown\"\n" {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	if strings.Count(out, "It is so.") != 2 || strings.Count(out, "enrolled") != 1 || !strings.Contains(out, "deploy/web  c     no agent  no agent is running") {
+		t.Errorf("printed\n%s", out)
 	}
 }
 
@@ -196,11 +217,14 @@ func TestWordsAreCompletedByAgents(t *testing.T) {
 	}
 	agents := []ask.Agent{node(t, "a", answers), node(t, "b", answers), ask.Absent("c")}
 	for args, want := range map[string]string{
-		"flows --from sh":    "shop/web\n:4\n",
-		"flows --to ":        "shop/api\n:4\n",
-		"top --sort ":        "rate\nerrors\np99\n:4\n",
-		"flows --status ":    "2xx\n3xx\n4xx\n5xx\n:4\n",
-		"services --output ": "table\njson\nyaml\nwide\n:4\n",
+		"flows --from sh":        "shop/web\n:4\n",
+		"flows --to ":            "shop/api\n:4\n",
+		"why ":                   "batch/job\nshop/web\n:4\n",
+		"why shop/web shop":      "shop/api:9000\nshop/api:http\n:4\n",
+		"why --from x --to shop": "shop/api:9000\nshop/api:http\n:4\n",
+		"top --sort ":            "rate\nerrors\np99\n:4\n",
+		"flows --status ":        "2xx\n3xx\n4xx\n5xx\n:4\n",
+		"services --output ":     "table\njson\nyaml\nwide\n:4\n",
 	} {
 		if _, out, _ := run(t, agents, append([]string{cobra.ShellCompRequestCmd}, strings.Split(args, " ")...)...); out != want {
 			t.Errorf("%q is completed by %q, want %q", args, out, want)

@@ -17,8 +17,12 @@ import (
 	"github.com/nodevoy/nodevoy/cmd/internal/columns"
 )
 
+// topInterval is a bit more than the 5 s after which Envoy adds up its histograms: in less
+// time there may be no latencies.
+const topInterval = 6 * time.Second
+
 func newTop(s *Site) *cobra.Command {
-	interval, order, most := 5*time.Second, string(top.ByRate), 20
+	interval, order, most := topInterval, string(top.ByRate), 20
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "List Services by rate, errors or latency of the calls of pods",
@@ -28,7 +32,7 @@ func newTop(s *Site) *cobra.Command {
 	}
 	o := addOutput(cmd)
 	f := cmd.Flags()
-	f.DurationVar(&interval, "interval", interval, "time between the two looks")
+	f.DurationVar(&interval, "interval", interval, "time between the two looks; below 5s there may be no latencies")
 	f.StringVar(&order, "sort", order, "sort by "+strings.Join(top.Orders(), ", "))
 	f.IntVar(&most, "most", most, "list at most so many; 0 for all")
 	complete(cmd, "sort", top.Orders()...)

@@ -68,8 +68,11 @@ func newWhy(s *Site) *cobra.Command {
 }
 
 func runWhy(cmd *cobra.Command, s *Site, o *output, q question) error {
-	if (q.flow == 0) == (q.from == "" || q.to == "") {
-		return UsageError{errors.New("want either --from and --to, or --flow")}
+	switch {
+	case q.flow > 0 && (q.from != "" || q.to != ""):
+		return UsageError{errors.New("--flow excludes --from and --to")}
+	case q.flow == 0 && (q.from == "" || q.to == ""):
+		return UsageError{errors.New("want --from and --to, or --flow")}
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 	defer cancel()

@@ -24,11 +24,13 @@ func everything(t *testing.T, c *cluster) {
 	c.rate = wantedRate
 	c.start(t)
 	c.demo(t)
+	t.Run("kubectl nodevoy, before", c.pluginBefore)
 	t.Run("install and uninstall", c.installAndUninstall)
 	c.install(t)
 	c.label(t, "enabled")
 	c.everyNode(t)
 	t.Run("helm test", c.helmTestPasses)
+	t.Run("kubectl nodevoy", c.pluginAfter)
 	t.Run("permissions", c.permissions)
 	t.Run("nothing lost", c.nothingLost)
 	t.Run("hung", c.hung)

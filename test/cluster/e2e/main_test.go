@@ -85,6 +85,9 @@ func ready() error {
 			missing = append(missing, err)
 		}
 	}
+	if _, err := os.Stat(filepath.Join(root, "bin/kubectl-nodevoy")); err != nil {
+		missing = append(missing, err)
+	}
 	if len(missing) > 0 {
 		return fmt.Errorf("the cluster is not built, run `make cluster-images`: %w", errors.Join(missing...))
 	}

@@ -24,12 +24,12 @@ PACKAGES := iptables ipset iproute2 nftables conntrack jq openssl procps
 RACE_PACKAGES := gcc libc6-dev
 
 # Run by `make test`, in this order: what needs no root comes first.
-SUITES := lint unit netns envoy-test chart-test apiserver e2e attack-test demo
+SUITES := lint unit page-test netns envoy-test chart-test apiserver e2e attack-test demo
 GO_TEST := go test -race -count=1 -timeout=20m
 # Two tests at a time, each in a process and in namespaces of its own.
 TWO_LANES := -exec '$(CURDIR)/test/tools/lanes.sh 2'
 # Packages of the other suites; `unit` is all the rest.
-SUITE_PACKAGES := /test/(netns|envoy|chart|apiserver|e2e|cluster|programs|bench)(/|$$)
+SUITE_PACKAGES := /test/(netns|envoy|page|chart|apiserver|e2e|cluster|programs|bench)(/|$$)
 FUZZTIME ?= 30s
 TIME ?= 10m
 COUNT ?= 1
@@ -44,7 +44,7 @@ include test/cluster/cluster.mk
 include test/programs/programs.mk
 
 .PHONY: help build envoy deps race-deps clean image demo demo-down
-.PHONY: test lint unit netns envoy-test chart-test apiserver e2e attack-test attack churn churn-api differential fuzz bench
+.PHONY: test lint unit netns envoy-test page-test chart-test apiserver e2e attack-test attack churn churn-api differential fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -64,6 +64,10 @@ lint: ## vet, formatting and linters
 
 unit: race-deps deps ## unit and scenario tests
 	$(GO_TEST) $$(go list ./... | grep -vE '$(SUITE_PACKAGES)')
+
+page-test: race-deps ## the debug endpoint's page in Chromium (SCREENSHOTS=DIR writes pictures of it)
+	@test/tools/apt.sh chromium
+	NODEVOY_SCREENSHOTS='$(abspath $(SCREENSHOTS))' $(GO_TEST) ./test/page
 
 netns: race-deps deps ## rules, sets and routes on the real kernel, in network namespaces
 	$(GO_TEST) $(TWO_LANES) ./test/netns/...

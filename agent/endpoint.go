@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nodevoy/nodevoy/agent/debug"
+	"github.com/nodevoy/nodevoy/agent/debug/page"
 	"github.com/nodevoy/nodevoy/agent/debug/view"
 	"github.com/nodevoy/nodevoy/agent/flow"
 	"github.com/nodevoy/nodevoy/agent/kinds"
@@ -89,6 +90,7 @@ func (e endpoint) source(levels *loglevel.Levels) debug.Source {
 		Why:       e.explainer().answer,
 		Metrics:   e.metrics,
 		Health:    e.health,
+		Page:      page.Files(),
 	}
 }
 

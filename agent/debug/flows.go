@@ -109,6 +109,9 @@ func (f *front) follow(w http.ResponseWriter, r *http.Request, q flowRequest) {
 	defer f.followers.release()
 	follower := f.source.Flows.Follow(q.filter)
 	defer follower.Close()
+	if q.after > f.source.Flows.Counts().Added {
+		q.after = 0 // It is of an agent before this one, which counted anew.
+	}
 	s := &eventStream{front: f, w: w, seen: q.after}
 	w.Header().Set("Content-Type", "text/event-stream")
 	s.comment("flows follow")

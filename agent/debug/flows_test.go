@@ -113,6 +113,12 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	_ = again.resp.Body.Close()
+	restarted := openStream(t.Context(), t, srv.URL+"/v1/flows", "Accept", "text/event-stream", "Last-Event-ID", "700")
+	restarted.next()
+	if f := restarted.flow(); f.ID != 1 {
+		t.Errorf("after a restart of the agent, it goes on with %d, want 1", f.ID)
+	}
+	_ = restarted.resp.Body.Close()
 	waitFor(t, "nobody follows", func() bool { return log.Followers() == 0 })
 }
 

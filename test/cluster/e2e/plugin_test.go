@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +124,25 @@ func (c *cluster) tell(t *testing.T, from pod) {
 		"-H", "X-Note: "+secretHeader, "http://"+c.addresses(t)[0]+"/cart?"+secretQuery)...)
 }
 
-// followed says whether a call of each node is in the merged stream, with both pods.
+// spoken are the protocols of flows, by the port of the Service that they are called at.
+func spoken() map[string]string {
+	return map[string]string{"http": "HTTP/1.1", "grpc": "gRPC", "tcp": "TCP"}
+}
+
+// speak makes a call of each protocol from a pod.
+func (c *cluster) speak(t *testing.T, from pod) {
+	t.Helper()
+	c.tell(t, from)
+	for port, protocol := range map[int]string{echo.GRPCPort: echo.GRPC, echo.TCPPort: echo.TCP} {
+		from.target = fmt.Sprintf("%s:%d", c.addresses(t)[0], port)
+		if _, err := c.call(from, echo.Spec{Protocol: protocol, Requests: 1}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// followed says whether a call of each protocol and node is in the merged stream, with
+// both pods.
 func (c *cluster) followed(t *testing.T) {
 	cmd := c.command(filepath.Join(c.dir, "bin/kubectl-nodevoy"), "flows", "-n", "demo", "-f", "--to", "svc/echo", "-o", "json")
 	out, err := cmd.StdoutPipe()
@@ -143,9 +163,12 @@ func (c *cluster) followed(t *testing.T) {
 	for _, p := range c.pods(t, "echo") {
 		names[p.name] = p.node
 	}
-	missing := map[string]pod{}
+	clients, missing := map[string]pod{}, map[string]string{}
 	for _, node := range nodes() {
-		missing[node] = c.client(t, node)
+		clients[node] = c.client(t, node)
+		for port := range spoken() {
+			missing[node+" "+port] = node
+		}
 	}
 	deadline, again := time.After(30*time.Second), time.NewTicker(time.Second)
 	defer again.Stop()
@@ -155,11 +178,11 @@ func (c *cluster) followed(t *testing.T) {
 			if !ok {
 				t.Fatal("the stream has ended")
 			}
-			delete(missing, c.named(t, line, missing, names))
+			delete(missing, c.named(t, line, clients, names))
 		case <-again.C:
 			// The streams may not have begun yet.
-			for _, from := range missing {
-				c.tell(t, from)
+			for _, node := range slices.Compact(slices.Sorted(maps.Values(missing))) {
+				c.speak(t, clients[node])
 			}
 		case <-deadline:
 			t.Fatalf("no flow of calls from %v in 30 s", missing)
@@ -177,27 +200,29 @@ func (c *cluster) followed(t *testing.T) {
 }
 
 // named is the node that tells of a flow from its client to one of the servers, whose
-// nodes are given; empty if the flow is another.
+// nodes are given, and the port that was called; empty if the flow is another.
 func (c *cluster) named(t *testing.T, line string, clients map[string]pod, servers map[string]string) string {
 	t.Helper()
 	f := parse[struct {
-		OnNode          string
-		Source, Backend struct{ Namespace, Pod, Node string }
-		Service         struct{ Namespace, Name, Port string }
-		Path            string
-		Status          int
+		OnNode                 string
+		Source, Backend        struct{ Namespace, Pod, Node string }
+		Service                struct{ Namespace, Name, Port string }
+		Origin, Protocol, Path string
+		Status                 int
 	}](t, line)
 	if strings.Contains(line, secretQuery) || strings.Contains(line, secretToken) {
 		t.Errorf("a flow tells what was sent: %s", line)
 	}
 	from, is := clients[f.OnNode]
-	if !is || f.Path != "/cart" {
+	// Others are of tests before, and of the kernel.
+	if !is || f.Origin != "envoy" || f.Service.Port == "http" && f.Path != "/cart" {
 		return ""
 	}
-	if f.Source.Pod != from.name || f.Service.Name != "echo" || f.Service.Port != "http" || servers[f.Backend.Pod] != f.Backend.Node || f.Backend.Node == "" || f.Status == 0 {
+	if f.Source.Pod != from.name || f.Service.Name != "echo" || f.Protocol != spoken()[f.Service.Port] ||
+		servers[f.Backend.Pod] != f.Backend.Node || f.Backend.Node == "" || (f.Status == 0) != (f.Protocol == "TCP") {
 		t.Errorf("the flow of a call from %s is %s", from.name, line)
 	}
-	return f.OnNode
+	return f.OnNode + " " + f.Service.Port
 }
 
 // explained asks where the calls of both clients go.

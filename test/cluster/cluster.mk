@@ -29,7 +29,7 @@ cluster-up: cluster-images ## start a two-node Kubernetes on this machine (KUBE_
 cluster-down: ## stop it and remove what it left
 	@test/cluster/down.sh
 
-test-cluster: race-deps cluster-images ## end-to-end tests on the two-node cluster
+test-cluster: race-deps cluster-images $(PROMETHEUS)/promtool ## end-to-end tests on the two-node cluster
 	@test/tools/apt.sh $(CLUSTER_PACKAGES)
 	@trap test/cluster/down.sh EXIT; trap 'exit 130' INT TERM HUP; test/cluster/up.sh; \
 	  PATH="$(CURDIR)/$(CLUSTER)/bin:$$PATH" KUBECONFIG=$(CURDIR)/$(CLUSTER)/run/kubeconfig/admin $(GO_TEST) ./test/cluster

@@ -24,7 +24,7 @@ const (
 func (c *cluster) install(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	args := []string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout}
+	args := []string{"install", release, chart, "--namespace", release, "--create-namespace", "--wait", helmTimeout, "--set", "monitoring.enabled=true"}
 	if c.redirect != podMode {
 		args = append(args, "--set", "redirect.mode="+c.redirect)
 	}

@@ -36,6 +36,7 @@ func everything(t *testing.T, c *cluster) {
 	t.Run("hung", c.hung)
 	t.Run("helm test of a broken Envoy", c.helmTestFails)
 	if c.redirect == podMode {
+		t.Run("prometheus", c.scraped)
 		t.Run("mode changed", c.modeChanged)
 		t.Run("filter by source", c.filtered)
 		t.Run("without kube-proxy", c.withoutKubeProxy)

@@ -26,11 +26,11 @@ func (c *cluster) scraped(t *testing.T) {
 	c.kubectl(t, "apply", "-f", "test/cluster/e2e/testdata/broken.yaml")
 	defer c.kubectl(t, "delete", "-f", "test/cluster/e2e/testdata/broken.yaml")
 	defer c.startPrometheus(t)()
-	queries, err := prometheus.Dashboard(chart)
+	queries, err := prometheus.Dashboard(filepath.Join(c.dir, chart))
 	if err != nil {
 		t.Fatal(err)
 	}
-	alerts, err := prometheus.Alerts(chart)
+	alerts, err := prometheus.Alerts(filepath.Join(c.dir, chart))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func follow(ctx context.Context, socket string) error {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/flows?follow", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/flows?follow", http.NoBody)
 	if err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@ func (d Decoder) Decode(msg *servicev3.StreamAccessLogsMessage) []flow.Flow {
 	for _, e := range tcp {
 		f := common(e.GetCommonProperties())
 		f.Protocol = "TCP"
-		if e.GetCommonProperties().GetCustomTags()[xds.FlowTagTLS] != "" {
-			f.Protocol = "TLS"
+		if kind := fields(e.GetCommonProperties())[xds.FlowKind]; kind != "" {
+			f.Protocol = kind
 		}
 		f.BytesSent, f.BytesReceived = e.GetConnectionProperties().GetReceivedBytes(), e.GetConnectionProperties().GetSentBytes()
 		f.Detail = e.GetCommonProperties().GetConnectionTerminationDetails()
@@ -55,7 +55,7 @@ func (d Decoder) request(e *alsv3.HTTPAccessLogEntry) flow.Flow {
 	if f.Method == "METHOD_UNSPECIFIED" {
 		f.Method = ""
 	}
-	if method := e.GetCommonProperties().GetCustomTags()[xds.FlowTagMethod]; method != "" {
+	if method := fields(e.GetCommonProperties())[xds.FlowKind]; method != "" {
 		f.Method = method
 	}
 	path, query, _ := strings.Cut(req.GetPath(), "?")
@@ -116,16 +116,26 @@ func common(c *alsv3.AccessLogCommon) flow.Flow {
 		Attempts:  int(c.GetUpstreamRequestAttemptCount()),
 		Flags:     flags(c.GetResponseFlags()),
 	}
-	tags := c.GetCustomTags()
-	f.Source.Namespace, f.Source.Pod, _ = strings.Cut(tags[xds.FlowTagSource], "/")
-	f.Backend.Namespace, f.Backend.Pod, _ = strings.Cut(tags[xds.FlowTagBackend], "/")
-	f.Backend.Node, f.Backend.Zone = tags[xds.FlowTagNode], tags[xds.FlowTagZone]
-	if since, err := strconv.Atoi(tags[xds.FlowTagConnectBegin]); err == nil && since >= 0 {
-		if took, err := strconv.Atoi(tags[xds.FlowTagConnect]); err == nil && took >= 0 {
+	tag := fields(c)
+	f.Source.Namespace, f.Source.Pod, _ = strings.Cut(tag[xds.FlowSource], "/")
+	f.Backend.Namespace, f.Backend.Pod, _ = strings.Cut(tag[xds.FlowBackend], "/")
+	f.Backend.Node, f.Backend.Zone = tag[xds.FlowNode], tag[xds.FlowZone]
+	if since, err := strconv.Atoi(tag[xds.FlowConnectBegin]); err == nil && since >= 0 {
+		if took, err := strconv.Atoi(tag[xds.FlowConnect]); err == nil && took >= 0 {
 			f.Connect = flow.Millis(time.Duration(took) * time.Microsecond)
 		}
 	}
 	return f
+}
+
+// fields are those of the tag; all are empty if it is not as this version has it.
+func fields(c *alsv3.AccessLogCommon) (out [xds.FlowFields]string) {
+	parts := strings.Split(c.GetCustomTags()[xds.FlowTag], xds.FlowSeparator)
+	if len(parts) != len(out) {
+		return out
+	}
+	copy(out[:], parts)
+	return out
 }
 
 func millis(d *durationpb.Duration) flow.Millis { return flow.Millis(d.AsDuration()) }

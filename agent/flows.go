@@ -111,12 +111,7 @@ func (r *flowReceiver) run(ctx context.Context) error {
 	last := time.Now()
 	r.bad.Want(flow.All)
 	for {
-		r.all.Want(uint32(r.cfg.Share))
-		r.all.Most = maxSampled
-		if r.log.Followers() > 0 {
-			r.all.Want(flow.All)
-			r.all.Most = maxFlows
-		}
+		r.want()
 		r.send(xds.FlowShares{All: r.all.Share(), Failed: r.bad.Share()})
 		select {
 		case <-ctx.Done():
@@ -127,6 +122,17 @@ func (r *flowReceiver) run(ctx context.Context) error {
 			last = now
 		}
 	}
+}
+
+// want chooses the share of all flows that somebody wants now.
+func (r *flowReceiver) want() {
+	share, most := uint32(r.cfg.Share), float64(maxSampled)
+	if r.log.Followers() > 0 {
+		share, most = flow.All, maxFlows
+	}
+	// Once: a rate that is wanted anew begins anew.
+	r.all.Want(share)
+	r.all.Most = most
 }
 
 // adapt looks at what came in a time.

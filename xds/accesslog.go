@@ -37,8 +37,6 @@ func columns(cfg Config, spec ListenerSpec, requests bool) []column {
 	if cfg.PodMode {
 		pod, workload = spec.Target.Name(), spec.Target.Workload
 	}
-	literal := func(text string) string { return strings.ReplaceAll(utf8(text), "%", "%%") }
-	backend := func(field string) string { return "%UPSTREAM_METADATA(" + metadataKey + ":" + field + ")%" }
 	request := func(format string) string {
 		if requests {
 			return format
@@ -57,9 +55,9 @@ func columns(cfg Config, spec ListenerSpec, requests bool) []column {
 		{name: "source_pod", format: literal(pod)},
 		{name: "source_workload", format: literal(workload), named: true},
 		{name: "source_node", format: literal(cfg.NodeID), named: true},
-		{name: "backend", format: backend(podField)},
-		{name: "backend_workload", format: backend(workloadField), named: true},
-		{name: "backend_node", format: backend(nodeField), named: true},
+		{name: "backend", format: backendField(podField)},
+		{name: "backend_workload", format: backendField(workloadField), named: true},
+		{name: "backend_node", format: backendField(nodeField), named: true},
 		{name: "method", open: `"`, format: request("%REQ(:METHOD)%")},
 		{name: "path", format: request("%REQ(:PATH)%")},
 		{name: "protocol", end: `"`, format: request("%PROTOCOL%")},

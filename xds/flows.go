@@ -8,7 +8,6 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	grpcv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	tracingv3 "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
@@ -92,14 +91,14 @@ const (
 // flowTag is the format of the tag.
 func flowTag(cfg Config, spec ListenerSpec, as form) *tracingv3.CustomTag {
 	fields := [FlowFields]string{
-		FlowBackend:      backendFormat(podField),
-		FlowNode:         backendFormat("node"),
-		FlowZone:         backendFormat("zone"),
+		FlowBackend:      backendField(podField),
+		FlowNode:         backendField(nodeField),
+		FlowZone:         backendField("zone"),
 		FlowConnect:      "%COMMON_DURATION(US_CX_BEG:US_CX_END:us)%",
 		FlowConnectBegin: "%COMMON_DURATION(DS_RX_BEG:US_CX_BEG:us)%",
 	}
 	if cfg.PodMode {
-		fields[FlowSource] = strings.ReplaceAll(utf8(spec.Target.Name()), "%", "%%")
+		fields[FlowSource] = literal(spec.Target.Name())
 	}
 	switch {
 	case as.http():
@@ -108,11 +107,6 @@ func flowTag(cfg Config, spec ListenerSpec, as form) *tracingv3.CustomTag {
 		fields[FlowKind] = "TLS"
 	}
 	return &tracingv3.CustomTag{Tag: FlowTag, Type: &tracingv3.CustomTag_Value{Value: strings.Join(fields[:], FlowSeparator)}}
-}
-
-// backendFormat is what the assignment says of the backend.
-func backendFormat(field string) string {
-	return "%UPSTREAM_METADATA(" + metadataKey + ":" + field + ")%"
 }
 
 const (
@@ -197,12 +191,14 @@ func failedGRPC() *accesslogv3.AccessLogFilter {
 		statuses = append(statuses, accesslogv3.GrpcStatusFilter_Status(s))
 	}
 	// Envoy makes a status of gRPC from one of HTTP where there is none.
-	isGRPC := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
-		Header: &routev3.HeaderMatcher{Name: "content-type", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
-			StringMatch: hasPrefix("application/grpc", false),
-		}},
-	}}}
-	return allOf(isGRPC, &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{
+	return allOf(isGRPC(), &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{
 		GrpcStatusFilter: &accesslogv3.GrpcStatusFilter{Statuses: statuses},
 	}})
+}
+
+// isGRPC passes requests of gRPC.
+func isGRPC() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
+		Header: header("content-type", hasPrefix("application/grpc", false)),
+	}}}
 }

@@ -23,19 +23,12 @@ const grpcInternal = "13"
 // the codes that a server gives, and is by none an invitation to repeat; Envoy
 // doesn't pass on which it was.
 func localReplies() *hcmv3.LocalReplyConfig {
-	filters := []*accesslogv3.AccessLogFilter{
-		{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
-			Header: header("content-type", hasPrefix("application/grpc", false)),
-		}}},
-		{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{ExtensionFilter: &accesslogv3.ExtensionFilter{
-			Name:       "reset",
-			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{Expression: resetByServer})},
-		}}},
-	}
+	reset := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{ExtensionFilter: &accesslogv3.ExtensionFilter{
+		Name:       "reset",
+		ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{Expression: resetByServer})},
+	}}}
 	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
-			AndFilter: &accesslogv3.AndFilter{Filters: filters},
-		}},
+		Filter: allOf(isGRPC(), reset),
 		HeadersToAdd: []*corev3.HeaderValueOption{{
 			Header:       &corev3.HeaderValue{Key: "grpc-status", Value: grpcInternal},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,

@@ -5,6 +5,7 @@
 package flows
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -34,11 +35,8 @@ func (d Decoder) Decode(msg *servicev3.StreamAccessLogsMessage) []flow.Flow {
 		out = append(out, d.request(e))
 	}
 	for _, e := range tcp {
-		f := common(e.GetCommonProperties())
-		f.Protocol = "TCP"
-		if kind := fields(e.GetCommonProperties())[xds.FlowKind]; kind != "" {
-			f.Protocol = kind
-		}
+		f, kind := common(e.GetCommonProperties())
+		f.Protocol = cmp.Or(kind, "TCP")
 		f.BytesSent, f.BytesReceived = e.GetConnectionProperties().GetReceivedBytes(), e.GetConnectionProperties().GetSentBytes()
 		f.Detail = e.GetCommonProperties().GetConnectionTerminationDetails()
 		out = append(out, f)
@@ -48,16 +46,14 @@ func (d Decoder) Decode(msg *servicev3.StreamAccessLogsMessage) []flow.Flow {
 
 // request is one of HTTP.
 func (d Decoder) request(e *alsv3.HTTPAccessLogEntry) flow.Flow {
-	f := common(e.GetCommonProperties())
+	f, kind := common(e.GetCommonProperties())
 	req, resp := e.GetRequest(), e.GetResponse()
 	f.Protocol = protocol(e)
 	f.Method = req.GetRequestMethod().String()
 	if f.Method == "METHOD_UNSPECIFIED" {
 		f.Method = ""
 	}
-	if method := fields(e.GetCommonProperties())[xds.FlowKind]; method != "" {
-		f.Method = method
-	}
+	f.Method = cmp.Or(kind, f.Method)
 	path, query, _ := strings.Cut(req.GetPath(), "?")
 	f.Path, f.Host = path, req.GetAuthority()
 	if d.Query {
@@ -104,8 +100,8 @@ func grpcStatus(resp *alsv3.HTTPResponseProperties) int {
 	return -1
 }
 
-// common is what requests and connections have both.
-func common(c *alsv3.AccessLogCommon) flow.Flow {
+// common is what requests and connections have both, and the tag's xds.FlowKind.
+func common(c *alsv3.AccessLogCommon) (flow.Flow, string) {
 	f := flow.Flow{
 		Origin: flow.OriginEnvoy, Time: c.GetStartTime().AsTime(), GRPCStatus: -1,
 		Source:    flow.Peer{Address: address(c.GetDownstreamDirectRemoteAddress())},
@@ -125,7 +121,7 @@ func common(c *alsv3.AccessLogCommon) flow.Flow {
 			f.Connect = flow.Millis(time.Duration(took) * time.Microsecond)
 		}
 	}
-	return f
+	return f, tag[xds.FlowKind]
 }
 
 // fields are those of the tag; all are empty if it is not as this version has it.

@@ -4,7 +4,6 @@ package agent
 
 import (
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/nodevoy/nodevoy/agent/flow"
@@ -43,10 +42,7 @@ func (d *directory) name(f *flow.Flow, node *model.Node, now time.Time) {
 		return
 	}
 	if port, ok := d.entries.UDP(f.Frontend); ok && noService {
-		f.Service = flow.Service{Namespace: port.Namespace, Name: port.Service, Port: port.PortName}
-		if port.PortName == "" {
-			f.Service.Port = strconv.Itoa(int(port.Port))
-		}
+		f.Service = flow.ServiceOf(port)
 	}
 	if b, ok := d.entries.Pod(f.Backend.Address.Addr()); ok && noPod {
 		f.Backend.Namespace, f.Backend.Pod, f.Backend.Node, f.Backend.Zone = b.Namespace, b.Pod, b.Node, b.Zone

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/nodevoy/nodevoy/agent/model"
 )
 
 // Origin is who saw a flow.
@@ -106,6 +108,11 @@ type Service struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	Port      string `json:"port,omitempty"`
+}
+
+// ServiceOf is a Service port as flows have it.
+func ServiceOf(p model.ServicePort) Service {
+	return Service{Namespace: p.Namespace, Name: p.Service, Port: p.Label()}
 }
 
 // String is namespace/name/port; empty for no Service.

@@ -4,7 +4,6 @@ package flow
 
 import (
 	"net/netip"
-	"strconv"
 
 	"github.com/nodevoy/nodevoy/agent/model"
 )
@@ -29,9 +28,6 @@ func NewNamer(node *model.Node) *Namer {
 	return n
 }
 
-// Pod is the pod of this node that has the address; nil if none has.
-func (n *Namer) Pod(ip netip.Addr) *model.Pod { return n.pods[ip] }
-
 // Name fills in what the addresses of a flow say: pod, Service, class and backend. What
 // is set already, by who knows better, stays.
 func (n *Namer) Name(f *Flow) {
@@ -41,22 +37,26 @@ func (n *Namer) Name(f *Flow) {
 	n.local(&f.Source)
 	// A port of UDP may have the number of one of TCP, as DNS's has.
 	if frontend, ok := n.node.Frontend(f.Frontend); ok && f.Protocol != "UDP" {
-		port := frontend.Port.PortName
-		if port == "" {
-			port = strconv.Itoa(int(frontend.Port.Port))
-		}
-		f.Service = Service{Namespace: frontend.Port.Namespace, Name: frontend.Port.Service, Port: port}
+		f.Service = ServiceOf(frontend.Port)
 		f.Class, f.ClassReason = frontend.Class.String(), frontend.ClassReason
-		for i := range frontend.Backends {
-			if b := &frontend.Backends[i]; b.Address == f.Backend.Address && f.Backend.Pod == "" {
-				f.Backend.Namespace, f.Backend.Pod, f.Backend.Node, f.Backend.Zone = b.Namespace, b.Pod, b.Node, b.Zone
-			}
+		if f.Backend.Pod == "" {
+			f.Backend.among(frontend.Backends)
 		}
 	}
 	n.local(&f.Backend)
 	for _, p := range []*Peer{&f.Source, &f.Backend} {
 		if p.Pod != "" && p.Workload == "" {
 			p.Workload = model.WorkloadOf(p.Pod)
+		}
+	}
+}
+
+// among names a peer that is one of these backends.
+func (p *Peer) among(backends []model.Backend) {
+	for i := range backends {
+		if b := &backends[i]; b.Address == p.Address {
+			p.Namespace, p.Pod, p.Node, p.Zone = b.Namespace, b.Pod, b.Node, b.Zone
+			return
 		}
 	}
 }

@@ -126,15 +126,17 @@ type ServicePort struct {
 // ServiceName is namespace/service.
 func (p ServicePort) ServiceName() string { return p.Namespace + "/" + p.Service }
 
-// String is namespace/service/port, the port by name if it has one: the name
-// under which logs and metrics know the Service port.
-func (p ServicePort) String() string {
-	port := p.PortName
-	if port == "" {
-		port = strconv.Itoa(int(p.Port))
+// Label is the port's name if it has one, else its number.
+func (p ServicePort) Label() string {
+	if p.PortName != "" {
+		return p.PortName
 	}
-	return p.ServiceName() + "/" + port
+	return strconv.Itoa(int(p.Port))
 }
+
+// String is namespace/service/port, the port by its label: the name under which logs and
+// metrics know the Service port.
+func (p ServicePort) String() string { return p.ServiceName() + "/" + p.Label() }
 
 // Frontend is one address at which pods reach one Service port. It is immutable.
 type Frontend struct {

@@ -27,9 +27,6 @@ type Port struct {
 	Namespace, Service, Port string
 }
 
-// String is namespace/service/port.
-func (p Port) String() string { return p.Namespace + "/" + p.Service + "/" + p.Port }
-
 // counts are what was counted of a port.
 type counts struct {
 	// codes are requests by status, sources by the namespace of their callers.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/agent/check"
-	"github.com/nodevoy/nodevoy/cmd/internal/commands"
 )
 
 const (
@@ -31,12 +30,9 @@ func (s *sites) check(ctx context.Context) ([]ask.Result[check.Report], error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := c.nodes(ctx)
+	nodes, err := c.someNodes(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if len(nodes) == 0 {
-		return nil, commands.NotRunningError{Err: errNoNodes}
 	}
 	results := make([]ask.Result[check.Report], len(nodes))
 	var bare []string

@@ -200,5 +200,11 @@ func whyNot(p *corev1.Pod) error {
 	return nil
 }
 
-// errNoNodes says that there is nothing to ask.
-var errNoNodes = errors.New("no agent of nodevoy found, and no node to be seen")
+// someNodes are the nodes in question, of which there has to be one.
+func (c *cluster) someNodes(ctx context.Context) ([]node, error) {
+	nodes, err := c.nodes(ctx)
+	if err == nil && len(nodes) == 0 {
+		err = commands.NotRunningError{Err: errors.New("no agent of nodevoy found, and no node to be seen")}
+	}
+	return nodes, err
+}

@@ -23,12 +23,9 @@ func (s *sites) agents(ctx context.Context) ([]ask.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := c.nodes(ctx)
+	nodes, err := c.someNodes(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if len(nodes) == 0 {
-		return nil, commands.NotRunningError{Err: errNoNodes}
 	}
 	all := make([]ask.Agent, 0, len(nodes))
 	for _, n := range nodes {

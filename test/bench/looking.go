@@ -3,18 +3,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"os"
+	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nodevoy/nodevoy/agent"
+	"github.com/nodevoy/nodevoy/agent/ask"
 	"github.com/nodevoy/nodevoy/test/lab"
 	"github.com/nodevoy/nodevoy/test/lab/echo"
 )
@@ -139,26 +139,15 @@ func (l *look) start(ctx context.Context, b *fixture, number int, g *errgroup.Gr
 
 // follow reads all flows of the agent at this socket, until ctx ends.
 func follow(ctx context.Context, socket string) error {
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/flows?follow", http.NoBody)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = errors.Join(fmt.Errorf("follow flows: %s", resp.Status), resp.Body.Close())
-	}
+	body, err := ask.Socket("", socket).Open(ctx, "/v1/flows", url.Values{"follow": {""}})
 	if err == nil {
-		_, err = io.Copy(io.Discard, resp.Body)
-		err = errors.Join(err, resp.Body.Close())
+		_, err = io.Copy(io.Discard, body)
+		err = errors.Join(err, body.Close())
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
-	fmt.Fprintln(os.Stderr, "bench: flows ended early")
-	return err
+	return fmt.Errorf("flows ended early: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 }
 
 // sample runs a load once.

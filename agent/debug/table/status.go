@@ -123,15 +123,7 @@ func (t *table) pods(pods []view.Pod, namespaces bool) {
 	}
 	t.row(head...)
 	for _, p := range pods {
-		why := p.Reason
-		switch {
-		case p.NotRedirected == "":
-		case p.Enrolled:
-			why = p.NotRedirected
-		default: // Envoy still listens in it.
-			why += "; " + p.NotRedirected
-		}
-		row := []string{p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), yesNo(p.Redirected), oneLine(why)}
+		row := []string{p.Namespace, p.Name, dash(strings.Join(p.IPs, ",")), yesNo(p.Enrolled), yesNo(p.Redirected), oneLine(p.Why())}
 		if namespaces {
 			row = append(row, dash(p.Netns))
 		}

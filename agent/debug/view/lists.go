@@ -2,6 +2,11 @@
 
 package view
 
+import (
+	"cmp"
+	"strconv"
+)
+
 // List is a part of a list, in order.
 type List[T any] struct {
 	Items []T `json:"items"`
@@ -36,6 +41,19 @@ type Pod struct {
 	NotRedirected string `json:"notRedirected,omitempty"`
 	// Netns is the path of the pod's network namespace, where it was looked for.
 	Netns string `json:"netns,omitempty"`
+}
+
+// Why is the reason to show in one column: why an enrolled pod is not redirected, or else
+// why it is, or is not, enrolled.
+func (p *Pod) Why() string {
+	switch {
+	case p.NotRedirected == "":
+		return p.Reason
+	case p.Enrolled:
+		return p.NotRedirected
+	default: // Envoy still listens in it.
+		return p.Reason + "; " + p.NotRedirected
+	}
 }
 
 // Frontend is an address of a Service port and what answers there.
@@ -83,6 +101,9 @@ type ServicePort struct {
 	// Backends is how many this node may use, of the frontend that has most.
 	Backends int `json:"backends"`
 }
+
+// Label is the port's name if it has one, else its number.
+func (p *ServicePort) Label() string { return cmp.Or(p.Name, strconv.Itoa(int(p.Port))) }
 
 // ServiceDetail is one Service: /v1/services/{namespace}/{name}.
 type ServiceDetail struct {

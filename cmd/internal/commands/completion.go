@@ -53,7 +53,7 @@ func (s *Site) services(ports bool) cobra.CompletionFunc {
 				continue
 			}
 			for _, p := range one.Ports {
-				names = append(names, name+":"+portName(p))
+				names = append(names, name+":"+p.Label())
 			}
 		}
 		return names, err

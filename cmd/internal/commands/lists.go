@@ -102,16 +102,12 @@ func podHead(wide bool) []string {
 func podRows(pods []view.Pod, wide bool) [][]columns.Cell {
 	var rows [][]columns.Cell
 	for _, p := range pods {
-		why, redirected := p.Reason, yesNo(p.Redirected)
-		switch {
-		case p.NotRedirected == "":
-		case p.Enrolled:
-			why, redirected.Color = p.NotRedirected, columns.Yellow
-		default: // Envoy still listens in it.
-			why += "; " + p.NotRedirected
+		redirected := yesNo(p.Redirected)
+		if p.Enrolled && p.NotRedirected != "" {
+			redirected.Color = columns.Yellow
 		}
 		row := append(columns.Row(p.Namespace, p.Name, strings.Join(p.IPs, ",")), yesNo(p.Enrolled), redirected)
-		row = append(row, columns.Row(why)...)
+		row = append(row, columns.Row(p.Why())...)
 		if wide {
 			row = append(row, columns.Row(p.Netns)...)
 		}
@@ -152,14 +148,6 @@ func newServices(s *Site) *cobra.Command {
 	return cmd
 }
 
-// portName is the port's name if it has one, else its number.
-func portName(p view.ServicePort) string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return strconv.Itoa(int(p.Port))
-}
-
 func serviceRows(services []view.Service, wide bool) [][]columns.Cell {
 	var rows [][]columns.Cell
 	for _, one := range services {
@@ -174,7 +162,7 @@ func serviceRows(services []view.Service, wide bool) [][]columns.Cell {
 			if p.Backends == 0 {
 				backends.Color = columns.Red
 			}
-			row := append(columns.Row(one.Namespace, one.Name, portName(p), class), yesNo(p.InUse), backends, columns.Cell{Text: why})
+			row := append(columns.Row(one.Namespace, one.Name, p.Label(), class), yesNo(p.InUse), backends, columns.Cell{Text: why})
 			if wide {
 				row = append(row, columns.Row(strings.Join(p.Addresses, ","))...)
 			}
